@@ -113,3 +113,38 @@ type Cause struct {
 	Object string    `json:"object"`
 	Text   string    `json:"text"`
 }
+
+// ReleaseDiff is the difference between two releases.
+type ReleaseDiff struct {
+	From ReleaseID `json:"from"`
+	To   ReleaseID `json:"to"`
+	// Env lists the variables that differ. Values are empty unless they were asked for.
+	Env      []ValueDiff   `json:"env"`
+	Services []ServiceDiff `json:"services"`
+	// Manifest is a unified diff of the manifests; empty when they are equal.
+	Manifest string     `json:"manifest,omitempty"`
+	Builds   [2]BuildID `json:"builds"`
+}
+
+// ValueDiff is one changed value.
+type ValueDiff struct {
+	Name   string `json:"name"`
+	Change string `json:"change"` // add, change, remove
+	From   string `json:"from,omitempty"`
+	To     string `json:"to,omitempty"`
+}
+
+// ServiceDiff is what differs in one service.
+type ServiceDiff struct {
+	Service ServiceName `json:"service"`
+	Change  string      `json:"change"` // add, change, remove
+	Fields  []ValueDiff `json:"fields,omitempty"`
+}
+
+// DeploymentUpdate is one view of a deployment on its way.
+type DeploymentUpdate struct {
+	Deployment Deployment    `json:"deployment"`
+	Services   []ServiceInfo `json:"services"`
+	Processes  []ProcessInfo `json:"processes"`
+	Release    ReleaseInfo   `json:"release"`
+}
