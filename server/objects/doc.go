@@ -1,0 +1,11 @@
+// Package objects keeps the source archives that users upload, by the digest of their content.
+//
+// Store owns one directory: blobs/sha256/<hex> holds finished objects, tmp holds uploads in
+// progress. An object appears under its name only after its bytes are on disk (fsync, rename,
+// fsync of the directory), so a crash leaves at most files in tmp, and Open removes those. A
+// digest that Put returned can be read until Delete; the same bytes are stored once.
+//
+// Memory use does not depend on the size of an object. The package starts no goroutines, and
+// any number of callers may use a Store at once. Whoever decides which objects are still
+// needed (builds that have not ended) calls List and Delete.
+package objects

@@ -1,0 +1,22 @@
+// Package registry is the rack's image registry: the OCI distribution protocol under /v2/.
+//
+// Registry wraps distribution (github.com/distribution/distribution/v3) over a directory. What
+// is ours around it: who may do what is asked of Config.Authorize for every request, with the
+// repository and the action; a full disk answers 507 with a sentence instead of a bare 500;
+// and GC removes every manifest that the caller does not name, with the blobs that nobody
+// else needs.
+//
+// A blob is readable only through a repository that holds it, so that a guessed digest leads
+// nowhere without a right to that repository; mounting a blob from another repository needs
+// the right to pull there.
+//
+// # Collection beside uploads
+//
+// A push is many requests: blobs first, the manifest last. Two things keep GC from removing
+// a blob between them. Requests that write pass a gate that GC closes, so that no request is
+// half done while it looks. And whatever was written, mounted or asked for by HEAD within
+// Config.Grace is kept, for a client that was told "exists" will not send the blob again.
+//
+// The package starts no goroutines. distribution logs through the standard logger of logrus;
+// New raises the level of that logger to errors, and what matters is returned to callers.
+package registry

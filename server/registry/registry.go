@@ -1,0 +1,170 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/distribution/distribution/v3"
+	"github.com/distribution/distribution/v3/configuration"
+	"github.com/distribution/distribution/v3/registry/handlers"
+	"github.com/distribution/distribution/v3/registry/storage"
+	"github.com/distribution/distribution/v3/registry/storage/driver"
+	"github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
+	"github.com/distribution/reference"
+
+	"slipway/api"
+)
+
+// Defaults of Config.
+const (
+	// GraceDefault is longer than any push may pause between two requests.
+	GraceDefault = time.Hour
+	// FreeMinDefault is kept free for the Raft log, which shares the disk.
+	FreeMinDefault = 256 * api.MiB
+)
+
+// uploadAgeMax is when an unfinished upload is given up.
+const uploadAgeMax = 24 * time.Hour
+
+// The actions that Config.Authorize is asked about.
+const (
+	ActionPull    = "pull"
+	ActionPush    = "push"
+	ActionDelete  = "delete"
+	ActionCatalog = "catalog" // list all repositories; the repository is empty
+	ActionLogin   = "login"   // only checks the credentials; the repository is empty
+)
+
+// Config is what a Registry needs.
+type Config struct {
+	// Root is the directory of all images. Only one process may use it.
+	Root string
+	// HTTPSecret signs the state of uploads; all servers behind one address share it.
+	HTTPSecret string
+	// Authorize reports why user may not do action in repo, or nil. It is called for every
+	// request, from many goroutines. An anonymous request has an empty user and password.
+	Authorize func(user, password, repo, action string) error
+	Logger    *slog.Logger
+	// Grace keeps what was touched so recently from GC. Zero means GraceDefault, a negative
+	// value none.
+	Grace time.Duration
+	// FreeMin refuses writes while the disk has less room. Zero means FreeMinDefault.
+	FreeMin api.Bytes
+}
+
+func (c *Config) setDefaults() error {
+	switch {
+	case c.Root == "":
+		return api.Errorf(api.CodeInvalid, "registry: no root directory is configured")
+	case c.HTTPSecret == "":
+		return api.Errorf(api.CodeInvalid, "registry: no HTTP secret is configured")
+	case c.Authorize == nil:
+		return api.Errorf(api.CodeInvalid, "registry: nothing decides who is authorized")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Grace == 0 {
+		c.Grace = GraceDefault
+	}
+	if c.FreeMin == 0 {
+		c.FreeMin = FreeMinDefault
+	}
+	return nil
+}
+
+// Registry serves and stores images. Its methods may be called at once.
+type Registry struct {
+	config Config
+	app    http.Handler
+	driver driver.StorageDriver
+	// store is the same data without HTTP and rights.
+	store distribution.Namespace
+	gate  gate
+}
+
+// New returns a registry over config.Root, made if need be.
+func New(config Config) (*Registry, error) {
+	if err := config.setDefaults(); err != nil {
+		return nil, err
+	}
+	if err := registerAuth(); err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	ctx := context.Background()
+	drv := filesystem.New(filesystem.DriverParameters{RootDirectory: config.Root, MaxThreads: driverThreads})
+	store, err := storage.NewRegistry(ctx, drv, storage.EnableDelete)
+	if err != nil {
+		return nil, fmt.Errorf("registry %q: %w", config.Root, err)
+	}
+	app, err := newApp(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("registry %q: %w", config.Root, err)
+	}
+	return &Registry{config: config, app: app, driver: drv, store: store}, nil
+}
+
+// driverThreads bounds the files that are open at once.
+const driverThreads = 100
+
+// newApp calls handlers.NewApp, which panics on what it does not like.
+func newApp(ctx context.Context, config Config) (app *handlers.App, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+	}()
+
+	cfg := &configuration.Configuration{}
+	cfg.Storage = configuration.Storage{
+		"filesystem":  {"rootdirectory": config.Root, "maxthreads": driverThreads},
+		"delete":      {"enabled": true},
+		"maintenance": {"uploadpurging": map[any]any{"enabled": false}}, // GC does it
+	}
+	cfg.Auth = configuration.Auth{authName: {authOption: config.Authorize}}
+	cfg.HTTP.Secret = config.HTTPSecret
+	cfg.HTTP.RelativeURLs = true
+	cfg.Catalog.MaxEntries = 1000
+	return handlers.NewApp(ctx, cfg), nil
+}
+
+// ResolveTag returns the digest that a tag of a repository names now.
+func (r *Registry) ResolveTag(ctx context.Context, repo, tag string) (string, error) {
+	repository, err := r.repository(ctx, repo)
+	if err != nil {
+		return "", err
+	}
+	desc, err := repository.Tags(ctx).Get(ctx, tag)
+	if _, ok := errors.AsType[distribution.ErrTagUnknown](err); ok || isNotFound(err) {
+		return "", api.Errorf(api.CodeNotFound, "image %s:%s is not in the rack's registry: %w", repo, tag, err)
+	}
+	if err != nil {
+		return "", fmt.Errorf("resolve %s:%s: %w", repo, tag, err)
+	}
+	return desc.Digest.String(), nil
+}
+
+func (r *Registry) repository(ctx context.Context, repo string) (distribution.Repository, error) {
+	name, err := reference.WithName(repo)
+	if err != nil {
+		return nil, api.Errorf(api.CodeInvalid, "repository name %.80q: %w", repo, err)
+	}
+	repository, err := r.store.Repository(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("repository %s: %w", repo, err)
+	}
+	return repository, nil
+}
+
+// isNotFound reports whether a path of the store does not exist.
+func isNotFound(err error) bool {
+	if _, ok := errors.AsType[driver.PathNotFoundError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[distribution.ErrRepositoryUnknown](err)
+	return ok
+}
