@@ -1,0 +1,162 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	goruntime "runtime"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"slipway/api"
+)
+
+// mirror copies the image of a service that is not built into the app's repository, for this
+// machine's platform only, byte for byte. Like a build it looks in the rack's registry first.
+func (b *Builder) mirror(ctx context.Context, job *Job, image string) (api.Image, error) {
+	started := time.Now()
+	what := fmt.Sprintf("image %q", image)
+	rack, err := b.config.Registry.client(nil)
+	if err != nil {
+		return api.Image{}, err
+	}
+	defer rack.CloseIdleConnections()
+	upstream := upstreamTransport(egress{deny: b.config.Deny, local: net.InterfaceAddrs})
+	defer upstream.CloseIdleConnections()
+
+	sources, err := mirrorSources(job.App, image, rack.Transport, upstream)
+	if err != nil {
+		return api.Image{}, err
+	}
+	found, err := pullFirst(ctx, sources)
+	if err != nil {
+		return api.Image{}, mirrorError(ctx, what, err)
+	}
+	digest, err := found.Digest()
+	if err != nil {
+		return api.Image{}, mirrorError(ctx, what, err)
+	}
+	to, err := name.NewTag(fmt.Sprintf("%s/%s:mirror-%s", api.RackHost, job.App, digest.Hex[:12]))
+	if err != nil {
+		return api.Image{}, fmt.Errorf("%s: %w", what, err)
+	}
+	if err := remote.Write(to, found, remote.WithContext(ctx), remote.WithTransport(rack.Transport)); err != nil {
+		return api.Image{}, mirrorError(ctx, what, err)
+	}
+	size, err := imageSize(found)
+	if err != nil {
+		return api.Image{}, mirrorError(ctx, what, err)
+	}
+	out := api.Image{Repository: string(job.App), Digest: digest.String(), Size: size}
+	job.Log("stdout", fmt.Sprintf("mirrored %s to %s (%s) in %s", image, out.Ref(), size, time.Since(started).Round(time.Millisecond)))
+	return out, nil
+}
+
+// upstreamTransport may go where a build step may.
+func upstreamTransport(e egress) *http.Transport {
+	dialer := &net.Dialer{Timeout: 10 * time.Second, Control: e.control}
+	return &http.Transport{DialContext: dialer.DialContext, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second}
+}
+
+// mirrorSource is one place where an image may be.
+type mirrorSource struct {
+	ref       name.Reference
+	transport http.RoundTripper
+}
+
+func mirrorSources(app api.AppName, image string, rack, upstream http.RoundTripper) ([]mirrorSource, error) {
+	ref, err := name.ParseReference(image)
+	if err != nil {
+		return nil, api.Errorf(api.CodeInvalid, "image %.200q is not a name with an optional tag or digest: %w", image, err)
+	}
+	repository := ref.Context().RepositoryStr()
+	own := ref.Context().RegistryStr() == api.RackHost
+	if own && !strings.Contains(repository, "/") && repository != string(app) {
+		return nil, api.Errorf(api.CodeDenied, "image %q belongs to the app %q", image, repository)
+	}
+	separator := ":"
+	if strings.HasPrefix(ref.Identifier(), "sha256:") {
+		separator = "@"
+	}
+	inRack, err := name.ParseReference(api.RackHost + "/" + repository + separator + ref.Identifier())
+	if err != nil {
+		return nil, api.Errorf(api.CodeInvalid, "image %.200q: %w", image, err)
+	}
+	if own {
+		return []mirrorSource{{inRack, rack}}, nil
+	}
+	sources := []mirrorSource{{ref, upstream}}
+	if strings.Contains(repository, "/") {
+		sources = append([]mirrorSource{{inRack, rack}}, sources...)
+	}
+	return sources, nil
+}
+
+// pullFirst returns the image from the first source that has it.
+func pullFirst(ctx context.Context, sources []mirrorSource) (v1.Image, error) {
+	var errs []error
+	for _, s := range sources {
+		d, err := remote.Get(s.ref, remote.WithContext(ctx), remote.WithTransport(s.transport),
+			remote.WithPlatform(v1.Platform{OS: "linux", Architecture: goruntime.GOARCH}))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		return d.Image()
+	}
+	return nil, errors.Join(errs...)
+}
+
+// mirrorError says whether the image does not exist or cannot be reached now.
+func mirrorError(ctx context.Context, what string, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: cancelled: %w", what, context.Cause(ctx))
+	}
+	if t, ok := errors.AsType[*transport.Error](err); ok {
+		switch t.StatusCode {
+		case http.StatusNotFound, http.StatusUnauthorized, http.StatusForbidden:
+			return api.Errorf(api.CodeInvalid, "%s does not exist, or needs a login: %w", what, err)
+		case http.StatusInsufficientStorage:
+			return api.Errorf(api.CodeExhausted, "%s: %w", what, err)
+		}
+	}
+	return api.Errorf(api.CodeUnavailable, "%s: the rack's registry does not have it, and its own cannot be reached: %w", what, err)
+}
+
+// size asks the rack's registry how large an image is.
+func (b *Builder) size(ctx context.Context, image api.Image) (api.Bytes, error) {
+	rack, err := b.config.Registry.client(nil)
+	if err != nil {
+		return 0, err
+	}
+	defer rack.CloseIdleConnections()
+	ref, err := name.NewDigest(image.Ref())
+	if err != nil {
+		return 0, err
+	}
+	found, err := remote.Image(ref, remote.WithContext(ctx), remote.WithTransport(rack.Transport))
+	if err != nil {
+		return 0, err
+	}
+	return imageSize(found)
+}
+
+// imageSize is what a node has to pull: layers and configuration, compressed.
+func imageSize(image v1.Image) (api.Bytes, error) {
+	m, err := image.Manifest()
+	if err != nil {
+		return 0, err
+	}
+	size := m.Config.Size
+	for _, l := range m.Layers {
+		size += l.Size
+	}
+	return api.Bytes(size), nil
+}
