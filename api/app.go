@@ -50,6 +50,8 @@ type Build struct {
 	// ManifestFile is the name of the file that Manifest was read from.
 	ManifestFile string       `json:"manifest_file"`
 	Options      BuildOptions `json:"options"`
+	// Services is what the manifest says, without secret values: what is to be built.
+	Services []ServiceSpec `json:"services,omitempty"`
 	// Sealed holds the environment that was in force when the build began, encrypted with the
 	// rack's keyring: build args are taken from it.
 	Sealed []byte `json:"sealed,omitempty"`

@@ -146,6 +146,8 @@ type Volume struct {
 	Host string `json:"host,omitempty"`
 	// Path is where the process sees it.
 	Path string `json:"path"`
+	// ReadOnly volumes cannot be written to. Those with Host always are.
+	ReadOnly bool `json:"read_only,omitempty"`
 	// Memory volumes are empty at start and live in memory, capped by Size.
 	Memory bool  `json:"memory,omitempty"`
 	Size   Bytes `json:"size,omitempty"`

@@ -1,0 +1,147 @@
+package agent
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"slipway/api"
+	"slipway/api/pb"
+)
+
+// redialMax bounds the wait between two attempts to reach a server.
+const redialMax = 5 * time.Second
+
+// worker keeps the session with a server. With no server reachable it changes nothing: what
+// runs keeps running, what is reported waits.
+type worker struct {
+	agent   *Agent
+	conn    grpc.ClientConnInterface
+	reports *reports
+}
+
+// run attaches, and attaches again whenever a session ends, until ctx ends.
+func (w *worker) run(ctx context.Context) error {
+	wait := 50 * time.Millisecond
+	for ctx.Err() == nil {
+		began := w.agent.now()
+		err := w.session(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if w.agent.now().Sub(began) > redialMax {
+			wait = 50 * time.Millisecond
+		}
+		w.agent.log.Warn("session ended", "err", err, "retry_in", wait.String())
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, redialMax)
+	}
+	return nil
+}
+
+// session registers the node, attaches and pumps both ways until one of them fails.
+func (w *worker) session(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	agents := pb.NewAgentsClient(w.conn)
+	node := w.agent.node()
+	reply, err := agents.Register(ctx, &pb.RegisterRequest{Node: pb.Marshal(node)})
+	if err != nil {
+		return pb.FromError(err)
+	}
+	if err := w.agent.admitted(reply); err != nil {
+		return err
+	}
+	stream, err := agents.Attach(ctx)
+	if err != nil {
+		return pb.FromError(err)
+	}
+	if err := stream.Send(&pb.AgentMessage{Kind: &pb.AgentMessage_Node{Node: string(node.ID)}}); err != nil {
+		return pb.FromError(err)
+	}
+	w.agent.log.Info("attached", "node", node.ID)
+	sent := make(chan error, 1)
+	go func() {
+		defer cancel()
+		sent <- w.send(ctx, stream, time.Duration(reply.HeartbeatMs)*time.Millisecond)
+	}()
+	err = w.receive(ctx, stream, agents)
+	cancel()
+	<-sent
+	if err == io.EOF {
+		return api.Errorf(api.CodeUnavailable, "server ended the session")
+	}
+	return pb.FromError(err)
+}
+
+// send reports what changed, and heartbeats in between.
+func (w *worker) send(ctx context.Context, stream pb.Agents_AttachClient, every time.Duration) error {
+	tick := time.NewTicker(max(every, 100*time.Millisecond))
+	defer tick.Stop()
+	w.reports.rewind()
+	for {
+		if seq, batch := w.reports.take(); len(batch) > 0 {
+			docs := make(map[string][]byte, len(batch))
+			for id, status := range batch {
+				docs[string(id)] = pb.Marshal(status)
+			}
+			m := &pb.AgentMessage{Kind: &pb.AgentMessage_Statuses{Statuses: &pb.Statuses{Seq: seq, Process: docs}}}
+			if err := stream.Send(m); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-w.reports.wake:
+		case <-w.agent.routerMoved:
+			if err := w.beat(stream); err != nil {
+				return err
+			}
+		case <-tick.C:
+			if err := w.beat(stream); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// beat sends a heartbeat.
+func (w *worker) beat(stream pb.Agents_AttachClient) error {
+	return stream.Send(&pb.AgentMessage{Kind: &pb.AgentMessage_Heartbeat{Heartbeat: pb.Marshal(w.agent.heartbeat())}})
+}
+
+// receive hands on what comes down.
+func (w *worker) receive(ctx context.Context, stream pb.Agents_AttachClient, agents pb.AgentsClient) error {
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		switch k := m.Kind.(type) {
+		case *pb.ServerMessage_Assignments:
+			set := api.AssignmentSet{Version: k.Assignments.Version}
+			for _, doc := range k.Assignments.Assignment {
+				a, err := pb.Unmarshal[api.Assignment](doc)
+				if err != nil {
+					return err
+				}
+				set.Assignments = append(set.Assignments, a)
+			}
+			w.agent.assign(set)
+		case *pb.ServerMessage_Routes:
+			keepNewest(w.agent.tables, k.Routes.Table)
+		case *pb.ServerMessage_Names:
+			w.agent.setNames(k.Names)
+		case *pb.ServerMessage_Acknowledged:
+			w.reports.acknowledge(k.Acknowledged)
+		case *pb.ServerMessage_Open:
+			w.agent.open(ctx, agents, k.Open)
+		}
+	}
+}

@@ -1,0 +1,306 @@
+package dispatch
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"slipway/api"
+	"slipway/api/pb"
+	"slipway/raftstore/state"
+)
+
+// Store is what dispatch needs of the replicated state.
+type Store interface {
+	Propose(ctx context.Context, e state.Entry) (state.Result, error)
+	View() *state.View
+	// Next returns a view whose index is above after, as soon as there is one.
+	Next(ctx context.Context, after uint64) (*state.View, error)
+}
+
+// Sources serves uploaded sources to the nodes that build them.
+type Sources interface {
+	Open(digest string) (io.ReadCloser, error)
+}
+
+// Config is what a Server is made of.
+type Config struct {
+	Store     Store
+	Secrets   secrets
+	Sources   Sources
+	Heartbeat time.Duration // the interval that agents are told; default 2 s
+	Now       func() time.Time
+	Log       *slog.Logger
+	// Authorize returns an error when the caller in ctx may not speak for node; "" asks for
+	// any node at all.
+	Authorize func(ctx context.Context, node api.NodeID) error
+}
+
+// Server is the service that agents dial.
+type Server struct {
+	pb.UnimplementedAgentsServer
+	cfg Config
+
+	mu       sync.Mutex
+	beats    map[api.NodeID]time.Time
+	sessions map[api.NodeID]*session
+	tunnels  map[string]*Tunnel // opened, waiting for the agent to dial back
+	lastID   uint64
+	moved    chan struct{} // capacity 1: a heartbeat of a node that was silent
+}
+
+// New returns a Server.
+func New(cfg Config) *Server {
+	if cfg.Heartbeat == 0 {
+		cfg.Heartbeat = 2 * time.Second
+	}
+	return &Server{
+		cfg: cfg, beats: map[api.NodeID]time.Time{}, sessions: map[api.NodeID]*session{},
+		tunnels: map[string]*Tunnel{}, moved: make(chan struct{}, 1),
+	}
+}
+
+// Heartbeats returns when each node was last heard of, since this server started.
+func (s *Server) Heartbeats() map[api.NodeID]time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[api.NodeID]time.Time, len(s.beats))
+	for id, at := range s.beats {
+		out[id] = at
+	}
+	return out
+}
+
+// Register stores what an agent says of its machine and answers with the rack's facts.
+func (s *Server) Register(ctx context.Context, r *pb.RegisterRequest) (*pb.RegisterReply, error) {
+	node, err := pb.Unmarshal[api.Node](r.Node)
+	if err != nil {
+		return nil, pb.Error(err)
+	}
+	if err := s.cfg.Authorize(ctx, node.ID); err != nil {
+		return nil, pb.Error(err)
+	}
+	res, err := s.cfg.Store.Propose(ctx, s.entry(node.ID, state.RegisterNode{Node: node}))
+	if err != nil {
+		return nil, pb.Error(err)
+	}
+	if res.Err != nil {
+		return nil, pb.Error(res.Err)
+	}
+	s.heard(node.ID)
+	rack := s.cfg.Store.View().Rack()
+	return &pb.RegisterReply{Rack: rack.Name, Domain: rack.Domain, ClusterId: rack.ClusterID,
+		HeartbeatMs: s.cfg.Heartbeat.Milliseconds()}, nil
+}
+
+func (s *Server) entry(node api.NodeID, c state.Command) state.Entry {
+	return state.Entry{At: s.cfg.Now(), Actor: "node/" + string(node), Command: c}
+}
+
+// heard notes a sign of life.
+func (s *Server) heard(node api.NodeID) {
+	s.mu.Lock()
+	s.beats[node] = s.cfg.Now()
+	s.mu.Unlock()
+}
+
+// session is one attached agent. A newer session of the same node takes the place of an older
+// one.
+type session struct {
+	node   api.NodeID
+	stream pb.Agents_AttachServer
+	end    context.CancelFunc
+
+	mu sync.Mutex // guards stream.Send
+
+	routers routerReport
+}
+
+// routerReport is what was last proposed of a node's router.
+type routerReport struct {
+	known    bool
+	version  uint64
+	draining []api.ProcessID
+}
+
+func (c *session) send(m *pb.ServerMessage) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stream.Send(m)
+}
+
+// Attach serves one agent until its stream ends or a newer session replaces it.
+func (s *Server) Attach(stream pb.Agents_AttachServer) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	node := api.NodeID(first.GetNode())
+	if err := s.cfg.Authorize(stream.Context(), node); err != nil {
+		return pb.Error(err)
+	}
+	if _, known := s.cfg.Store.View().Node(node); !known {
+		return pb.Error(api.Errorf(api.CodeConflict, "node %q is not registered", node))
+	}
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	c := &session{node: node, stream: stream, end: cancel}
+	s.mu.Lock()
+	if old := s.sessions[node]; old != nil {
+		old.end()
+	}
+	s.sessions[node] = c
+	s.mu.Unlock()
+	s.heard(node)
+	defer func() {
+		s.mu.Lock()
+		if s.sessions[node] == c {
+			delete(s.sessions, node)
+		}
+		s.mu.Unlock()
+	}()
+	received := make(chan error, 1)
+	go func() {
+		defer cancel()
+		received <- s.receive(ctx, c)
+	}()
+	err = s.tell(ctx, c)
+	select {
+	case err = <-received:
+	default: // the stream's own end unblocks the receiver once this call returns
+	}
+	if err == io.EOF {
+		return nil
+	}
+	return pb.Error(err)
+}
+
+// tell sends the newest truth whenever it differs from what the agent has.
+func (s *Server) tell(ctx context.Context, c *session) error {
+	var after, sig, named, routes uint64
+	first := true
+	for {
+		v, err := s.cfg.Store.Next(ctx, after)
+		if err != nil {
+			return err
+		}
+		after = v.Index()
+		if table := v.RouteTable(); first || table.Version != routes {
+			routes = table.Version
+			if err := c.send(&pb.ServerMessage{Kind: &pb.ServerMessage_Routes{Routes: &pb.Routes{Version: table.Version, Table: pb.Marshal(table)}}}); err != nil {
+				return err
+			}
+		}
+		if n := signature(v, c.node); first || n != sig {
+			sig = n
+			set, failed := assignments(v, c.node, s.cfg.Secrets)
+			if failed != nil {
+				s.cfg.Log.Error("assignment left out", "node", c.node, "err", failed)
+			}
+			if err := c.send(&pb.ServerMessage{Kind: &pb.ServerMessage_Assignments{Assignments: set}}); err != nil {
+				return err
+			}
+		}
+		doc := names(v)
+		if d := digest(doc); first || d != named {
+			named = d
+			if err := c.send(&pb.ServerMessage{Kind: &pb.ServerMessage_Names{Names: doc}}); err != nil {
+				return err
+			}
+		}
+		first = false
+	}
+}
+
+// receive takes in what the agent reports.
+func (s *Server) receive(ctx context.Context, c *session) error {
+	for {
+		m, err := c.stream.Recv()
+		if err != nil {
+			return err
+		}
+		s.heard(c.node)
+		switch k := m.Kind.(type) {
+		case *pb.AgentMessage_Heartbeat:
+			err = s.heartbeat(ctx, c, k.Heartbeat)
+		case *pb.AgentMessage_Statuses:
+			err = s.statuses(ctx, c, k.Statuses)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// heartbeat proposes what changed about the node's router; most heartbeats change nothing.
+func (s *Server) heartbeat(ctx context.Context, c *session, doc []byte) error {
+	beat, err := pb.Unmarshal[api.Heartbeat](doc)
+	if err != nil || beat.Router == nil {
+		return err
+	}
+	draining := make([]api.ProcessID, 0, len(beat.Router.Draining))
+	for _, d := range beat.Router.Draining {
+		draining = append(draining, d.Process)
+	}
+	slices.Sort(draining)
+	if c.routers.known && c.routers.version == beat.Router.Version && slices.Equal(c.routers.draining, draining) {
+		return nil
+	}
+	_, err = s.cfg.Store.Propose(ctx, s.entry(c.node, state.AckRoutes{Node: c.node, Version: beat.Router.Version, Draining: draining}))
+	if err == nil {
+		c.routers = routerReport{known: true, version: beat.Router.Version, draining: draining}
+	}
+	return err
+}
+
+// statuses makes reports durable and acknowledges them.
+func (s *Server) statuses(ctx context.Context, c *session, m *pb.Statuses) error {
+	update := state.UpdateProcesses{Node: c.node, Statuses: make(map[api.ProcessID]api.ProcessStatus, len(m.Process))}
+	for id, doc := range m.Process {
+		status, err := pb.Unmarshal[api.ProcessStatus](doc)
+		if err != nil {
+			return err
+		}
+		update.Statuses[api.ProcessID(id)] = status
+	}
+	res, err := s.cfg.Store.Propose(ctx, s.entry(c.node, update))
+	if err != nil {
+		return err
+	}
+	for _, dropped := range res.Dropped {
+		s.cfg.Log.Debug("report dropped", "node", c.node, "reason", dropped)
+	}
+	return c.send(&pb.ServerMessage{Kind: &pb.ServerMessage_Acknowledged{Acknowledged: m.Seq}})
+}
+
+// FetchSource streams an uploaded source.
+func (s *Server) FetchSource(r *pb.FetchSourceRequest, stream grpc.ServerStreamingServer[pb.Chunk]) error {
+	if err := s.cfg.Authorize(stream.Context(), ""); err != nil {
+		return pb.Error(err)
+	}
+	src, err := s.cfg.Sources.Open(r.Digest)
+	if err != nil {
+		return pb.Error(err)
+	}
+	defer src.Close()
+	buf := make([]byte, 256<<10)
+	for {
+		n, err := src.Read(buf)
+		if n > 0 {
+			if err := stream.Send(&pb.Chunk{Data: buf[:n]}); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return pb.Error(api.Errorf(api.CodeInternal, "read source %s: %w", r.Digest, err))
+		}
+	}
+}
