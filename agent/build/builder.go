@@ -18,9 +18,13 @@ type Builder struct {
 	releases chan *lease
 }
 
-// New returns a builder. It does nothing until Run.
+// New returns a builder, and clears its root of sources that an earlier one left. Builds wait
+// until Run runs.
 func New(config Config) (*Builder, error) {
 	if err := config.setDefaults(); err != nil {
+		return nil, err
+	}
+	if err := config.makeDirs(); err != nil {
 		return nil, err
 	}
 	return &Builder{config: config, acquires: make(chan acquire), releases: make(chan *lease)}, nil

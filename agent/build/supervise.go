@@ -157,9 +157,6 @@ func (b *Builder) Run(ctx context.Context) error {
 			b.config.Logger.Warn("build cgroup not removed", "err", err)
 		}
 	}()
-	if err := b.config.makeDirs(); err != nil {
-		return err
-	}
 
 	s := &supervision{builder: b, idle: time.NewTimer(b.config.Idle)}
 	defer s.idle.Stop()

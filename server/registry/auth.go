@@ -18,7 +18,7 @@ const (
 // registerAuth puts our access controller into distribution's table, which is one per process.
 // The entry itself holds no state: each registry hands its own Authorize over as an option.
 var registerAuth = sync.OnceValue(func() error {
-	logrus.SetLevel(logrus.ErrorLevel)
+	logrus.SetLevel(logrus.FatalLevel) // below, every 404 is an error to distribution
 	return auth.Register(authName, func(options map[string]any) (auth.AccessController, error) {
 		authorize, ok := options[authOption].(func(user, password, repo, action string) error)
 		if !ok {

@@ -17,6 +17,6 @@
 // half done while it looks. And whatever was written, mounted or asked for by HEAD within
 // Config.Grace is kept, for a client that was told "exists" will not send the blob again.
 //
-// The package starts no goroutines. distribution logs through the standard logger of logrus;
-// New raises the level of that logger to errors, and what matters is returned to callers.
+// The package starts no goroutines. distribution logs through the standard logger of logrus,
+// each 404 as an error; New silences that logger, and failed writes are logged here.
 package registry

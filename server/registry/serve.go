@@ -31,7 +31,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.app.ServeHTTP(w, req)
 		return
 	}
-	r.app.ServeHTTP(&fullWriter{ResponseWriter: w, registry: r}, req)
+	r.app.ServeHTTP(&fullWriter{ResponseWriter: w, registry: r, req: req}, req)
 }
 
 // full reports whether the disk has less room than the registry may use up.
@@ -49,12 +49,16 @@ func (r *Registry) full() bool {
 type fullWriter struct {
 	http.ResponseWriter
 	registry *Registry
+	req      *http.Request
 	replaced bool
 }
 
 // WriteHeader implements http.ResponseWriter.
 func (w *fullWriter) WriteHeader(status int) {
 	began := status == http.StatusAccepted || status == http.StatusCreated
+	if status >= 500 {
+		w.registry.config.Logger.Error("image write failed", "status", status, "method", w.req.Method, "path", w.req.URL.Path)
+	}
 	if (status < 500 && !began) || !w.registry.full() {
 		w.ResponseWriter.WriteHeader(status)
 		return

@@ -1,0 +1,3 @@
+package buildtest
+
+func victim(root, cgroup, addr string) {}
