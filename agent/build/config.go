@@ -45,7 +45,7 @@ type Config struct {
 	Deny []netip.Prefix
 	// Source limits what an uploaded archive may unpack to.
 	Source Limits
-	Logger *slog.Logger
+	Logger *slog.Logger `json:"-"`
 }
 
 func (c *Config) setDefaults() error {

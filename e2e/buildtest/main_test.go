@@ -20,7 +20,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -42,7 +41,8 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	if len(os.Args) > 1 && os.Args[1] == "victim" {
-		victim(os.Args[2], os.Args[3], os.Args[4])
+		victim(os.Stdin)
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
@@ -222,8 +222,8 @@ func job(s source, services ...api.ServiceSpec) (build.Job, *output) {
 	}, out
 }
 
-// listen serves one word on the machine's loopback and on another of its addresses.
-func listenEverywhere(t *testing.T) (port string) {
+// serveSecret serves one word on the machine's loopback.
+func serveSecret(t *testing.T) (port string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -239,5 +239,3 @@ func listenEverywhere(t *testing.T) (port string) {
 	}
 	return port
 }
-
-func tempFile(t *testing.T, name string) string { t.Helper(); return filepath.Join(t.TempDir(), name) }
