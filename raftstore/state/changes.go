@@ -1,6 +1,10 @@
 package state
 
-import "slipway/api"
+import (
+	"maps"
+
+	"slipway/api"
+)
 
 // Changes is the set of keys that changed between two views. Steps get it so that their cost
 // follows the change and not the size of the rack. It never carries decisions: a step that
@@ -22,4 +26,45 @@ func Everything() Changes { return Changes{All: true} }
 // Empty reports whether nothing changed.
 func (c Changes) Empty() bool {
 	return !c.All && len(c.Apps)+len(c.Services)+len(c.Processes)+len(c.Nodes)+len(c.Builds)+len(c.Routes) == 0
+}
+
+// Merge adds the keys of d.
+func (c *Changes) Merge(d Changes) {
+	c.All = c.All || d.All
+	merge(&c.Apps, d.Apps)
+	merge(&c.Services, d.Services)
+	merge(&c.Processes, d.Processes)
+	merge(&c.Nodes, d.Nodes)
+	merge(&c.Builds, d.Builds)
+	merge(&c.Routes, d.Routes)
+}
+
+func merge[K comparable](dst *map[K]bool, src map[K]bool) {
+	if len(src) == 0 {
+		return
+	}
+	if *dst == nil {
+		*dst = make(map[K]bool, len(src))
+	}
+	maps.Copy(*dst, src)
+}
+
+func mark[K comparable](m *map[K]bool, k K) {
+	if *m == nil {
+		*m = map[K]bool{}
+	}
+	(*m)[k] = true
+}
+
+func (c *Changes) app(a api.AppName)        { mark(&c.Apps, a) }
+func (c *Changes) service(k api.ServiceKey) { mark(&c.Services, k) }
+func (c *Changes) node(n api.NodeID)        { mark(&c.Nodes, n) }
+func (c *Changes) build(b api.BuildID)      { mark(&c.Builds, b) }
+func (c *Changes) route(a api.AppName)      { mark(&c.Routes, a) }
+func (c *Changes) process(p *api.Process) {
+	mark(&c.Processes, p.ID)
+	mark(&c.Services, p.Key())
+	if p.Kind == api.KindBuild {
+		mark(&c.Builds, p.Build)
+	}
 }

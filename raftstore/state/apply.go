@@ -1,0 +1,136 @@
+package state
+
+import (
+	"fmt"
+
+	"slipway/api"
+)
+
+// State is the root that entries are applied to. It is not safe for concurrent use; the views
+// it gives are.
+type State struct{ view *View }
+
+// New returns an empty state.
+func New() *State {
+	v := newView()
+	return &State{view: &v}
+}
+
+// View returns the present state. It costs nothing and never changes afterwards.
+func (s *State) View() *View { return s.view }
+
+// Result is what an entry came to.
+type Result struct {
+	// Err is why the command was rejected; the state is as before. nil when it was applied.
+	Err *api.Error
+	// Duplicate: the request ID was known, the result is that of the first time.
+	Duplicate bool
+	// Dropped says, a sentence each, which parts of the command did not hold any more.
+	Dropped []string
+	// Value is what a command returns: the ID of a release whose number was given, for one.
+	Value   string
+	Changes Changes
+	Events  []api.Event
+}
+
+// Apply is one of the pure verbs: state + entry → state' + result. It is total (an invalid
+// command is rejected, never a panic) and deterministic. Indexes must rise.
+func (s *State) Apply(index uint64, e Entry) Result {
+	c := &change{View: *s.view, at: e.At, actor: e.Actor}
+	c.index = index
+	if e.Request != "" {
+		if o, known := c.requests.Get([]byte(e.Request)); known {
+			s.view = &c.View
+			return Result{Err: o.Err, Duplicate: true, Value: o.Value}
+		}
+	}
+	if err := c.apply(e.Command); err != nil {
+		// What a rejected command wrote before it failed is thrown away with c.
+		rejected := &change{View: *s.view}
+		rejected.index = index
+		c = rejected
+		c.res.Err = err
+	}
+	if e.Request != "" {
+		c.requests = put(c.requests, string(e.Request), &outcome{At: e.At, Err: c.res.Err, Value: c.res.Value})
+	}
+	s.view = &c.View
+	return c.res
+}
+
+// apply is a switch and nothing else.
+func (c *change) apply(cmd Command) *api.Error {
+	switch cmd := cmd.(type) {
+	case CreateApp:
+		return c.createApp(cmd)
+	case DeleteApp:
+		return c.deleteApp(cmd)
+	case LockApp:
+		return c.lockApp(cmd)
+	case CreateBuild:
+		return c.createBuild(cmd)
+	case StartBuild:
+		return c.startBuild(cmd)
+	case EndBuild:
+		return c.endBuild(cmd)
+	case CreateRelease:
+		return c.createRelease(cmd)
+	case CreateDeployment:
+		return c.createDeployment(cmd)
+	case CancelDeployment:
+		return c.cancelDeployment(cmd)
+	case UpdateDeployment:
+		return c.updateDeployment(cmd)
+	case SetScale:
+		return c.setScale(cmd)
+	case SetWant:
+		return c.setWant(cmd)
+	case RestartService:
+		return c.restartService(cmd)
+	case CreateProcess:
+		return c.createProcess(cmd)
+	case StopProcess:
+		return c.stopProcess(cmd)
+	case UpdateProcesses:
+		return c.updateProcesses(cmd)
+	case SetReady:
+		return c.setReady(cmd)
+	case SetDesired:
+		return c.setDesired(cmd)
+	case ApplyPlan:
+		return c.applyPlan(cmd)
+	case SetRoutes:
+		return c.setRoutes(cmd)
+	case RegisterNode:
+		return c.registerNode(cmd)
+	case UpdateNode:
+		return c.updateNode(cmd)
+	case SetNodeStatus:
+		return c.setNodeStatus(cmd)
+	case AckRoutes:
+		return c.ackRoutes(cmd)
+	case PutToken:
+		c.putToken(cmd.Token)
+		return nil
+	case DeleteToken:
+		return c.deleteToken(cmd)
+	case ConfigureRack:
+		c.rack = cmd.Rack
+		c.res.Changes.All = true
+		return nil
+	case Reap:
+		return c.reap(cmd)
+	}
+	return api.Errorf(api.CodeInternal, "command %s is not known to this version", fmt.Sprint(cmd.Type()))
+}
+
+// deleteToken revokes a token.
+func (c *change) deleteToken(cmd DeleteToken) *api.Error {
+	t, ok := c.Token(cmd.ID)
+	if !ok {
+		return api.NotFound("token", cmd.ID, nil)
+	}
+	c.tokens = drop(c.tokens, t.ID)
+	c.tokenByHash = drop(c.tokenByHash, string(t.Hash))
+	return nil
+}

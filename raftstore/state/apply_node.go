@@ -1,0 +1,101 @@
+package state
+
+import (
+	"slices"
+
+	"slipway/api"
+)
+
+// registerNode stores what an agent reports of its machine. A machine that has rebooted has
+// lost every process; one that was silent is ready again.
+func (c *change) registerNode(cmd RegisterNode) *api.Error {
+	n := cmd.Node
+	if n.ID == "" || n.Name == "" {
+		return api.Errorf(api.CodeInvalid, "a node must report an ID and a name")
+	}
+	if n.Capacity.CPU <= 0 || n.Capacity.Memory <= 0 {
+		return api.Errorf(api.CodeInvalid, "node %q reports a capacity of %s and %s", n.Name, n.Capacity.CPU, n.Capacity.Memory)
+	}
+	n.Status, n.Since = api.NodeReady, c.at
+	old, known := c.Node(n.ID)
+	if known {
+		n.Pool, n.Labels = old.Pool, old.Labels
+		n.Cordoned, n.Draining = old.Cordoned, old.Draining
+		n.RoutesAcked, n.RoutesDraining = old.RoutesAcked, old.RoutesDraining
+		if old.Status == n.Status {
+			n.Since = old.Since
+		}
+	}
+	if n.Pool == "" {
+		n.Pool = "default"
+	}
+	c.putNode(n)
+	switch {
+	case !known:
+		c.event("node.joined", "", string(n.ID), n.Name)
+	case old.BootID != n.BootID:
+		c.lose(n.ID, "node "+n.Name+" was restarted")
+		c.event("node.rebooted", "", string(n.ID), n.Name)
+	case old.Status != n.Status:
+		c.event("node.ready", "", string(n.ID), n.Name)
+	}
+	return nil
+}
+
+func (c *change) node(id api.NodeID) (api.Node, *api.Error) {
+	if n, ok := c.Node(id); ok {
+		return *n, nil
+	}
+	return api.Node{}, api.NotFound("node", string(id), nil)
+}
+
+func (c *change) updateNode(cmd UpdateNode) *api.Error {
+	n, err := c.node(cmd.Node)
+	if err != nil {
+		return err
+	}
+	if cmd.Cordoned != nil {
+		n.Cordoned = *cmd.Cordoned
+	}
+	if cmd.Draining != nil {
+		n.Draining = *cmd.Draining
+	}
+	if cmd.Pool != nil {
+		n.Pool = *cmd.Pool
+	}
+	if cmd.Labels != nil {
+		n.Labels = cmd.Labels
+	}
+	c.putNode(n)
+	return nil
+}
+
+func (c *change) setNodeStatus(cmd SetNodeStatus) *api.Error {
+	n, err := c.node(cmd.Node)
+	if err != nil {
+		return err
+	}
+	if n.Status == cmd.Status {
+		return nil
+	}
+	n.Status, n.Since = cmd.Status, c.at
+	c.putNode(n)
+	c.event("node."+string(n.Status), "", string(n.ID), cmd.Reason)
+	if n.Status == api.NodeDown {
+		c.lose(n.ID, "node "+n.Name+" is down: "+cmd.Reason)
+	}
+	return nil
+}
+
+func (c *change) ackRoutes(cmd AckRoutes) *api.Error {
+	n, err := c.node(cmd.Node)
+	if err != nil {
+		return err
+	}
+	if n.RoutesAcked == cmd.Version && slices.Equal(n.RoutesDraining, cmd.Draining) {
+		return nil
+	}
+	n.RoutesAcked, n.RoutesDraining = cmd.Version, slices.Clone(cmd.Draining)
+	c.putNode(n)
+	return nil
+}

@@ -1,0 +1,125 @@
+package state
+
+import (
+	"slipway/api"
+)
+
+// reap removes records. Whatever is still in use stays, whoever asked.
+func (c *change) reap(cmd Reap) *api.Error {
+	for _, id := range cmd.Processes {
+		if p, ok := c.Process(id); ok && !p.Live() {
+			c.dropProcess(p)
+		}
+	}
+	for _, id := range cmd.Deployments {
+		if d, ok := c.Deployment(id); ok && d.Status.Ended() {
+			c.dropDeployment(d)
+		}
+	}
+	for _, id := range cmd.Releases {
+		if r, ok := c.Release(id); ok && !c.releaseInUse(r) {
+			c.dropRelease(r)
+		}
+	}
+	for _, id := range cmd.Builds {
+		if b, ok := c.Build(id); ok && b.Status.Ended() && !c.buildInUse(b) {
+			c.dropBuild(b)
+		}
+	}
+	for _, id := range cmd.Requests {
+		c.requests = drop(c.requests, string(id))
+	}
+	for _, k := range cmd.Services {
+		if s, ok := c.Service(k); ok && len(s.Want) == 0 {
+			c.services = drop(c.services, k.String())
+			c.res.Changes.service(k)
+		}
+	}
+	for _, name := range cmd.Apps {
+		c.removeApp(name)
+	}
+	return nil
+}
+
+func (c *change) dropDeployment(d *api.Deployment) {
+	c.deployments = drop(c.deployments, string(d.ID))
+	c.deploymentsOf = drop(c.deploymentsOf, newestFirst(d.App, d.Created, string(d.ID)))
+	c.deploysOpen = drop(c.deploysOpen, string(d.ID))
+}
+
+func (c *change) dropRelease(r *api.Release) {
+	c.releases = drop(c.releases, string(r.ID))
+	c.releasesOf = drop(c.releasesOf, releaseKey(r))
+}
+
+func (c *change) dropBuild(b *api.Build) {
+	c.builds = drop(c.builds, string(b.ID))
+	c.buildsOf = drop(c.buildsOf, newestFirst(b.App, b.Created, string(b.ID)))
+	c.buildsOpen = drop(c.buildsOpen, string(b.ID))
+}
+
+// releaseInUse reports whether an app runs, or may fall back to, the release.
+func (c *change) releaseInUse(r *api.Release) bool {
+	a, ok := c.App(r.App)
+	if !ok {
+		return false
+	}
+	if a.Release == r.ID {
+		return true
+	}
+	if d, ok := c.Deployment(a.Deployment); ok && (d.Release == r.ID || d.Previous == r.ID) {
+		return true
+	}
+	for p := range c.ProcessesOfApp(r.App) {
+		if p.Live() && p.Release == r.ID {
+			return true
+		}
+	}
+	return false
+}
+
+// buildInUse reports whether a release has the build.
+func (c *change) buildInUse(b *api.Build) bool {
+	for r := range c.Releases(b.App) {
+		if r.Build == b.ID {
+			return true
+		}
+	}
+	return false
+}
+
+// removeApp removes a deleted app and all that belonged to it, once nothing of it lives.
+func (c *change) removeApp(name api.AppName) {
+	a, ok := c.App(name)
+	if !ok || !a.Deleting {
+		return
+	}
+	for p := range c.ProcessesOfApp(name) {
+		if p.Live() {
+			return
+		}
+	}
+	for p := range c.ProcessesOfApp(name) {
+		c.dropProcess(p)
+	}
+	for s := range c.Services(name) {
+		c.services = drop(c.services, s.Key.String())
+		c.res.Changes.service(s.Key)
+	}
+	for d := range c.Deployments(name) {
+		c.dropDeployment(d)
+	}
+	for r := range c.Releases(name) {
+		c.dropRelease(r)
+	}
+	for b := range c.Builds(name) {
+		c.dropBuild(b)
+	}
+	if len(c.Routes(name)) > 0 {
+		c.routes, c.routesVersion = drop(c.routes, string(name)), c.index
+	}
+	c.apps = drop(c.apps, string(name))
+	c.res.Changes.app(name)
+	c.res.Changes.route(name)
+	c.event("app.removed", name, string(name), "")
+}

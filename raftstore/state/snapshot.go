@@ -1,0 +1,136 @@
+package state
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"slipway/api"
+)
+
+// The form of a snapshot: a header line, then one line per record, table by table in key
+// order, each {"t": table, "k": key, "v": record} in JSON. Go writes maps with sorted keys, so
+// that equal states have equal bytes. Indexes are left out and built again.
+const snapshotFormat = 1
+
+type snapshotHeader struct {
+	Format        int    `json:"format"`
+	Index         uint64 `json:"index"`
+	RoutesVersion uint64 `json:"routes_version"`
+	Rack          Rack   `json:"rack"`
+}
+
+type snapshotRecord struct {
+	Table string          `json:"t"`
+	Key   string          `json:"k,omitempty"`
+	Value json.RawMessage `json:"v"`
+}
+
+// Encode writes the snapshot of the view.
+func (v *View) Encode(w io.Writer) error {
+	b := bufio.NewWriterSize(w, 256<<10)
+	enc := json.NewEncoder(b)
+	h := snapshotHeader{Format: snapshotFormat, Index: v.index, RoutesVersion: v.routesVersion, Rack: v.rack}
+	if err := enc.Encode(h); err != nil {
+		return fmt.Errorf("encode snapshot header: %w", err)
+	}
+	for _, write := range []func() error{
+		func() error { return encodeTable(enc, "app", v.apps) },
+		func() error { return encodeTable(enc, "build", v.builds) },
+		func() error { return encodeTable(enc, "release", v.releases) },
+		func() error { return encodeTable(enc, "deployment", v.deployments) },
+		func() error { return encodeTable(enc, "service", v.services) },
+		func() error { return encodeTable(enc, "process", v.processes) },
+		func() error { return encodeTable(enc, "node", v.nodes) },
+		func() error { return encodeTable(enc, "routes", v.routes) },
+		func() error { return encodeTable(enc, "token", v.tokens) },
+		func() error { return encodeTable(enc, "request", v.requests) },
+	} {
+		if err := write(); err != nil {
+			return err
+		}
+	}
+	if err := b.Flush(); err != nil {
+		return fmt.Errorf("encode snapshot: %w", err)
+	}
+	return nil
+}
+
+func encodeTable[V any](enc *json.Encoder, name string, t tree[V]) error {
+	it := t.Root().Iterator()
+	for k, v, ok := it.Next(); ok; k, v, ok = it.Next() {
+		doc, err := json.Marshal(v)
+		if err == nil {
+			err = enc.Encode(snapshotRecord{Table: name, Key: string(k), Value: doc})
+		}
+		if err != nil {
+			return fmt.Errorf("encode %s %q: %w", name, k, err)
+		}
+	}
+	return nil
+}
+
+// Decode reads a snapshot. A newer format or an unknown table is an error: a replica that
+// skipped records would diverge.
+func Decode(r io.Reader) (*State, error) {
+	dec := json.NewDecoder(bufio.NewReaderSize(r, 256<<10))
+	var h snapshotHeader
+	if err := dec.Decode(&h); err != nil {
+		return nil, fmt.Errorf("decode snapshot header: %w", err)
+	}
+	if h.Format != snapshotFormat {
+		return nil, fmt.Errorf("snapshot has format %d, this version reads %d; use the version that wrote it or a newer one", h.Format, snapshotFormat)
+	}
+	c := &change{View: newView()}
+	c.index, c.rack = h.Index, h.Rack
+	for {
+		var rec snapshotRecord
+		if err := dec.Decode(&rec); err == io.EOF {
+			break
+		} else if err != nil {
+			return nil, fmt.Errorf("decode snapshot: %w", err)
+		}
+		if err := c.restore(rec); err != nil {
+			return nil, fmt.Errorf("decode %s %q: %w", rec.Table, rec.Key, err)
+		}
+	}
+	c.routesVersion = h.RoutesVersion
+	return &State{view: &c.View}, nil
+}
+
+// restore enters one record into its table and the indexes.
+func (c *change) restore(rec snapshotRecord) error {
+	switch rec.Table {
+	case "app":
+		return restore(rec, c.putApp)
+	case "build":
+		return restore(rec, c.putBuild)
+	case "release":
+		return restore(rec, c.putRelease)
+	case "deployment":
+		return restore(rec, c.putDeployment)
+	case "service":
+		return restore(rec, c.putService)
+	case "process":
+		return restore(rec, c.putProcess)
+	case "node":
+		return restore(rec, c.putNode)
+	case "token":
+		return restore(rec, c.putToken)
+	case "routes":
+		return restore(rec, func(r []api.Route) { c.routes = put(c.routes, rec.Key, r) })
+	case "request":
+		return restore(rec, func(o outcome) { c.requests = put(c.requests, rec.Key, &o) })
+	}
+	return fmt.Errorf("unknown table")
+}
+
+func restore[V any](rec snapshotRecord, enter func(V)) error {
+	var v V
+	if err := json.Unmarshal(rec.Value, &v); err != nil {
+		return err
+	}
+	enter(v)
+	return nil
+}
