@@ -154,6 +154,9 @@ type Process struct {
 	Reason string `json:"reason,omitempty"`
 	// DrainSince is when Desired became DesiredDrain.
 	DrainSince time.Time `json:"drain_since,omitzero"`
+	// DrainedAt is when it became DesiredStop; Forced says that requests were in flight then.
+	DrainedAt time.Time `json:"drained_at,omitzero"`
+	Forced    bool      `json:"forced,omitempty"`
 	// Ready: healthy, and every router that leads to it has acknowledged so.
 	Ready   bool      `json:"ready,omitempty"`
 	ReadyAt time.Time `json:"ready_at,omitzero"`

@@ -1,0 +1,106 @@
+package raftstore
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+
+	"github.com/hashicorp/raft"
+
+	"slipway/raftstore/state"
+)
+
+// machine adapts the pure state to hashicorp/raft. Raft calls it from one goroutine.
+type machine struct {
+	state   *state.State
+	publish func(*state.View, []state.Result)
+}
+
+// Apply applies one Raft entry and returns []state.Result.
+func (m *machine) Apply(l *raft.Log) any {
+	entries, err := decode(l.Data)
+	if err != nil {
+		panic(fmt.Sprintf("raft log %d: %v", l.Index, err))
+	}
+	results := make([]state.Result, len(entries))
+	for i, e := range entries {
+		results[i] = m.state.Apply(l.Index, e)
+	}
+	m.publish(m.state.View(), results)
+	return results
+}
+
+// Snapshot captures the present view; Persist does the work.
+func (m *machine) Snapshot() (raft.FSMSnapshot, error) { return snapshot{m.state.View()}, nil }
+
+// Restore replaces the state by a snapshot.
+func (m *machine) Restore(r io.ReadCloser) error {
+	defer r.Close()
+	s, err := readSnapshot(r)
+	if err != nil {
+		return fmt.Errorf("restore snapshot: %w", err)
+	}
+	m.state = s
+	m.publish(s.View(), []state.Result{{Changes: state.Everything()}})
+	return nil
+}
+
+// snapshot is a view on its way to disk: its encoding and a SHA-256 of it at the end.
+type snapshot struct{ view *state.View }
+
+// Persist writes the snapshot.
+func (s snapshot) Persist(sink raft.SnapshotSink) error {
+	sum := sha256.New()
+	err := s.view.Encode(io.MultiWriter(sink, sum))
+	if err == nil {
+		_, err = sink.Write(sum.Sum(nil))
+	}
+	if err != nil {
+		sink.Cancel()
+		return fmt.Errorf("write snapshot: %w", err)
+	}
+	return sink.Close()
+}
+
+// Release does nothing: a view holds no resources.
+func (s snapshot) Release() {}
+
+// readSnapshot checks the sum while it decodes. The body goes to a file first: nothing of a
+// damaged snapshot may become state.
+func readSnapshot(r io.Reader) (*state.State, error) {
+	f, err := os.CreateTemp("", "slipway-restore-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	n, err := io.Copy(f, r)
+	if err != nil {
+		return nil, err
+	}
+	if n < sha256.Size {
+		return nil, fmt.Errorf("it has %d bytes, too few for its checksum", n)
+	}
+	if err := checkSum(f, n-sha256.Size); err != nil {
+		return nil, err
+	}
+	return state.Decode(io.NewSectionReader(f, 0, n-sha256.Size))
+}
+
+// checkSum compares the SHA-256 of the first n bytes with the one that follows them.
+func checkSum(f io.ReaderAt, n int64) error {
+	var sum hash.Hash = sha256.New()
+	if _, err := io.Copy(sum, io.NewSectionReader(f, 0, n)); err != nil {
+		return err
+	}
+	want := make([]byte, sha256.Size)
+	if _, err := f.ReadAt(want, n); err != nil {
+		return err
+	}
+	if got := sum.Sum(nil); string(got) != string(want) {
+		return fmt.Errorf("it is damaged: its checksum is %x, it says %x", got, want)
+	}
+	return nil
+}

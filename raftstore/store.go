@@ -1,0 +1,362 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"slipway/api"
+	"slipway/raftstore/boltlog"
+	"slipway/raftstore/state"
+)
+
+// Limits of a proposal.
+const (
+	// entryMax is the largest Raft entry. Larger ones would hold up heartbeats.
+	entryMax = 512 << 10
+	// groupMax is how many waiting proposals share one Raft entry.
+	groupMax = 256
+	// queueMax is how many proposals may wait; the next one waits outside.
+	queueMax = 4096
+	// snapshotsKept is how many snapshots stay on disk.
+	snapshotsKept = 2
+	applyTimeout  = 30 * time.Second
+)
+
+// Config is what a Store is made of.
+type Config struct {
+	Dir string // the data directory of this server
+	ID  string // of this server, for its whole life
+	// Addr is where the other servers reach this one; with a nil Transport it is listened on.
+	Addr      string
+	Transport raft.Transport
+	// Bootstrap makes a new cluster with this server as its only voter. It is an error on a
+	// directory that has a state already.
+	Bootstrap bool
+	Log       *slog.Logger
+	// Tune adjusts the timing, for tests.
+	Tune func(*raft.Config)
+}
+
+// Store is one server's replica. Its methods are safe for concurrent use.
+type Store struct {
+	cfg       Config
+	raft      *raft.Raft
+	log       *boltlog.Log
+	proposals chan proposal
+	closed    chan struct{}
+	grouped   chan struct{} // closed when the grouping goroutine has ended
+	closeOnce sync.Once
+
+	hub hub
+}
+
+// proposal waits for its results.
+type proposal struct {
+	entries []state.Entry
+	size    int
+	done    chan answer // capacity 1
+}
+
+type answer struct {
+	results []state.Result
+	err     error
+}
+
+// Open opens the replica and starts it.
+func Open(cfg Config) (*Store, error) {
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	log, err := boltlog.Open(filepath.Join(cfg.Dir, "raft.db"))
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{cfg: cfg, log: log, proposals: make(chan proposal, queueMax), closed: make(chan struct{}), grouped: make(chan struct{})}
+	if err := s.start(); err != nil {
+		log.Close()
+		return nil, err
+	}
+	go s.group()
+	return s, nil
+}
+
+// start sets Raft up.
+func (s *Store) start() error {
+	conf := raft.DefaultConfig()
+	conf.LocalID = raft.ServerID(s.cfg.ID)
+	conf.Logger = raftLogger(s.cfg.Log)
+	conf.MaxAppendEntries = 512
+	conf.SnapshotThreshold = 8192
+	conf.TrailingLogs = 10240
+	conf.NoLegacyTelemetry = true
+	if s.cfg.Tune != nil {
+		s.cfg.Tune(conf)
+	}
+	snaps, err := raft.NewFileSnapshotStoreWithLogger(s.cfg.Dir, snapshotsKept, conf.Logger)
+	if err != nil {
+		return fmt.Errorf("open snapshots: %w", err)
+	}
+	transport := s.cfg.Transport
+	if transport == nil {
+		t, err := raft.NewTCPTransportWithLogger(s.cfg.Addr, nil, 3, 10*time.Second, conf.Logger)
+		if err != nil {
+			return fmt.Errorf("listen for raft on %s: %w", s.cfg.Addr, err)
+		}
+		transport = t
+	}
+	known, err := raft.HasExistingState(s.log, s.log, snaps)
+	if err != nil {
+		return fmt.Errorf("read raft state: %w", err)
+	}
+	if s.cfg.Bootstrap {
+		if known {
+			return api.Errorf(api.CodeConflict, "%s holds the state of a rack already; start without --bootstrap", s.cfg.Dir)
+		}
+		voter := raft.Configuration{Servers: []raft.Server{{ID: conf.LocalID, Address: transport.LocalAddr()}}}
+		if err := raft.BootstrapCluster(conf, s.log, s.log, snaps, transport, voter); err != nil {
+			return fmt.Errorf("bootstrap: %w", err)
+		}
+	}
+	m := &machine{state: state.New(), publish: s.hub.publish}
+	s.hub.publish(m.state.View(), nil)
+	s.raft, err = raft.NewRaft(conf, m, s.log, s.log, snaps, transport)
+	if err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
+	return nil
+}
+
+// HasState reports whether a data directory holds the state of a rack.
+func HasState(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "raft.db"))
+	return err == nil
+}
+
+// Close stops the replica and closes its files.
+func (s *Store) Close() error {
+	var err error
+	s.closeOnce.Do(func() {
+		close(s.closed)
+		<-s.grouped
+		err = s.raft.Shutdown().Error()
+		s.hub.close()
+		if again := s.log.Close(); err == nil {
+			err = again
+		}
+	})
+	return err
+}
+
+// Propose applies one entry on a quorum. The error says whether it was proposed at all; a
+// command that the state rejects comes back in Result.Err.
+func (s *Store) Propose(ctx context.Context, e state.Entry) (state.Result, error) {
+	results, err := s.ProposeBatch(ctx, []state.Entry{e})
+	if err != nil {
+		return state.Result{}, err
+	}
+	return results[0], nil
+}
+
+// ProposeBatch applies entries in order, as one.
+func (s *Store) ProposeBatch(ctx context.Context, entries []state.Entry) ([]state.Result, error) {
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	b, err := encode(entries)
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > entryMax {
+		return nil, api.Errorf(api.CodeExhausted, "the change is %s large, the limit is %s; make it smaller", api.Bytes(len(b)), api.Bytes(entryMax))
+	}
+	p := proposal{entries: entries, size: len(b), done: make(chan answer, 1)}
+	select {
+	case s.proposals <- p:
+	case <-ctx.Done():
+		return nil, api.Errorf(api.CodeUnavailable, "the change was not proposed: %w", context.Cause(ctx))
+	case <-s.closed:
+		return nil, errClosed()
+	}
+	select {
+	case a := <-p.done:
+		return a.results, a.err
+	case <-ctx.Done():
+		return nil, api.Errorf(api.CodeUnavailable, "the change may have been applied; repeat it with the same request ID: %w", context.Cause(ctx))
+	case <-s.grouped:
+		return nil, errClosed()
+	}
+}
+
+func errClosed() error { return api.Errorf(api.CodeUnavailable, "this server is stopping") }
+
+// group hands proposals to Raft, joining those that wait into one entry.
+func (s *Store) group() {
+	defer close(s.grouped)
+	var carry *proposal
+	for {
+		var first proposal
+		if carry != nil {
+			first, carry = *carry, nil
+		} else {
+			select {
+			case first = <-s.proposals:
+			case <-s.closed:
+				return
+			}
+		}
+		batch, size := []proposal{first}, first.size
+	join:
+		for len(batch) < groupMax {
+			select {
+			case p := <-s.proposals:
+				if size+p.size > entryMax {
+					carry = &p
+					break join
+				}
+				batch, size = append(batch, p), size+p.size
+			default:
+				break join
+			}
+		}
+		s.propose(batch)
+	}
+}
+
+// propose gives one entry to Raft; a goroutine waits for it, so that the next can follow.
+func (s *Store) propose(batch []proposal) {
+	var entries []state.Entry
+	for _, p := range batch {
+		entries = append(entries, p.entries...)
+	}
+	b, err := encode(entries)
+	if err != nil {
+		answerAll(batch, nil, err)
+		return
+	}
+	future := s.raft.Apply(b, applyTimeout)
+	go func() {
+		if err := future.Error(); err != nil {
+			answerAll(batch, nil, s.explain(err))
+			return
+		}
+		answerAll(batch, future.Response().([]state.Result), nil)
+	}()
+}
+
+func answerAll(batch []proposal, results []state.Result, err error) {
+	for _, p := range batch {
+		if err != nil {
+			p.done <- answer{err: err}
+			continue
+		}
+		n := len(p.entries)
+		p.done <- answer{results: results[:n:n]}
+		results = results[n:]
+	}
+}
+
+// explain turns an error of Raft into ours.
+func (s *Store) explain(err error) error {
+	if errors.Is(err, raft.ErrNotLeader) {
+		_, addr := s.Leader()
+		if addr == "" {
+			addr = "not known"
+		}
+		return api.Errorf(api.CodeNotLeader, "this server does not lead the rack; the leader is %s: %w", addr, err)
+	}
+	return api.Errorf(api.CodeUnavailable, "the change may have been applied; repeat it with the same request ID: %w", err)
+}
+
+// IsLeader reports whether this server leads, as far as it knows.
+func (s *Store) IsLeader() bool { return s.raft.State() == raft.Leader }
+
+// Leader returns who leads, "" when nobody is known to.
+func (s *Store) Leader() (id, addr string) {
+	a, i := s.raft.LeaderWithID()
+	return string(i), string(a)
+}
+
+// LeaderChanges sends true when this server becomes the leader and false when it stops being
+// it.
+func (s *Store) LeaderChanges() <-chan bool { return s.raft.LeaderCh() }
+
+// Barrier returns when everything that was committed before the call is applied here.
+func (s *Store) Barrier(ctx context.Context) error {
+	if err := s.raft.Barrier(applyTimeout).Error(); err != nil {
+		return s.explain(err)
+	}
+	return ctx.Err()
+}
+
+// Linearizable returns a view that no write acknowledged before the call is missing from. Only
+// the leader can give one.
+func (s *Store) Linearizable(ctx context.Context) (*state.View, error) {
+	committed := s.raft.CommitIndex()
+	if err := s.raft.VerifyLeader().Error(); err != nil {
+		return nil, s.explain(err)
+	}
+	for s.raft.AppliedIndex() < committed {
+		if err := s.Barrier(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s.View(), nil
+}
+
+// View returns the newest state applied here.
+func (s *Store) View() *state.View { return s.hub.view() }
+
+// Next returns a view with an index above after, as soon as there is one.
+func (s *Store) Next(ctx context.Context, after uint64) (*state.View, error) {
+	return s.hub.next(ctx, after)
+}
+
+// Subscribe follows the state from the returned view on, without a gap, until ctx ends.
+func (s *Store) Subscribe(ctx context.Context) (*state.View, <-chan Update) {
+	return s.hub.subscribe(ctx)
+}
+
+// Servers returns how many voters the rack has.
+func (s *Store) Servers() int {
+	f := s.raft.GetConfiguration()
+	if f.Error() != nil {
+		return 0
+	}
+	return len(f.Configuration().Servers)
+}
+
+// Snapshot writes a snapshot now.
+func (s *Store) Snapshot() error {
+	if err := s.raft.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	return nil
+}
+
+// raftLogger gives Raft's own words to slog, warnings and errors only.
+func raftLogger(l *slog.Logger) hclog.Logger {
+	if l == nil {
+		return hclog.New(&hclog.LoggerOptions{Output: io.Discard})
+	}
+	return hclog.New(&hclog.LoggerOptions{
+		Name: "raft", Level: hclog.Warn, Output: lineWriter{l}, DisableTime: true,
+	})
+}
+
+type lineWriter struct{ log *slog.Logger }
+
+// Write logs one line.
+func (w lineWriter) Write(p []byte) (int, error) {
+	w.log.Warn("raft", "line", string(p[:max(0, len(p)-1)]))
+	return len(p), nil
+}

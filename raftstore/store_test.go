@@ -1,0 +1,156 @@
+package raftstore
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"slipway/api"
+	"slipway/raftstore/state"
+)
+
+func fast(c *raft.Config) {
+	c.HeartbeatTimeout, c.ElectionTimeout = 100*time.Millisecond, 100*time.Millisecond
+	c.LeaderLeaseTimeout, c.CommitTimeout = 50*time.Millisecond, 2*time.Millisecond
+}
+
+func open(t *testing.T, dir string, bootstrap bool) *Store {
+	t.Helper()
+	s, err := Open(Config{Dir: dir, ID: "s1", Addr: "127.0.0.1:0", Bootstrap: bootstrap, Tune: fast})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	wait(t, "leadership", func() bool { return s.IsLeader() })
+	return s
+}
+
+func wait(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("no %s within 10 s", what)
+		}
+		time.Sleep(time.Millisecond) // polls, does not order anything
+	}
+}
+
+func createApp(name string) state.Entry {
+	return state.Entry{At: time.Unix(1, 0), Actor: "ann", Request: api.RequestID("r-" + name), Command: state.CreateApp{App: api.App{Name: api.AppName(name)}}}
+}
+
+func TestRestartKeepsEverything(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, true)
+	for i := range 20 {
+		if r, err := s.Propose(t.Context(), createApp(fmt.Sprintf("a%d", i))); err != nil || r.Err != nil {
+			t.Fatal(err, r.Err)
+		}
+	}
+	if err := s.Snapshot(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Propose(t.Context(), createApp("after")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir, false)
+	if err := s.Barrier(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for range s.View().Apps() {
+		n++
+	}
+	if n != 21 {
+		t.Errorf("%d apps after the restart, want 21", n)
+	}
+}
+
+func TestWritesAreAppliedOnce(t *testing.T) {
+	s := open(t, t.TempDir(), true)
+	first, err := s.Propose(t.Context(), createApp("web"))
+	if err != nil || first.Err != nil || first.Duplicate {
+		t.Fatal(first, err)
+	}
+	again, err := s.Propose(t.Context(), createApp("web"))
+	if err != nil || again.Err != nil || !again.Duplicate {
+		t.Errorf("the repeated write: %+v, %v; want the first result", again, err)
+	}
+	other := createApp("web")
+	other.Request = "another"
+	if r, _ := s.Propose(t.Context(), other); api.CodeOf(r.Err) != api.CodeConflict {
+		t.Errorf("another request for the same name: %v, want a conflict", r.Err)
+	}
+}
+
+func TestBootstrapRefusesKnownState(t *testing.T) {
+	dir := t.TempDir()
+	open(t, dir, true).Close()
+	if _, err := Open(Config{Dir: dir, ID: "s1", Addr: "127.0.0.1:0", Bootstrap: true}); api.CodeOf(err) != api.CodeConflict {
+		t.Errorf("second bootstrap: %v, want a conflict", err)
+	}
+}
+
+func TestConcurrentProposalsAndSubscription(t *testing.T) {
+	s := open(t, t.TempDir(), true)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	_, updates := s.Subscribe(ctx)
+	const n = 200
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			if r, err := s.Propose(ctx, createApp(fmt.Sprintf("a%d", i))); err != nil || r.Err != nil {
+				t.Error(err, r.Err)
+			}
+		})
+	}
+	seen := map[api.AppName]bool{}
+	for len(seen) < n {
+		select {
+		case u := <-updates:
+			for a := range u.Changes.Apps {
+				seen[a] = true
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("saw %d of %d changes", len(seen), n)
+		}
+	}
+	wg.Wait()
+	v, err := s.Linearizable(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := 0
+	for range v.Apps() {
+		count++
+	}
+	if count != n {
+		t.Errorf("%d apps in a linearizable view, want %d", count, n)
+	}
+}
+
+func TestEveryCommandHasACodec(t *testing.T) {
+	for name := range commandTypes {
+		if name == "" {
+			t.Error("a command without a name")
+		}
+	}
+	in := []state.Entry{{Request: "r", At: time.Unix(3, 4).UTC(), Actor: "ann", Command: state.SetReady{Ready: []api.ProcessID{"p1"}}}}
+	b, err := encode(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := decode(b)
+	if err != nil || len(out) != 1 || out[0].Request != "r" || !out[0].At.Equal(in[0].At) || out[0].Command.(state.SetReady).Ready[0] != "p1" {
+		t.Errorf("decoded %+v, %v", out, err)
+	}
+}
