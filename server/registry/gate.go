@@ -11,7 +11,9 @@ type gate struct {
 	mu sync.Mutex
 
 	writers int
-	// idle is closed when the last writer leaves; nil while no sweep waits for that.
+	// queued counts writers that wait for a sweep to end. The next sweep lets them pass first.
+	queued int
+	// idle is closed when the last writer leaves, counted or queued; nil while no sweep waits for that.
 	idle chan struct{}
 	// open is closed when the sweep ends; nil while there is none.
 	open chan struct{}
@@ -19,28 +21,36 @@ type gate struct {
 
 // enter waits for a sweep to end and counts one writer.
 func (g *gate) enter(ctx context.Context) error {
-	for {
-		g.mu.Lock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for g.open != nil {
 		wait := g.open
-		if wait == nil {
-			g.writers++
-		}
+		g.queued++
 		g.mu.Unlock()
-		if wait == nil {
-			return nil
-		}
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+		}
+		g.mu.Lock()
+		g.queued--
+		if err := context.Cause(ctx); err != nil {
+			g.wakeSweepLocked()
+			return err
 		}
 	}
+	g.writers++
+	return nil
 }
 
 func (g *gate) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.writers--; g.writers == 0 && g.idle != nil {
+	g.writers--
+	g.wakeSweepLocked()
+}
+
+func (g *gate) wakeSweepLocked() {
+	if g.writers+g.queued == 0 && g.idle != nil {
 		close(g.idle)
 		g.idle = nil
 	}
@@ -52,7 +62,7 @@ func (g *gate) closeAll(ctx context.Context) (reopen func(), err error) {
 	for {
 		g.mu.Lock()
 		wait := g.open
-		if wait == nil && g.writers == 0 {
+		if wait == nil && g.writers+g.queued == 0 {
 			open := make(chan struct{})
 			g.open = open
 			g.mu.Unlock()

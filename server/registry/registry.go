@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/distribution/distribution/v3"
@@ -94,6 +96,11 @@ func New(config Config) (*Registry, error) {
 	}
 	if err := registerAuth(); err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
+	}
+	for _, dir := range layoutDirs {
+		if err := os.MkdirAll(filepath.Join(config.Root, dir), 0o700); err != nil {
+			return nil, fmt.Errorf("registry: %w", err)
+		}
 	}
 	ctx := context.Background()
 	drv := filesystem.New(filesystem.DriverParameters{RootDirectory: config.Root, MaxThreads: driverThreads})

@@ -116,6 +116,9 @@ func (w *touchWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // The layout below the root is part of distribution's on-disk format, which is stable (its
 // package storage, paths.go).
 
+// layoutDirs are made at the start, for listing what does not exist yet is an error.
+var layoutDirs = []string{"docker/registry/v2/repositories", "docker/registry/v2/blobs/sha256"}
+
 func blobData(hex string) string {
 	return "/docker/registry/v2/blobs/sha256/" + hex[:2] + "/" + hex + "/data"
 }
