@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"slipway/api"
 )
@@ -16,7 +19,11 @@ type Builder struct {
 	config   Config
 	acquires chan acquire
 	releases chan *lease
+	awake    atomic.Bool
 }
+
+// Awake reports whether the engine runs, and so takes memory.
+func (b *Builder) Awake() bool { return b.awake.Load() }
 
 // New returns a builder, and clears its root of sources that an earlier one left. Builds wait
 // until Run runs.
@@ -75,12 +82,12 @@ func (b *Builder) Build(ctx context.Context, job Job) (map[api.ServiceName]api.I
 			images[name] = image
 		}
 	}
-	for ref, services := range plans.mirrors {
+	for _, ref := range slices.Sorted(maps.Keys(plans.mirrors)) {
 		image, err := b.mirror(ctx, &job, ref)
 		if err != nil {
 			return nil, err
 		}
-		for _, name := range services {
+		for _, name := range plans.mirrors[ref] {
 			images[name] = image
 		}
 	}

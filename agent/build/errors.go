@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -25,6 +26,7 @@ func isDiskFull(err error) bool {
 
 var (
 	notFoundText = regexp.MustCompile(`(?:failed to resolve source metadata for )?([^\s:]+(?::[\w.-]+)?(?:@sha256:[0-9a-f]+)?): not found`)
+	killedText   = regexp.MustCompile(`signal: killed|^Killed$|Out of memory`)
 	exitText     = regexp.MustCompile(`exit code: (\d+)`)
 )
 
@@ -65,6 +67,8 @@ func stepFailure(what string, err error, step *step) error {
 	why := "ended with exit code " + code
 	if code == "137" {
 		why = "was killed (exit code 137), most likely because the build ran out of memory"
+	} else if slices.ContainsFunc(step.lines, func(l string) bool { return killedText.MatchString(l) }) {
+		why += ": a program it ran was killed, most likely because the build ran out of memory"
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s%s %s", what, place(err), step.name, why)

@@ -202,6 +202,7 @@ func (s *supervision) acquire(ctx context.Context) acquired {
 			return acquired{err: api.Errorf(api.CodeUnavailable, "builder: %w", err)}
 		}
 		s.child, s.users = ch, 0
+		s.builder.awake.Store(true)
 		s.builder.config.Logger.Info("build engine started", "dur", time.Since(started))
 	}
 	s.users++
@@ -229,6 +230,7 @@ func (s *supervision) drop() {
 	_ = s.child.client.Close()
 	_ = s.child.stdin.Close()
 	s.child, s.users = nil, 0
+	s.builder.awake.Store(false)
 }
 
 // engine returns the engine for one build.

@@ -243,3 +243,27 @@ func TestConcurrentBuildsOfTheSameSource(t *testing.T) {
 		}
 	}
 }
+
+func TestIdleEngineStops(t *testing.T) {
+	t.Parallel()
+	b := newBuilder(t, newRack(t), func(c *build.Config) { c.Idle = 10 * time.Millisecond })
+	s := source{"Dockerfile": "FROM busybox\nRUN head -c 16 /dev/urandom > /random\n"}
+	var digests []string
+	for range 2 {
+		j, out := job(s)
+		got, err := b.Build(t.Context(), j)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		digests = append(digests, got["web"].Digest)
+		eventually(t, 10*time.Second, func() error {
+			if !b.Awake() {
+				return nil
+			}
+			return errors.New("the engine still runs")
+		})
+	}
+	if digests[0] != digests[1] {
+		t.Errorf("the cache did not outlive the engine: %v", digests)
+	}
+}

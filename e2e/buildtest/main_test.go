@@ -120,12 +120,16 @@ func (r *rack) config(root, cgroup string) build.Config {
 }
 
 // newBuilder runs a builder until the test ends.
-func newBuilder(t *testing.T, r *rack) *build.Builder {
+func newBuilder(t *testing.T, r *rack, changes ...func(*build.Config)) *build.Builder {
 	t.Helper()
 	if testing.Short() || os.Getuid() != 0 {
 		t.Skip("needs root and takes seconds")
 	}
-	b, err := build.New(r.config(buildRoot(t), cgroupName(t)))
+	config := r.config(buildRoot(t), cgroupName(t))
+	for _, change := range changes {
+		change(&config)
+	}
+	b, err := build.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
