@@ -25,7 +25,7 @@ func isDiskFull(err error) bool {
 }
 
 var (
-	notFoundText = regexp.MustCompile(`(?:failed to resolve source metadata for )?([^\s:]+(?::[\w.-]+)?(?:@sha256:[0-9a-f]+)?): not found`)
+	notFoundText = regexp.MustCompile(`source metadata for (\S+): .*not found`)
 	killedText   = regexp.MustCompile(`signal: killed|^Killed$|Out of memory`)
 	exitText     = regexp.MustCompile(`exit code: (\d+)`)
 )
@@ -46,8 +46,8 @@ func failure(ctx context.Context, what string, err error, p *progress) error {
 	if step := p.failedStep(); step != nil && len(errdefs.Sources(err)) > 0 && exitText.MatchString(text) {
 		return stepFailure(what, err, step)
 	}
-	if m := notFoundText.FindStringSubmatch(text); m != nil && strings.Contains(text, "source metadata") {
-		return api.Errorf(api.CodeInvalid, "%s: %sthe image %s does not exist in the rack's registry nor where its name leads: %w", what, place(err), m[1], err)
+	if m := notFoundText.FindStringSubmatch(text); m != nil {
+		return api.Errorf(api.CodeInvalid, "%s: %sthe image %s was not found in the rack's registry, nor where its name leads, which may be out of reach: %w", what, place(err), m[1], err)
 	}
 	if strings.Contains(text, "failed to resolve source metadata") {
 		return api.Errorf(api.CodeUnavailable, "%s: %s%w", what, place(err), err)

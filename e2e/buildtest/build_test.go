@@ -96,7 +96,7 @@ func TestErrorsTellWhatToDo(t *testing.T) {
 			[]string{"Dockerfile line 3 (RUN echo to the log; exit 3)", "exit code 3", "\n  to the log"}},
 		{"memory", "FROM busybox\nRUN tail -c 600m /dev/zero | wc -c; dd if=/dev/zero of=/dev/null bs=600M count=1\n", api.CodeInvalid,
 			[]string{"line 2", "ran out of memory"}},
-		{"missing base", "FROM rack.internal/library/nothing:1\n", api.CodeInvalid, []string{"line 1", "rack.internal/library/nothing:1", "does not exist"}},
+		{"missing base", "FROM rack.internal/library/nothing:1\n", api.CodeInvalid, []string{"line 1", "image rack.internal/library/nothing:1 was not found"}},
 		{"syntax", "FROM busybox\nRUMBLE x\n", api.CodeInvalid, []string{"line 2", "RUMBLE"}},
 		{"other app", "FROM rack.internal/other\n", api.CodeDenied, []string{"another app"}},
 		{"host network", "FROM busybox\nRUN --network=host true\n", api.CodeInvalid, []string{"network.host"}},
