@@ -101,10 +101,25 @@ func (c *change) setScale(cmd SetScale) *api.Error {
 	if o := cmd.Override; o != nil && o.Count != nil && (*o.Count < 0 || *o.Count > 1_000_000) {
 		return api.Errorf(api.CodeInvalid, "service %s: count %d is out of range 0 to 1000000", cmd.Key, *o.Count)
 	}
+	if resized(s.Override, cmd.Override) {
+		s.RestartAt = c.at // a copy gets its resources at birth
+	}
 	s.Override = cmd.Override
 	c.putService(s)
 	c.event("service.scaled", s.Key.App, s.Key.String(), "")
 	return nil
+}
+
+// resized reports whether two overrides give a copy different resources.
+func resized(a, b *api.ScaleOverride) bool {
+	var x, y api.ScaleOverride
+	if a != nil {
+		x = *a
+	}
+	if b != nil {
+		y = *b
+	}
+	return x.CPU != y.CPU || x.Memory != y.Memory
 }
 
 func (c *change) setWant(cmd SetWant) *api.Error {

@@ -1,0 +1,142 @@
+package auth
+
+import (
+	"context"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"slipway/api"
+	"slipway/api/pb"
+)
+
+// Unary returns the interceptor of plain calls.
+func (g *Guard) Unary() grpc.UnaryServerInterceptor {
+	table := rules()
+	return func(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		who, r, err := g.admit(ctx, table, info.FullMethod)
+		if err != nil {
+			return nil, err
+		}
+		if err := check(who, r, request); err != nil {
+			return nil, pb.Error(err)
+		}
+		return next(WithIdentity(ctx, who), request)
+	}
+}
+
+// Stream returns the interceptor of streams. What a stream is about stands in its first
+// message, which is checked before the handler sees it.
+func (g *Guard) Stream() grpc.StreamServerInterceptor {
+	table := rules()
+	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+		who, r, err := g.admit(stream.Context(), table, info.FullMethod)
+		if err != nil {
+			return err
+		}
+		return next(srv, &checkedStream{
+			ServerStream: stream, who: who, rule: r, ctx: WithIdentity(stream.Context(), who),
+		})
+	}
+}
+
+// admit finds the caller and the rule of a method, and applies what does not depend on the
+// request.
+func (g *Guard) admit(ctx context.Context, table map[string]rule, method string) (Identity, rule, error) {
+	r, known := table[method]
+	if !known {
+		return Identity{}, rule{}, status.Errorf(codes.Unimplemented, "method %s does not exist", method)
+	}
+	secret, err := bearer(ctx)
+	if err != nil {
+		return Identity{}, rule{}, err
+	}
+	who, err := g.Identify(secret)
+	if err != nil {
+		return Identity{}, rule{}, status.Error(codes.Unauthenticated, err.Error())
+	}
+	if !who.Can(r.right) {
+		return Identity{}, rule{}, pb.Error(denied(who, r.right))
+	}
+	return who, r, nil
+}
+
+// bearer returns the secret that a call carries.
+func bearer(ctx context.Context) (string, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	for _, value := range md.Get("authorization") {
+		if secret, ok := strings.CutPrefix(value, "Bearer "); ok && secret != "" {
+			return secret, nil
+		}
+	}
+	return "", status.Error(codes.Unauthenticated, "the call carries no token; run: slipway login")
+}
+
+// check applies what depends on the request: its app, and what it asks for beside.
+func check(who Identity, r rule, request any) error {
+	if r.more != nil {
+		if more := r.more(request); !who.Can(more) {
+			return denied(who, more)
+		}
+	}
+	app, about := appOf(request)
+	switch {
+	case !about || len(who.Apps) == 0:
+		return nil
+	case app == "" && r.allApps:
+		return nil
+	case !who.May(app):
+		return api.Errorf(api.CodeDenied, "token %q does not reach app %q", who.Name, app)
+	}
+	return nil
+}
+
+// appOf returns the app that a request is about; false for one that is about none.
+func appOf(request any) (api.AppName, bool) {
+	if f, ok := request.(*pb.Frame); ok {
+		return api.AppName(f.GetOpen().GetApp()), true
+	}
+	if r, ok := request.(interface{ GetApp() string }); ok {
+		return api.AppName(r.GetApp()), true
+	}
+	return "", false
+}
+
+func denied(who Identity, r Right) error {
+	return api.Errorf(api.CodeDenied, "token %q has the role %s, which may not %s", who.Name, who.Role, r)
+}
+
+// checkedStream checks the first message that comes in. One goroutine receives, as with every
+// stream.
+type checkedStream struct {
+	grpc.ServerStream
+	ctx     context.Context //nolint:containedctx // grpc.ServerStream hands its context out.
+	who     Identity
+	rule    rule
+	checked bool
+}
+
+// Context returns the context with the caller in it.
+func (s *checkedStream) Context() context.Context { return s.ctx }
+
+// RecvMsg receives a message and refuses the stream if the first one asks for too much.
+func (s *checkedStream) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	if s.checked {
+		return nil
+	}
+	if _, tunnel := m.(*pb.Frame); tunnel && s.rule.right == RightNode {
+		s.checked = true
+		return nil
+	}
+	if err := check(s.who, s.rule, m); err != nil {
+		return pb.Error(err)
+	}
+	s.checked = true
+	return nil
+}

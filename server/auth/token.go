@@ -1,0 +1,157 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base32"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"slipway/api"
+	"slipway/raftstore/state"
+)
+
+// The roles of a token.
+const (
+	RoleAdmin    = "admin"    // everything
+	RoleDeployer = "deployer" // everything inside its apps
+	RoleViewer   = "viewer"   // reads, without environment values
+	RoleNode     = "node"     // what an agent does
+	RoleBuilder  = "builder"  // reads sources and pushes images
+)
+
+// secretPrefix makes secrets easy to find where they have leaked.
+const secretPrefix = "slip_"
+
+// secretBytes is the entropy of a secret, in bytes.
+const secretBytes = 32
+
+// NewSecret draws the secret of a token.
+func NewSecret() string {
+	b := make([]byte, secretBytes)
+	_, _ = rand.Read(b) // never fails, by its contract
+	return secretPrefix + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b))
+}
+
+// Hash returns what the rack keeps of a secret. Secrets are drawn at random with 256 bits, so
+// that a plain SHA-256 cannot be searched.
+func Hash(secret string) []byte {
+	sum := sha256.Sum256([]byte(secret))
+	return sum[:]
+}
+
+// CheckRole reports why role is none, or nil.
+func CheckRole(role string) error {
+	known := []string{RoleAdmin, RoleDeployer, RoleViewer, RoleNode, RoleBuilder}
+	if slices.Contains(known, role) {
+		return nil
+	}
+	return api.Errorf(api.CodeInvalid, "role %q is not one of %s", role, strings.Join(known, ", "))
+}
+
+// Identity is a caller that has proved itself.
+type Identity struct {
+	Token string // ID of the token
+	Name  string // of the token: what is recorded as the actor
+	Role  string
+	// Apps narrows the token; empty means all apps.
+	Apps []api.AppName
+}
+
+// May reports whether the identity reaches the app at all.
+func (i Identity) May(app api.AppName) bool {
+	return len(i.Apps) == 0 || slices.Contains(i.Apps, app)
+}
+
+// Can reports whether the identity's role includes the right.
+func (i Identity) Can(r Right) bool {
+	switch i.Role {
+	case RoleAdmin:
+		return r == RightRead || r == RightDeploy || r == RightAdmin
+	case RoleDeployer:
+		return r == RightRead || r == RightDeploy
+	case RoleViewer:
+		return r == RightRead
+	case RoleNode:
+		return r == RightNode || r == RightSource
+	case RoleBuilder:
+		return r == RightSource
+	}
+	return false
+}
+
+// Viewer gives the present state; raftstore.Store is one.
+type Viewer interface{ View() *state.View }
+
+// Guard authenticates and authorises callers.
+type Guard struct {
+	store Viewer
+	now   func() time.Time
+}
+
+// NewGuard returns a Guard over the tokens in store.
+func NewGuard(store Viewer, now func() time.Time) *Guard { return &Guard{store: store, now: now} }
+
+// Identify returns who holds the secret. An unknown and an expired one are errors of code
+// denied.
+func (g *Guard) Identify(secret string) (Identity, error) {
+	hash := Hash(secret)
+	t, ok := g.store.View().TokenByHash(hash)
+	if !ok || subtle.ConstantTimeCompare(t.Hash, hash) != 1 {
+		return Identity{}, api.Errorf(api.CodeDenied, "the token is not known to this rack; ask an admin for one and run: slipway login")
+	}
+	if !t.Expires.IsZero() && !g.now().Before(t.Expires) {
+		return Identity{}, api.Errorf(api.CodeDenied, "token %q expired on %s; ask an admin for a new one",
+			t.Name, t.Expires.UTC().Format(time.DateOnly))
+	}
+	return Identity{Token: t.ID, Name: t.Name, Role: t.Role, Apps: t.Apps}, nil
+}
+
+type identityKey struct{}
+
+// WithIdentity returns ctx with the caller in it.
+func WithIdentity(ctx context.Context, i Identity) context.Context {
+	return context.WithValue(ctx, identityKey{}, i)
+}
+
+// Caller returns who calls; false outside of a call that went through the interceptors.
+func Caller(ctx context.Context) (Identity, bool) {
+	i, ok := ctx.Value(identityKey{}).(Identity)
+	return i, ok
+}
+
+// Actor returns the name that commands of this call are recorded under.
+func Actor(ctx context.Context) string {
+	i, _ := Caller(ctx)
+	return i.Name
+}
+
+// Visible reports whether the caller may know of the app.
+func Visible(ctx context.Context, app api.AppName) bool {
+	i, ok := Caller(ctx)
+	return ok && i.May(app)
+}
+
+// nodePrefix begins the names of tokens that belong to one node.
+const nodePrefix = "node/"
+
+// AuthorizeNode reports why the caller may not speak for node, or nil; "" asks for any node.
+// A token named "node/<id>" speaks for that node alone.
+func AuthorizeNode(ctx context.Context, node api.NodeID) error {
+	i, ok := Caller(ctx)
+	if !ok || !i.Can(RightNode) {
+		return api.Errorf(api.CodeDenied, "a token of role %s is needed to speak for a node", RoleNode)
+	}
+	own, bound := strings.CutPrefix(i.Name, nodePrefix)
+	if bound && node != "" && own != string(node) {
+		return api.Errorf(api.CodeDenied, "the token of node %s cannot speak for node %s", own, node)
+	}
+	return nil
+}
+
+// String returns name and role, never a secret.
+func (i Identity) String() string { return fmt.Sprintf("%s (%s)", i.Name, i.Role) }

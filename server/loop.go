@@ -1,0 +1,128 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"log/slog"
+	"slices"
+	"time"
+
+	"slipway/api"
+	"slipway/raftstore"
+	"slipway/raftstore/state"
+	"slipway/server/steps"
+	"slipway/server/steps/builds"
+	"slipway/server/steps/ingress"
+	"slipway/server/steps/liveness"
+	"slipway/server/steps/reap"
+	"slipway/server/steps/rollout"
+)
+
+// step is one decision of the leader.
+type step struct {
+	name string
+	run  func(*state.View, state.Changes, steps.Input) ([]state.Command, time.Time)
+}
+
+// allSteps is every decision the leader takes, in the order of a pass. A pass sees one
+// snapshot: what one step decides, the next pass shows to the others.
+func allSteps() []step {
+	return []step{
+		{"liveness", liveness.Step}, {"builds", builds.Step}, {"rollout", rollout.Step},
+		{"ingress", ingress.Step}, {"schedule", schedule}, {"reap", reap.Step},
+	}
+}
+
+// batchMax bounds the commands of one proposal.
+const batchMax = 100
+
+// loopStore is what the loop needs of the replicated state.
+type loopStore interface {
+	Subscribe(ctx context.Context) (*state.View, <-chan raftstore.Update)
+	ProposeBatch(ctx context.Context, entries []state.Entry) ([]state.Result, error)
+}
+
+// loop is the leader: wait for a change or a timer → snapshot → run every step → propose all
+// commands as one batch → remember the earliest wake-up. It keeps nothing between two passes
+// but the time of the next.
+type loop struct {
+	store      loopStore
+	steps      []step
+	heartbeats func() map[api.NodeID]time.Time
+	now        func() time.Time
+	seed       func() uint64
+	log        *slog.Logger
+	// passed is told how long each pass took and how many commands it had; may be nil.
+	passed func(took time.Duration, commands int)
+}
+
+// run leads until ctx ends, which it does when leadership is lost.
+func (l *loop) run(ctx context.Context) error {
+	v, updates := l.store.Subscribe(ctx)
+	changes, leader := state.Everything(), l.now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		began := l.now()
+		entries, wake := l.decide(v, changes, leader)
+		for chunk := range slices.Chunk(entries, batchMax) {
+			results, err := l.store.ProposeBatch(ctx, chunk)
+			if err != nil {
+				return err
+			}
+			l.note(chunk, results)
+		}
+		if l.passed != nil {
+			l.passed(l.now().Sub(began), len(entries))
+		}
+		if wake.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(max(time.Millisecond, wake.Sub(l.now())))
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case u, ok := <-updates:
+			if !ok {
+				return context.Cause(ctx)
+			}
+			v, changes = u.View, u.Changes
+		case <-timer.C:
+			changes = state.Everything()
+		}
+	}
+}
+
+// decide runs every step over one snapshot.
+func (l *loop) decide(v *state.View, ch state.Changes, leader time.Time) (entries []state.Entry, wake time.Time) {
+	in := steps.Input{Now: l.now(), IDs: api.NewIDs(l.seed()), Leader: leader, Heartbeats: l.heartbeats()}
+	for _, s := range l.steps {
+		cmds, at := s.run(v, ch, in)
+		wake = steps.Sooner(wake, at)
+		for _, c := range cmds {
+			entries = append(entries, state.Entry{At: in.Now, Actor: "rack", Command: c})
+		}
+	}
+	return entries, wake
+}
+
+// note logs what did not hold any more by the time it was applied.
+func (l *loop) note(entries []state.Entry, results []state.Result) {
+	for i, r := range results {
+		if r.Err != nil {
+			l.log.Debug("command rejected", "command", entries[i].Command.Type(), "err", r.Err)
+		}
+		for _, d := range r.Dropped {
+			l.log.Debug("part of a command dropped", "command", entries[i].Command.Type(), "reason", d)
+		}
+	}
+}
+
+// randomSeed draws a seed for the IDs of one pass.
+func randomSeed() uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return binary.LittleEndian.Uint64(b[:])
+}

@@ -1,0 +1,202 @@
+package ingress
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"slipway/api"
+	"slipway/raftstore/state"
+	"slipway/server/steps"
+)
+
+// Step looks at the apps that changed, and at all of them when a router acknowledged
+// something.
+func Step(v *state.View, ch state.Changes, in steps.Input) (cmds []state.Command, wake time.Time) {
+	if len(ch.Nodes) > 0 {
+		ch.All = true
+	}
+	acks := acknowledged(v)
+	var ready state.SetReady
+	var moves state.SetDesired
+	for _, a := range steps.Apps(v, ch) {
+		routes := routesOf(v, a.Name)
+		if !same(routes, v.Routes(a.Name)) {
+			cmds = append(cmds, state.SetRoutes{App: a.Name, Routes: routes})
+		}
+		p := &pass{v: v, in: in, acks: acks, since: sinceOf(v.Routes(a.Name))}
+		for q := range v.ProcessesOfApp(a.Name) {
+			if q.Live() {
+				p.process(q)
+			}
+		}
+		ready.Ready, ready.Unready = append(ready.Ready, p.ready...), append(ready.Unready, p.unready...)
+		moves.Moves = append(moves.Moves, p.moves...)
+		wake = steps.Sooner(wake, p.wake)
+	}
+	if len(ready.Ready)+len(ready.Unready) > 0 {
+		cmds = append(cmds, ready)
+	}
+	if len(moves.Moves) > 0 {
+		cmds = append(cmds, moves)
+	}
+	return cmds, wake
+}
+
+// routers is what the routers that count have acknowledged.
+type routers struct {
+	oldest   uint64 // version that all of them serve or have passed
+	draining map[api.ProcessID]bool
+	any      bool
+}
+
+func acknowledged(v *state.View) routers {
+	r := routers{oldest: ^uint64(0), draining: map[api.ProcessID]bool{}}
+	for n := range v.Nodes() {
+		if !n.Router || n.Status != api.NodeReady {
+			continue
+		}
+		r.any = true
+		r.oldest = min(r.oldest, n.RoutesAcked)
+		for _, id := range n.RoutesDraining {
+			r.draining[id] = true
+		}
+	}
+	return r
+}
+
+// pass looks at the processes of one app.
+type pass struct {
+	v              *state.View
+	in             steps.Input
+	acks           routers
+	since          map[api.ProcessID]uint64 // version that first named a target
+	ready, unready []api.ProcessID
+	moves          []state.DesiredMove
+	wake           time.Time
+}
+
+func (p *pass) process(q *api.Process) {
+	switch q.Desired {
+	case api.DesiredRun:
+		is := p.isReady(q)
+		if is && !q.Ready {
+			p.ready = append(p.ready, q.ID)
+		} else if !is && q.Ready {
+			p.unready = append(p.unready, q.ID)
+		}
+	case api.DesiredDrain:
+		p.drain(q)
+	}
+}
+
+// isReady: healthy, and named by a table that every router serves, if it is routed at all.
+func (p *pass) isReady(q *api.Process) bool {
+	if q.Observed.State != api.StateRunning || q.Observed.Health != api.HealthHealthy {
+		return false
+	}
+	spec, ok := p.v.Spec(q.Release, q.Service)
+	if q.Kind != api.KindService || ok && !spec.Routed() {
+		return true
+	}
+	since, named := p.since[q.ID]
+	return named && p.acks.any && p.acks.oldest >= since
+}
+
+// drain lets a process stop once nothing is sent to it any more.
+func (p *pass) drain(q *api.Process) {
+	move := state.DesiredMove{Process: q.ID, Desired: api.DesiredStop, Reason: q.Reason}
+	if _, named := p.since[q.ID]; named {
+		return // the table that drops it is on its way
+	}
+	spec, ok := p.v.Spec(q.Release, q.Service)
+	if q.Kind != api.KindService || !ok || !spec.Routed() || q.Observed.Healthy.IsZero() {
+		p.moves = append(p.moves, move)
+		return
+	}
+	if !p.acks.any || p.acks.oldest >= p.v.RoutesVersion() && !p.acks.draining[q.ID] {
+		p.moves = append(p.moves, move)
+		return
+	}
+	limit := q.DrainSince.Add(spec.Drain)
+	if p.in.Now.Before(limit) {
+		p.wake = steps.Sooner(p.wake, limit)
+		return
+	}
+	move.Forced = true
+	p.moves = append(p.moves, move)
+}
+
+func sinceOf(routes []api.Route) map[api.ProcessID]uint64 {
+	m := map[api.ProcessID]uint64{}
+	for _, r := range routes {
+		for _, t := range r.Targets {
+			m[t.Process] = t.Since
+		}
+	}
+	return m
+}
+
+// routesOf derives the routes of an app, one for each routed service that is in force, in name
+// order. A service without targets keeps its route: a router then says that nobody is there
+// instead of not knowing the host.
+func routesOf(v *state.View, app api.AppName) []api.Route {
+	a, ok := v.App(app)
+	if !ok || a.Deleting {
+		return nil
+	}
+	var routes []api.Route
+	for s := range v.Services(app) {
+		if r, ok := routeOf(v, a, s); ok {
+			routes = append(routes, r)
+		}
+	}
+	if len(routes) == 1 {
+		routes[0].Hosts = append(routes[0].Hosts, string(app)+"."+v.Rack().Domain)
+	}
+	slices.SortFunc(routes, func(x, y api.Route) int { return cmp.Compare(x.Key.Service, y.Key.Service) })
+	return routes
+}
+
+func routeOf(v *state.View, a *api.App, s *api.Service) (api.Route, bool) {
+	if len(s.Want) == 0 {
+		return api.Route{}, false
+	}
+	spec, ok := v.Spec(s.Want[0].Release, s.Key.Service)
+	if !ok || !spec.Routed() {
+		return api.Route{}, false
+	}
+	r := api.Route{
+		Key: s.Key, Scheme: spec.Port.Scheme, Sticky: spec.Sticky, Redirect: spec.Redirect,
+		Timeout: spec.Timeout, Drain: spec.Drain, Whitelist: spec.Whitelist,
+		Hosts: []string{fmt.Sprintf("%s.%s.%s", s.Key.Service, a.Name, v.Rack().Domain)},
+	}
+	for _, d := range spec.Domains {
+		r.Hosts = append(r.Hosts, strings.ToLower(d))
+	}
+	for q := range v.LiveOf(s.Key) {
+		if q.Kind != api.KindService || q.Desired != api.DesiredRun || q.Observed.State != api.StateRunning ||
+			q.Observed.Health != api.HealthHealthy || q.Observed.Addr == "" {
+			continue
+		}
+		own, ok := v.Spec(q.Release, q.Service)
+		if !ok || !own.Routed() {
+			continue
+		}
+		r.Targets = append(r.Targets, api.Target{Process: q.ID, Addr: fmt.Sprintf("%s:%d", q.Observed.Addr, own.Port.Number)})
+	}
+	return r, true
+}
+
+// same compares what is wanted with what is stored, which knows since when each target is
+// named.
+func same(want, have []api.Route) bool {
+	return slices.EqualFunc(want, have, func(w, h api.Route) bool {
+		return w.Key == h.Key && slices.Equal(w.Hosts, h.Hosts) && w.Scheme == h.Scheme && w.Sticky == h.Sticky &&
+			w.Redirect == h.Redirect && w.Timeout == h.Timeout && w.Drain == h.Drain &&
+			slices.Equal(w.Whitelist, h.Whitelist) &&
+			slices.EqualFunc(w.Targets, h.Targets, func(a, b api.Target) bool { return a.Process == b.Process && a.Addr == b.Addr })
+	})
+}
