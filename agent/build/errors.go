@@ -52,10 +52,16 @@ func failure(ctx context.Context, what string, err error, p *progress) error {
 	if strings.Contains(text, "failed to resolve source metadata") {
 		return api.Errorf(api.CodeUnavailable, "%s: %s%w", what, place(err), err)
 	}
-	if strings.Contains(text, "code = Unavailable") || strings.Contains(text, "error reading from server") {
+	if engineLost(err) {
 		return api.Errorf(api.CodeUnavailable, "%s: the build engine ended; run the build again: %w", what, err)
 	}
 	return api.Errorf(api.CodeInvalid, "%s: %s%w", what, place(err), err)
+}
+
+// engineLost reports whether the connection to the engine broke.
+func engineLost(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "code = Unavailable") || strings.Contains(text, "error reading from server")
 }
 
 // stepFailure is the error for a RUN that ended with an exit code.

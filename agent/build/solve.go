@@ -41,6 +41,7 @@ func (b *Builder) solve(ctx context.Context, job *Job, p *plan) (api.Image, erro
 	response, err := lease.client.Solve(ctx, nil, solveOptions(job, p, dir), status)
 	<-followed // Solve closes status
 	if err != nil {
+		lease.broken = ctx.Err() == nil && engineLost(err)
 		return api.Image{}, failure(ctx, what, err, shown)
 	}
 	digest := response.ExporterResponse["containerimage.digest"]

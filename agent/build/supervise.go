@@ -22,6 +22,7 @@ import (
 const (
 	startMax = 30 * time.Second
 	stopMax  = 10 * time.Second
+	deathMax = time.Second
 	// stderrKept is how much of the child's last words goes into an error, in bytes.
 	stderrKept = 4 << 10
 )
@@ -132,10 +133,24 @@ func (ch *child) stop(grace time.Duration) {
 	<-ch.ended
 }
 
+// endsSoon waits for a child that no longer answers: its namespaces take the kernel a moment.
+func (ch *child) endsSoon() bool {
+	timer := time.NewTimer(deathMax)
+	defer timer.Stop()
+	select {
+	case <-ch.ended:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
 // lease is the right to use the engine until it is given back.
 type lease struct {
 	client *client.Client
 	child  *child
+	// broken is set by a build that lost its connection to the engine.
+	broken bool
 }
 
 // acquire asks Run for the engine.
@@ -206,12 +221,16 @@ func (s *supervision) acquire(ctx context.Context) acquired {
 		s.builder.config.Logger.Info("build engine started", "dur", time.Since(started))
 	}
 	s.users++
-	return acquired{lease: &lease{s.child.client, s.child}}
+	return acquired{lease: &lease{client: s.child.client, child: s.child}}
 }
 
 func (s *supervision) release(l *lease) {
 	if l.child != s.child {
 		return // that engine has ended
+	}
+	if l.broken && l.child.endsSoon() {
+		s.drop() // before the next build gets the dead one
+		return
 	}
 	if s.users--; s.users == 0 {
 		s.idle.Reset(s.builder.config.Idle)
