@@ -46,10 +46,8 @@ type CA struct {
 // CreateCA makes the CA of a rack and keeps it in dir. A directory that holds one already is
 // an error of code conflict: a second CA would lock every machine of the rack out.
 func CreateCA(dir, rack string, now time.Time) (*CA, error) {
-	for _, name := range []string{caCertFile, caKeyFile} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			return nil, api.Errorf(api.CodeConflict, "create the rack's CA: %s exists already", filepath.Join(dir, name))
-		}
+	if _, err := os.Stat(filepath.Join(dir, caCertFile)); err == nil {
+		return nil, api.Errorf(api.CodeConflict, "create the rack's CA: %s exists already", filepath.Join(dir, caCertFile))
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -1,0 +1,88 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"slipway/api"
+	"slipway/manifest"
+	"slipway/raftstore/state"
+)
+
+// RunFinisher turns every build whose process ended well into a release, until ctx ends. Only
+// the leader runs it. It is level-triggered: what a former leader left half done is finished.
+func (s *Server) RunFinisher(ctx context.Context) error {
+	err := s.follow(ctx, s.cfg.Store.View(), func(v *state.View) (bool, error) {
+		for b := range v.BuildsOpen() {
+			p, ok := v.Process(b.Process)
+			if !ok || p.Observed.State != api.StateExited || p.Observed.ExitCode != 0 {
+				continue
+			}
+			if err := s.finish(ctx, b, p); err != nil {
+				return false, fmt.Errorf("finish build %s: %w", b.ID, err)
+			}
+		}
+		return true, nil
+	})
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// finish ends one build.
+func (s *Server) finish(ctx context.Context, b *api.Build, p *api.Process) error {
+	s.forks.Lock()
+	defer s.forks.Unlock()
+
+	end := state.EndBuild{Build: b.ID, Images: p.Observed.Images}
+	release, err := s.buildRelease(b, p)
+	switch api.CodeOf(err) {
+	case "":
+		end.Release = release
+	case api.CodeInvalid:
+		end.Failure = err.Error()
+	default:
+		return err
+	}
+	res, err := s.cfg.Store.Propose(ctx, state.Entry{
+		Request: api.RequestID("finish/" + b.ID), At: s.cfg.Now(), Actor: b.Author, Command: end,
+	})
+	if err != nil {
+		return err
+	}
+	if res.Err != nil {
+		s.cfg.Log.Warn("build not ended", "app", b.App, "build", b.ID, "err", res.Err)
+		return nil
+	}
+	s.cfg.Log.Info("build ended", "app", b.App, "build", b.ID, "failure", end.Failure)
+	return nil
+}
+
+// buildRelease makes the release of a build. Its environment is the one that is in force now:
+// one that was set while the build ran is not lost.
+func (s *Server) buildRelease(b *api.Build, p *api.Process) (*api.Release, error) {
+	for _, spec := range b.Services {
+		if p.Observed.Images[spec.Name].Digest == "" {
+			return nil, api.Errorf(api.CodeInvalid, "the builder reported no image for service %q", spec.Name)
+		}
+	}
+	env, err := open[map[string]string](s.cfg.Keyring, b.Sealed)
+	if err != nil {
+		return nil, err
+	}
+	if newest, ok := newestRelease(s.cfg.Store.View(), b.App); ok {
+		if env, err = s.releaseEnv(newest); err != nil {
+			return nil, err
+		}
+	}
+	r, err := s.compile(release{
+		id: api.NewIDs(s.cfg.Mint()).Release(), app: b.App, build: b.ID, manifest: b.Manifest,
+		author: b.Author, description: b.Description,
+	}, env)
+	if _, invalid := errors.AsType[*manifest.Problems](err); invalid {
+		return nil, api.Errorf(api.CodeInvalid, "the manifest does not fit the environment: %w", err)
+	}
+	return r, err
+}

@@ -1,0 +1,204 @@
+package control
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"slipway/api"
+	"slipway/api/pb"
+	"slipway/raftstore/state"
+)
+
+// Store is what control needs of the replicated state.
+type Store interface {
+	Propose(ctx context.Context, e state.Entry) (state.Result, error)
+	// View returns the newest state that this server knows.
+	View() *state.View
+	// Linearizable returns a state that holds every write acknowledged before the call.
+	Linearizable(ctx context.Context) (*state.View, error)
+	// Next returns a view whose index is above after, as soon as there is one.
+	Next(ctx context.Context, after uint64) (*state.View, error)
+}
+
+// Keyring encrypts what the state holds of secrets.
+type Keyring interface {
+	Seal(plain []byte) ([]byte, error)
+	Open(sealed []byte) ([]byte, error)
+	// Digest returns a keyed digest: equal digests mean equal contents.
+	Digest(plain []byte) string
+}
+
+// Objects keeps uploaded sources.
+type Objects interface {
+	// Put stores what r delivers, at most limit bytes, and returns its digest and size.
+	Put(ctx context.Context, r io.Reader, limit api.Bytes) (string, api.Bytes, error)
+	Has(digest string) bool
+}
+
+// Stream is an open stream to an agent.
+type Stream interface {
+	Send(f *pb.Frame) error
+	// Recv returns the next frame of the agent; io.EOF after the last.
+	Recv() (*pb.Frame, error)
+}
+
+// Agents opens streams to the agents of nodes. A stream ends with its context.
+type Agents interface {
+	OpenStream(ctx context.Context, node api.NodeID, open *pb.Open) (Stream, error)
+}
+
+// Callers tells who makes a call.
+type Callers interface {
+	// Actor is the name that commands are recorded under.
+	Actor(ctx context.Context) string
+	// Visible reports whether the caller may know of the app.
+	Visible(ctx context.Context, app api.AppName) bool
+}
+
+// Events gives the rack's events with an index above after, waiting for the first; fewer than
+// all may come at once.
+type Events interface {
+	Events(ctx context.Context, after uint64) ([]api.Event, error)
+}
+
+// Config is what a Server is made of. All fields but SourceMax, Events and Version are needed.
+type Config struct {
+	Store   Store
+	Keyring Keyring
+	Objects Objects
+	Agents  Agents
+	Callers Callers
+	// Events may be nil: the call is then answered with code unavailable.
+	Events Events
+	// Mint returns a random number.
+	Mint func() uint64
+	Now  func() time.Time
+	Log  *slog.Logger
+	// SourceMax bounds an uploaded source; 0 means 2 GiB.
+	SourceMax api.Bytes
+	// Version is what this server says it is.
+	Version string
+	// Servers counts the servers of the rack; nil means one.
+	Servers func() int
+}
+
+// sourceMaxDefault bounds an uploaded source.
+const sourceMaxDefault = 2 * api.GiB
+
+// Server implements pb.ControlServer.
+type Server struct {
+	pb.UnimplementedControlServer
+	cfg Config
+
+	// forks is held while a release is made from the newest one, so that of two changes of
+	// the environment at once none is lost.
+	forks sync.Mutex
+}
+
+var _ pb.ControlServer = (*Server)(nil)
+
+// New returns a Server.
+func New(cfg Config) *Server {
+	if cfg.SourceMax == 0 {
+		cfg.SourceMax = sourceMaxDefault
+	}
+	if cfg.Servers == nil {
+		cfg.Servers = func() int { return 1 }
+	}
+	return &Server{cfg: cfg}
+}
+
+// request is the circumstances of one writing call.
+type request struct {
+	id    string // "" when the caller gave none
+	actor string
+	ids   *api.IDs
+}
+
+// request begins a writing call.
+func (s *Server) request(ctx context.Context, id string) request {
+	r := request{id: id, actor: s.cfg.Callers.Actor(ctx)}
+	if id == "" {
+		r.ids = api.NewIDs(s.cfg.Mint())
+		return r
+	}
+	sum := sha256.Sum256([]byte(r.actor + "\x00" + id))
+	r.ids = api.NewIDs(binary.BigEndian.Uint64(sum[:]))
+	return r
+}
+
+// propose writes one command. step names the command within its call: each is applied once,
+// however often the call is made.
+func (s *Server) propose(ctx context.Context, r request, step string, cmd state.Command) (state.Result, error) {
+	e := state.Entry{At: s.cfg.Now(), Actor: r.actor, Command: cmd}
+	if r.id != "" {
+		e.Request = api.RequestID(r.actor + "/" + r.id + "/" + step)
+	}
+	res, err := s.cfg.Store.Propose(ctx, e)
+	if err != nil {
+		return res, err
+	}
+	if res.Err != nil {
+		return res, res.Err
+	}
+	return res, nil
+}
+
+// read returns a view that holds every write acknowledged before.
+func (s *Server) read(ctx context.Context) (*state.View, error) { return s.cfg.Store.Linearizable(ctx) }
+
+// readApp returns a view and an app in it.
+func (s *Server) readApp(ctx context.Context, name string) (*state.View, *api.App, error) {
+	v, err := s.read(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := s.findApp(ctx, v, name)
+	return v, a, err
+}
+
+// findApp returns an app, or an error that suggests one that the caller may see.
+func (s *Server) findApp(ctx context.Context, v *state.View, name string) (*api.App, error) {
+	if name == "" {
+		return nil, api.Errorf(api.CodeInvalid, "no app is named")
+	}
+	if a, ok := v.App(api.AppName(name)); ok {
+		return a, nil
+	}
+	var known []string
+	for a := range v.Apps() {
+		if s.cfg.Callers.Visible(ctx, a.Name) {
+			known = append(known, string(a.Name))
+		}
+	}
+	return nil, api.NotFound("app", name, known)
+}
+
+// doc answers with a noun.
+func doc(noun any, err error) (*pb.Document, error) {
+	if err != nil {
+		return nil, pb.Error(err)
+	}
+	return pb.Doc(noun), nil
+}
+
+// docs answers with a list of nouns.
+func docs[T any](nouns []T, err error) (*pb.Documents, error) {
+	if err != nil {
+		return nil, pb.Error(err)
+	}
+	return pb.Docs(nouns), nil
+}
+
+// done answers with nothing.
+func done(err error) (*pb.Empty, error) {
+	if err != nil {
+		return nil, pb.Error(err)
+	}
+	return &pb.Empty{}, nil
+}
