@@ -68,11 +68,11 @@ func (s *Server) CreateBuild(ctx context.Context, r *pb.CreateBuildRequest) (*pb
 		return nil, pb.Error(api.Errorf(api.CodeConflict, "app %q is being deleted", a.Name))
 	}
 	req := s.request(ctx, r.GetRequestId())
-	build, err := s.newBuild(v, a, r)
+	build, err := s.newBuild(v, a, req.ids.Build(), r)
 	if err != nil {
 		return nil, pb.Error(err)
 	}
-	build.ID, build.Author = req.ids.Build(), req.actor
+	build.Author = req.actor
 	if _, err := s.propose(ctx, req, "build", state.CreateBuild{Build: *build}); err != nil {
 		return nil, pb.Error(err)
 	}
@@ -80,7 +80,7 @@ func (s *Server) CreateBuild(ctx context.Context, r *pb.CreateBuildRequest) (*pb
 }
 
 // newBuild checks a request and makes the record of the build.
-func (s *Server) newBuild(v *state.View, a *api.App, r *pb.CreateBuildRequest) (*api.Build, error) {
+func (s *Server) newBuild(v *state.View, a *api.App, id api.BuildID, r *pb.CreateBuildRequest) (*api.Build, error) {
 	options, err := buildOptions(r.GetOptions())
 	if err != nil {
 		return nil, err
@@ -99,15 +99,12 @@ func (s *Server) newBuild(v *state.View, a *api.App, r *pb.CreateBuildRequest) (
 	if err := s.checkSource(specs, r.GetSource()); err != nil {
 		return nil, err
 	}
-	sealed, err := s.seal(env)
-	if err != nil {
-		return nil, err
-	}
-	return &api.Build{
-		App: a.Name, Description: r.GetDescription(), GitSHA: r.GetGitSha(), Source: r.GetSource(),
+	build := &api.Build{
+		ID: id, App: a.Name, Description: r.GetDescription(), GitSHA: r.GetGitSha(), Source: r.GetSource(),
 		Manifest: r.GetManifest(), ManifestFile: r.GetManifestFile(), Options: options,
-		Services: specs, Sealed: sealed,
-	}, nil
+		Services: specs,
+	}
+	return build, s.secrets.SealBuild(build, env)
 }
 
 func buildOptions(doc []byte) (api.BuildOptions, error) {

@@ -2,8 +2,6 @@ package control
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -153,56 +151,14 @@ func (s *Server) compile(r release, env map[string]string) (*api.Release, error)
 		}
 		out.Services, secrets = m.Specs(), m.Secrets(env)
 	}
-	sealed, err := s.seal(secrets)
-	if err != nil {
-		return nil, fmt.Errorf("release of app %s: %w", r.app, err)
+	if err := s.secrets.SealRelease(out, secrets); err != nil {
+		return nil, err
 	}
-	// Maps marshal in key order, so that equal environments have equal digests.
-	plain, err := json.Marshal(env)
-	if err != nil {
-		return nil, fmt.Errorf("release of app %s: %w", r.app, err)
-	}
-	out.Sealed, out.EnvDigest = sealed, s.cfg.Keyring.Digest(plain)
 	return out, nil
-}
-
-// seal encrypts the document of a noun.
-func (s *Server) seal(noun any) ([]byte, error) {
-	plain, err := json.Marshal(noun)
-	if err != nil {
-		return nil, fmt.Errorf("encode secrets: %w", err)
-	}
-	sealed, err := s.cfg.Keyring.Seal(plain)
-	if err != nil {
-		return nil, fmt.Errorf("encrypt secrets: %w", err)
-	}
-	return sealed, nil
-}
-
-// open decrypts what seal made; nothing opens to the zero noun.
-func open[T any](k Keyring, sealed []byte) (T, error) {
-	var noun T
-	if len(sealed) == 0 {
-		return noun, nil
-	}
-	plain, err := k.Open(sealed)
-	if err != nil {
-		return noun, fmt.Errorf("decrypt secrets: %w", err)
-	}
-	if err := json.Unmarshal(plain, &noun); err != nil {
-		return noun, fmt.Errorf("decode secrets: %w", err)
-	}
-	return noun, nil
 }
 
 // releaseEnv returns the environment of a release.
 func (s *Server) releaseEnv(r *api.Release) (map[string]string, error) {
-	secrets, err := open[api.ReleaseSecrets](s.cfg.Keyring, r.Sealed)
-	if err != nil {
-		return nil, fmt.Errorf("environment of release %s: %w", r.ID, err)
-	}
-	if secrets.Env == nil {
-		secrets.Env = map[string]string{}
-	}
-	return secrets.Env, nil
+	secrets, err := s.secrets.Release(r)
+	return secrets.Env, err
 }

@@ -68,7 +68,7 @@ func (s *Server) buildRelease(b *api.Build, p *api.Process) (*api.Release, error
 			return nil, api.Errorf(api.CodeInvalid, "the builder reported no image for service %q", spec.Name)
 		}
 	}
-	env, err := open[map[string]string](s.cfg.Keyring, b.Sealed)
+	env, err := s.secrets.Build(b)
 	if err != nil {
 		return nil, err
 	}

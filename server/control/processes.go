@@ -109,11 +109,10 @@ func (s *Server) Run(ctx context.Context, r *pb.RunRequest) (*pb.Document, error
 		return nil, pb.Error(api.Errorf(api.CodeConflict, "app %q is being deleted", a.Name))
 	}
 	req := s.request(ctx, r.GetRequestId())
-	p, err := s.newRun(v, a, r, req.actor)
+	p, err := s.newRun(v, a, r, req)
 	if err != nil {
 		return nil, pb.Error(err)
 	}
-	p.ID = req.ids.Process()
 	if _, err := s.propose(ctx, req, "process", state.CreateProcess{Process: *p}); err != nil {
 		return nil, pb.Error(err)
 	}
@@ -121,7 +120,7 @@ func (s *Server) Run(ctx context.Context, r *pb.RunRequest) (*pb.Document, error
 }
 
 // newRun checks a request and makes the record of a one-off.
-func (s *Server) newRun(v *state.View, a *api.App, r *pb.RunRequest, actor string) (*api.Process, error) {
+func (s *Server) newRun(v *state.View, a *api.App, r *pb.RunRequest, req request) (*api.Process, error) {
 	release, ok := v.Release(a.Release)
 	if !ok && r.GetRelease() == "" {
 		return nil, api.Errorf(api.CodeConflict, "app %q has no active release; name one with --release, or run: slipway deploy -a %s", a.Name, a.Name)
@@ -149,18 +148,15 @@ func (s *Server) newRun(v *state.View, a *api.App, r *pb.RunRequest, actor strin
 	if size := len(strings.Join(r.GetCommand(), " ")); size > commandMax {
 		return nil, api.Errorf(api.CodeExhausted, "the command is %d bytes long, the limit is %d", size, commandMax)
 	}
-	sealed, err := s.seal(r.GetCommand())
-	if err != nil {
-		return nil, err
-	}
-	return &api.Process{
-		App: a.Name, Service: spec.Name, Kind: api.KindRun, Release: release.ID, Ask: spec.Scale.Ask,
-		Cause: "run by " + actor,
+	p := &api.Process{
+		ID: req.ids.Process(), App: a.Name, Service: spec.Name, Kind: api.KindRun, Release: release.ID, Ask: spec.Scale.Ask,
+		Cause: "run by " + req.actor,
 		Run: &api.RunSpec{
-			Sealed: sealed, TTY: r.GetTty(), Rows: int(r.GetRows()), Cols: int(r.GetCols()),
-			Attached: !r.GetDetach(), Timeout: timeout, Author: actor,
+			TTY: r.GetTty(), Rows: int(r.GetRows()), Cols: int(r.GetCols()),
+			Attached: !r.GetDetach(), Timeout: timeout, Author: req.actor,
 		},
-	}, nil
+	}
+	return p, s.secrets.SealCommand(p, r.GetCommand())
 }
 
 func processInfo(v *state.View, p *api.Process) api.ProcessInfo {
@@ -212,10 +208,7 @@ func (s *Server) commands(v *state.View) func(*api.Process) string {
 		case api.KindBuild:
 			return fmt.Sprintf("build %s", p.Build)
 		case api.KindRun:
-			if p.Run == nil {
-				return ""
-			}
-			words, err := open[[]string](s.cfg.Keyring, p.Run.Sealed)
+			words, err := s.secrets.Command(p)
 			if err != nil {
 				return "" // a lost key must not make the list unreadable
 			}

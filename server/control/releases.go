@@ -78,6 +78,13 @@ func (s *Server) Rollback(ctx context.Context, r *pb.ObjectRequest) (*pb.Documen
 	release := *old
 	release.ID, release.Author = req.ids.Release(), req.actor
 	release.Description = fmt.Sprintf("rollback to %s (v%d)", old.ID, old.Number)
+	secrets, err := s.secrets.Release(old)
+	if err != nil {
+		return nil, pb.Error(err)
+	}
+	if err := s.secrets.SealRelease(&release, secrets); err != nil {
+		return nil, pb.Error(err)
+	}
 	if err := s.checkDeployable(&release); err != nil {
 		return nil, pb.Error(err)
 	}

@@ -25,14 +25,6 @@ type Store interface {
 	Next(ctx context.Context, after uint64) (*state.View, error)
 }
 
-// Keyring encrypts what the state holds of secrets.
-type Keyring interface {
-	Seal(plain []byte) ([]byte, error)
-	Open(sealed []byte) ([]byte, error)
-	// Digest returns a keyed digest: equal digests mean equal contents.
-	Digest(plain []byte) string
-}
-
 // Objects keeps uploaded sources.
 type Objects interface {
 	// Put stores what r delivers, at most limit bytes, and returns its digest and size.
@@ -93,7 +85,8 @@ const sourceMaxDefault = 2 * api.GiB
 // Server implements pb.ControlServer.
 type Server struct {
 	pb.UnimplementedControlServer
-	cfg Config
+	cfg     Config
+	secrets *Secrets
 
 	// forks is held while a release is made from the newest one, so that of two changes of
 	// the environment at once none is lost.
@@ -110,7 +103,7 @@ func New(cfg Config) *Server {
 	if cfg.Servers == nil {
 		cfg.Servers = func() int { return 1 }
 	}
-	return &Server{cfg: cfg}
+	return &Server{cfg: cfg, secrets: NewSecrets(cfg.Keyring)}
 }
 
 // request is the circumstances of one writing call.

@@ -1,0 +1,108 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"net"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"slipway/api"
+	"slipway/api/pb"
+)
+
+// messageMax bounds one message in either direction, in bytes.
+const messageMax = 32 << 20
+
+// Context is what is needed to reach a rack.
+type Context struct {
+	// Addr is "host:port" of a server.
+	Addr string `json:"addr"`
+	// CA is the PEM of the rack's certificate authority; empty trusts those of the machine.
+	CA string `json:"ca,omitempty"`
+	// Token is the secret of an access token.
+	Token string `json:"token"`
+}
+
+// Client is a connection to a rack.
+type Client struct {
+	conns *leader
+	rpc   pb.ControlClient
+}
+
+// Dial returns a client. It does not wait for a connection: the first call does.
+func Dial(_ context.Context, c Context) (*Client, error) {
+	if c.Addr == "" {
+		return nil, api.Errorf(api.CodeInvalid, "no address of a rack is given")
+	}
+	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
+		return nil, api.Errorf(api.CodeInvalid, "address of the rack %q: %w", c.Addr, err)
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS13}
+	if c.CA != "" {
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM([]byte(c.CA)) {
+			return nil, api.Errorf(api.CodeInvalid, "the CA of the rack at %s is not a PEM certificate", c.Addr)
+		}
+	}
+	l := &leader{options: []grpc.DialOption{
+		grpc.WithTransportCredentials(credentials.NewTLS(conf)),
+		grpc.WithPerRPCCredentials(token(c.Token)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageMax), grpc.MaxCallSendMsgSize(messageMax)),
+		grpc.WithNoProxy(),
+	}}
+	if err := l.move(c.Addr); err != nil {
+		return nil, err
+	}
+	return &Client{conns: l, rpc: pb.NewControlClient(l)}, nil
+}
+
+// Close ends the connection, and every call on it.
+func (c *Client) Close() error { return c.conns.close() }
+
+// token is a secret that goes along with every call.
+type token string
+
+// GetRequestMetadata implements credentials.PerRPCCredentials.
+func (t token) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + string(t)}, nil
+}
+
+// RequireTransportSecurity implements credentials.PerRPCCredentials: a secret never travels in
+// the clear.
+func (token) RequireTransportSecurity() bool { return true }
+
+// requestID draws the ID of a writing call.
+func requestID() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // never fails, by its contract
+	return hex.EncodeToString(b)
+}
+
+// one reads an answer that is one noun.
+func one[T any](d *pb.Document, err error) (T, error) {
+	if err != nil {
+		var zero T
+		return zero, pb.FromError(err)
+	}
+	return pb.Unmarshal[T](d.GetJson())
+}
+
+// many reads an answer that is a list.
+func many[T any](d *pb.Documents, err error) ([]T, error) {
+	if err != nil {
+		return nil, pb.FromError(err)
+	}
+	return pb.List[T](d)
+}
+
+// done reads an answer that is empty.
+func done(_ *pb.Empty, err error) error { return pb.FromError(err) }
+
+// wrap adds what was done to an error that no rack sent.
+func wrap(op string, err error) error { return fmt.Errorf("%s: %w", op, err) }
