@@ -73,6 +73,24 @@ func (s *store) nodeID(mint func() api.NodeID) (id api.NodeID, err error) {
 	return id, nil
 }
 
+// cluster returns the rack that the node belongs to: the one stored, or the given one if none
+// is.
+func (s *store) cluster(id string) (known string, err error) {
+	err = s.db.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketNode)
+		if v := b.Get([]byte("cluster")); v != nil {
+			known = string(v)
+			return nil
+		}
+		known = id
+		return b.Put([]byte("cluster"), []byte(id))
+	})
+	if err != nil {
+		return "", fmt.Errorf("rack of the node: %w", err)
+	}
+	return known, nil
+}
+
 // save stores a process. Secrets stay out: a process that has not been created yet gets them
 // from the servers again.
 func (s *store) save(id api.ProcessID, a *api.Assignment, l Local) error {

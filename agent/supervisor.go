@@ -70,12 +70,20 @@ type supervisor struct {
 
 	wants chan want // newest assignment; capacity 1, older ones are replaced
 	exits chan Exit // from the engine; capacity 1, a process ends once
+	dooms chan string
 }
 
 // want is what the newest set says: an assignment, or nothing any more.
 type want struct {
 	assignment *api.Assignment // nil when the set does not name the process
-	condemned  string          // why it must end although it is wanted
+}
+
+// condemn ends the process although it is wanted. The first reason counts.
+func (s *supervisor) condemn(reason string) {
+	select {
+	case s.dooms <- reason:
+	default:
+	}
 }
 
 // done is the outcome of an action.
@@ -130,6 +138,10 @@ func (s *supervisor) run(ctx context.Context, a *api.Assignment, l Local) {
 			f.heed(w)
 		case e := <-s.exits:
 			f.local = s.ended(ctx, f.want, f.local, e)
+		case reason := <-s.dooms:
+			if f.local.Condemned == "" {
+				f.local.Condemned = reason
+			}
 		case found := <-f.findings:
 			f.local = s.found(ctx, f.want, f.local, found)
 		case r := <-f.results:
@@ -174,12 +186,6 @@ func (f *life) watch(ctx context.Context) {
 
 // heed takes the newest word of the servers.
 func (f *life) heed(w want) {
-	if w.condemned != "" {
-		if f.local.Condemned == "" {
-			f.local.Condemned = w.condemned
-		}
-		return
-	}
 	f.local.Unwanted = w.assignment == nil
 	if w.assignment != nil {
 		f.want = merge(f.want, w.assignment)

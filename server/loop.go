@@ -20,18 +20,12 @@ import (
 )
 
 // step is one decision of the leader.
-type step struct {
-	name string
-	run  func(*state.View, state.Changes, steps.Input) ([]state.Command, time.Time)
-}
+type step func(*state.View, state.Changes, steps.Input) ([]state.Command, time.Time)
 
 // allSteps is every decision the leader takes, in the order of a pass. A pass sees one
 // snapshot: what one step decides, the next pass shows to the others.
 func allSteps() []step {
-	return []step{
-		{"liveness", liveness.Step}, {"builds", builds.Step}, {"rollout", rollout.Step},
-		{"ingress", ingress.Step}, {"schedule", schedule}, {"reap", reap.Step},
-	}
+	return []step{liveness.Step, builds.Step, rollout.Step, ingress.Step, schedule, reap.Step}
 }
 
 // batchMax bounds the commands of one proposal.
@@ -48,7 +42,6 @@ type loopStore interface {
 // but the time of the next.
 type loop struct {
 	store      loopStore
-	steps      []step
 	heartbeats func() map[api.NodeID]time.Time
 	now        func() time.Time
 	seed       func() uint64
@@ -96,10 +89,15 @@ func (l *loop) run(ctx context.Context) error {
 }
 
 // decide runs every step over one snapshot.
-func (l *loop) decide(v *state.View, ch state.Changes, leader time.Time) (entries []state.Entry, wake time.Time) {
-	in := steps.Input{Now: l.now(), IDs: api.NewIDs(l.seed()), Leader: leader, Heartbeats: l.heartbeats()}
-	for _, s := range l.steps {
-		cmds, at := s.run(v, ch, in)
+func (l *loop) decide(v *state.View, ch state.Changes, leader time.Time) ([]state.Entry, time.Time) {
+	return Decide(v, ch, steps.Input{Now: l.now(), IDs: api.NewIDs(l.seed()), Leader: leader, Heartbeats: l.heartbeats()})
+}
+
+// Decide is one pass of the leader as a pure function: every step over one snapshot. The
+// simulator calls it as well.
+func Decide(v *state.View, ch state.Changes, in steps.Input) (entries []state.Entry, wake time.Time) {
+	for _, run := range allSteps() {
+		cmds, at := run(v, ch, in)
 		wake = steps.Sooner(wake, at)
 		for _, c := range cmds {
 			entries = append(entries, state.Entry{At: in.Now, Actor: "rack", Command: c})

@@ -12,6 +12,9 @@ import (
 	"slipway/server/steps"
 )
 
+// settle is how long a process without a check must live to be called ready.
+const settle = 2 * time.Second
+
 // Step looks at the apps that changed, and at all of them when a router acknowledged
 // something.
 func Step(v *state.View, ch state.Changes, in steps.Input) (cmds []state.Command, wake time.Time) {
@@ -98,7 +101,17 @@ func (p *pass) isReady(q *api.Process) bool {
 		return false
 	}
 	spec, ok := p.v.Spec(q.Release, q.Service)
-	if q.Kind != api.KindService || ok && !spec.Routed() {
+	if q.Kind != api.KindService {
+		return true
+	}
+	if ok && (spec.Port.Number == 0 || spec.Health.Disabled) {
+		// Nothing proves that it works but that it stays.
+		if at := q.Observed.Started.Add(settle); p.in.Now.Before(at) {
+			p.wake = steps.Sooner(p.wake, at)
+			return false
+		}
+	}
+	if ok && !spec.Routed() {
 		return true
 	}
 	since, named := p.since[q.ID]
