@@ -1,0 +1,128 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"slipway/api"
+	"slipway/raftstore"
+	"slipway/raftstore/state"
+	"slipway/server/auth"
+)
+
+// The files of a bootstrapped server that hold the first secrets, mode 0600.
+const (
+	AdminTokenFile = "admin.token"
+	NodeTokenFile  = "node.token"
+)
+
+// authority opens the rack's CA, and makes it for a new rack.
+func authority(cfg Config) (*auth.CA, error) {
+	dir := filepath.Join(cfg.Dir, "ca")
+	ca, err := auth.LoadCA(dir)
+	if api.CodeOf(err) == api.CodeNotFound && cfg.Bootstrap {
+		return auth.CreateCA(dir, cfg.Rack, time.Now())
+	}
+	return ca, err
+}
+
+// openStore opens the replica. Bootstrap on a directory that holds a rack goes on with it, so
+// that the same command starts a server every time.
+func openStore(cfg Config) (*raftstore.Store, error) {
+	id, err := serverID(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	return raftstore.Open(raftstore.Config{
+		Dir: filepath.Join(cfg.Dir, "raft"), ID: id, Addr: cfg.RaftAddr, Log: cfg.Log,
+		Bootstrap: cfg.Bootstrap && !raftstore.HasState(filepath.Join(cfg.Dir, "raft")),
+	})
+}
+
+// serverID returns the identity of the server, minted on first use.
+func serverID(dir string) (string, error) {
+	path := filepath.Join(dir, "server.id")
+	b, err := os.ReadFile(path)
+	if err == nil {
+		return string(b), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("server identity: %w", err)
+	}
+	id := string(api.NewIDs(randomSeed()).Request())
+	if err := os.WriteFile(path, []byte(id), 0o600); err != nil {
+		return "", fmt.Errorf("server identity: %w", err)
+	}
+	return id, nil
+}
+
+// found writes the first records of a new rack: its name and the first two tokens. The
+// secrets are on disk before their hashes enter the state, so that a crash in between loses
+// none; a rack that exists is left alone, but for what the command line says of the routers.
+func (s *Server) found(ctx context.Context) error {
+	rack := s.store.View().Rack()
+	if rack.ClusterID != "" || !s.cfg.Bootstrap {
+		return s.reconfigure(ctx, rack)
+	}
+	ids := api.NewIDs(randomSeed())
+	entries := []state.Entry{s.entry(state.ConfigureRack{Rack: state.Rack{
+		Name: s.cfg.Rack, ClusterID: string(ids.Request()), Domain: s.cfg.Domain,
+		HTTPPort: s.cfg.HTTPPort, HTTPSPort: s.cfg.HTTPSPort, Created: time.Now(),
+	}})}
+	for file, t := range map[string]state.Token{
+		AdminTokenFile: {ID: "admin", Name: "admin", Role: auth.RoleAdmin},
+		NodeTokenFile:  {ID: "node", Name: "nodes", Role: auth.RoleNode},
+	} {
+		secret := auth.NewSecret()
+		if err := os.WriteFile(filepath.Join(s.cfg.Dir, file), []byte(secret), 0o600); err != nil {
+			return fmt.Errorf("write first token: %w", err)
+		}
+		t.Hash, t.Created = auth.Hash(secret), time.Now()
+		entries = append(entries, s.entry(state.PutToken{Token: t}))
+	}
+	_, err := s.store.ProposeBatch(ctx, entries)
+	return err
+}
+
+// reconfigure follows a changed command line.
+func (s *Server) reconfigure(ctx context.Context, rack state.Rack) error {
+	next := rack
+	if s.cfg.Domain != "" {
+		next.Domain = s.cfg.Domain
+	}
+	if s.cfg.HTTPPort != 0 {
+		next.HTTPPort, next.HTTPSPort = s.cfg.HTTPPort, s.cfg.HTTPSPort
+	}
+	if next == rack || rack.ClusterID == "" {
+		return nil
+	}
+	_, err := s.store.Propose(ctx, s.entry(state.ConfigureRack{Rack: next}))
+	return err
+}
+
+func (s *Server) entry(c state.Command) state.Entry {
+	return state.Entry{At: time.Now(), Actor: "rack", Command: c}
+}
+
+// mayUseImages decides who may do what in the registry: nodes pull everything and push what
+// they built, users reach the repositories of their apps, admins all.
+func (s *Server) mayUseImages(_, password, repo, action string) error {
+	who, err := s.guard.Identify(password)
+	if err != nil {
+		return err
+	}
+	switch who.Role {
+	case auth.RoleAdmin, auth.RoleNode, auth.RoleBuilder:
+		return nil
+	case auth.RoleDeployer, auth.RoleViewer:
+		if action == "login" || action == "pull" && (api.CheckName("app", repo) != nil || who.May(api.AppName(repo))) {
+			return nil
+		}
+	}
+	return api.Errorf(api.CodeDenied, "token %q may not %s %q", who.Name, action, repo)
+}

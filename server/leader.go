@@ -1,0 +1,111 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"slipway/api"
+)
+
+const (
+	collectImages = time.Hour
+	leadAgain     = 200 * time.Millisecond
+)
+
+// lead runs what only the leader does, whenever this server is it.
+func (s *Server) lead(ctx context.Context) error {
+	changes := s.store.LeaderChanges()
+	leads := s.store.IsLeader()
+	for {
+		if !leads {
+			select {
+			case <-ctx.Done():
+				return nil
+			case leads = <-changes:
+			}
+			continue
+		}
+		term, lost := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- s.term(term) }()
+		select {
+		case <-ctx.Done():
+			lost()
+			<-ended
+			return nil
+		case leads = <-changes:
+			lost()
+			<-ended
+		case err := <-ended:
+			lost()
+			// The loop may have failed before Raft says that leadership is lost.
+			s.cfg.Log.Warn("leader loop ended", "err", err)
+			leads = s.store.IsLeader()
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(leadAgain):
+			}
+		}
+	}
+}
+
+// term is one time as the leader: everything committed before is applied, then the loop starts
+// from state alone.
+func (s *Server) term(ctx context.Context) error {
+	if err := s.store.Barrier(ctx); err != nil {
+		return err
+	}
+	if err := s.found(ctx); err != nil {
+		return err
+	}
+	s.cfg.Log.Info("leading")
+	l := &loop{
+		store: s.store, heartbeats: s.dispatch.Heartbeats, now: time.Now, seed: randomSeed, log: s.cfg.Log,
+		passed: func(took time.Duration, commands int) {
+			s.metrics.passes.Observe(took.Seconds())
+			s.metrics.commands.Add(float64(commands))
+		},
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return l.run(ctx) })
+	group.Go(func() error { return s.control.RunFinisher(ctx) })
+	group.Go(func() error { return s.collect(ctx) })
+	return group.Wait()
+}
+
+// collect removes images that no build refers to, now and then.
+func (s *Server) collect(ctx context.Context) error {
+	tick := time.NewTicker(collectImages)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			freed, err := s.registry.GC(ctx, s.imagesInUse)
+			if err != nil {
+				s.cfg.Log.Warn("images not collected", "err", err)
+				continue
+			}
+			s.cfg.Log.Info("images collected", "freed", int64(freed))
+		}
+	}
+}
+
+// imagesInUse returns the digests that a repository must keep: all for one that belongs to no
+// app, those of the builds that still exist for an app's.
+func (s *Server) imagesInUse(repo string) map[string]bool {
+	if api.CheckName("app", repo) != nil {
+		return nil
+	}
+	keep := map[string]bool{}
+	for b := range s.store.View().Builds(api.AppName(repo)) {
+		for _, image := range b.Images {
+			keep[image.Digest] = true
+		}
+	}
+	return keep
+}

@@ -1,0 +1,271 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+
+	"slipway/api"
+	"slipway/api/pb"
+	"slipway/raftstore"
+	"slipway/raftstore/keyring"
+	"slipway/server/auth"
+	"slipway/server/control"
+	"slipway/server/dispatch"
+	"slipway/server/objects"
+	"slipway/server/registry"
+)
+
+// messageMax bounds one gRPC message, in bytes.
+const messageMax = 32 << 20
+
+// Config is what a Server is made of.
+type Config struct {
+	Dir string // the data directory
+	// Bootstrap makes a new rack; the rest of its facts follow.
+	Bootstrap bool
+	Rack      string // name
+	Domain    string // of the routes
+	HTTPPort  int    // of the routers, as clients see them
+	HTTPSPort int
+	// GRPCAddr serves clients and agents, HTTPAddr registry, metrics and health, RaftAddr the
+	// other servers.
+	GRPCAddr, HTTPAddr, RaftAddr string
+	Version                      string
+	Log                          *slog.Logger
+}
+
+// Server is one server of a rack.
+type Server struct {
+	cfg      Config
+	store    *raftstore.Store
+	ca       *auth.CA
+	guard    *auth.Guard
+	dispatch *dispatch.Server
+	control  *control.Server
+	registry *registry.Registry
+	metrics  *metrics
+	events   *eventLog
+	grpc     *grpc.Server
+	tls      *tls.Config
+
+	grpcListener, httpListener net.Listener
+}
+
+// New opens the data directory and the listeners. Run serves.
+func New(cfg Config) (*Server, error) {
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	s := &Server{cfg: cfg}
+	if err := s.open(); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// open opens everything below the data directory, and the listeners.
+func (s *Server) open() (err error) {
+	keys, err := keyring.Open(s.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	if s.ca, err = authority(s.cfg); err != nil {
+		return err
+	}
+	leaf, err := s.ca.Issue(time.Now(), hosts(s.cfg)...)
+	if err != nil {
+		return err
+	}
+	s.tls = &tls.Config{Certificates: []tls.Certificate{leaf}, MinVersion: tls.VersionTLS12}
+	if s.store, err = openStore(s.cfg); err != nil {
+		return err
+	}
+	sources, err := objects.Open(filepath.Join(s.cfg.Dir, "sources"))
+	if err != nil {
+		return err
+	}
+	s.guard = auth.NewGuard(s.store, time.Now)
+	s.registry, err = registry.New(registry.Config{
+		Root: filepath.Join(s.cfg.Dir, "registry"), HTTPSecret: keys.Digest([]byte("registry")),
+		Authorize: s.mayUseImages, Logger: s.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	secrets := control.NewSecrets(keys)
+	s.dispatch = dispatch.New(dispatch.Config{
+		Store: s.store, Secrets: secrets, Sources: sourceFiles{sources}, Now: time.Now, Log: s.cfg.Log,
+		Authorize: auth.AuthorizeNode,
+	})
+	s.events = newEventLog()
+	s.control = control.New(control.Config{
+		Store: s.store, Keyring: keys, Objects: sourceFiles{sources}, Agents: tunnels{s.dispatch},
+		Callers: callers{}, Events: s.events, Mint: randomSeed, Now: time.Now, Log: s.cfg.Log,
+		Version: s.cfg.Version, Servers: s.store.Servers,
+	})
+	s.metrics = newMetrics(s.store)
+	s.serveGRPC()
+	return s.listen()
+}
+
+// serveGRPC sets up what clients and agents dial.
+func (s *Server) serveGRPC() {
+	s.grpc = grpc.NewServer(
+		grpc.Creds(credentials.NewTLS(s.tls.Clone())),
+		grpc.UnaryInterceptor(s.guard.Unary()), grpc.StreamInterceptor(s.guard.Stream()),
+		grpc.MaxRecvMsgSize(messageMax), grpc.MaxSendMsgSize(messageMax),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	)
+	pb.RegisterControlServer(s.grpc, s.control)
+	pb.RegisterAgentsServer(s.grpc, s.dispatch)
+}
+
+func (s *Server) listen() (err error) {
+	if s.grpcListener, err = net.Listen("tcp", s.cfg.GRPCAddr); err != nil {
+		return fmt.Errorf("listen for clients and agents: %w", err)
+	}
+	if s.httpListener, err = net.Listen("tcp", s.cfg.HTTPAddr); err != nil {
+		return fmt.Errorf("listen for the registry: %w", err)
+	}
+	return nil
+}
+
+// hosts are the names that the server's certificate is for.
+func hosts(cfg Config) []string {
+	names := []string{"localhost", "127.0.0.1", "::1", api.RackHost}
+	for _, addr := range []string{cfg.GRPCAddr, cfg.HTTPAddr} {
+		if host, _, err := net.SplitHostPort(addr); err == nil && host != "" && host != "0.0.0.0" && host != "::" {
+			names = append(names, host)
+		}
+	}
+	if name, err := os.Hostname(); err == nil {
+		names = append(names, name)
+	}
+	return names
+}
+
+// GRPCAddr is the address that clients and agents dial.
+func (s *Server) GRPCAddr() string { return s.grpcListener.Addr().String() }
+
+// HTTPAddr is the address of registry and metrics.
+func (s *Server) HTTPAddr() string { return s.httpListener.Addr().String() }
+
+// CA returns the rack's certificate authority.
+func (s *Server) CA() *auth.CA { return s.ca }
+
+// Run serves until ctx ends or a part fails.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.close()
+	web := &http.Server{Handler: s.routes(), TLSConfig: s.tls.Clone(), ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug)}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.lead(ctx) })
+	group.Go(func() error { return s.events.run(ctx, s.store) })
+	group.Go(func() error {
+		if err := s.grpc.Serve(s.grpcListener); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("serve clients and agents: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		if err := web.ServeTLS(s.httpListener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve the registry: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		s.grpc.Stop()
+		if err := web.Close(); err != nil {
+			return fmt.Errorf("close the registry: %w", err)
+		}
+		return nil
+	})
+	err := group.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// routes are what the HTTPS listener serves.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/v2/", s.registry)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
+		if _, addr := s.store.Leader(); addr == "" {
+			http.Error(w, "the rack has no leader", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	return mux
+}
+
+// close closes what open opened.
+func (s *Server) close() {
+	for _, l := range []net.Listener{s.grpcListener, s.httpListener} {
+		if l != nil {
+			l.Close()
+		}
+	}
+	if s.store != nil {
+		if err := s.store.Close(); err != nil {
+			s.cfg.Log.Warn("store not closed cleanly", "err", err)
+		}
+	}
+}
+
+// metrics are what /metrics shows of this server.
+type metrics struct {
+	registry *prometheus.Registry
+	passes   prometheus.Histogram
+	commands prometheus.Counter
+}
+
+func newMetrics(store *raftstore.Store) *metrics {
+	m := &metrics{registry: prometheus.NewRegistry(),
+		passes:   prometheus.NewHistogram(prometheus.HistogramOpts{Name: "slipway_loop_pass_seconds", Help: "Duration of one pass of the leader.", Buckets: prometheus.ExponentialBuckets(0.0001, 4, 10)}),
+		commands: prometheus.NewCounter(prometheus.CounterOpts{Name: "slipway_loop_commands_total", Help: "Commands that the leader decided on."}),
+	}
+	gauge := func(name, help string, f func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
+	}
+	m.registry.MustRegister(m.passes, m.commands, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		gauge("slipway_state_index", "Index of the newest applied entry.", func() float64 { return float64(store.View().Index()) }),
+		gauge("slipway_leader", "1 while this server leads.", func() float64 {
+			if store.IsLeader() {
+				return 1
+			}
+			return 0
+		}),
+		gauge("slipway_processes", "Live processes.", func() float64 {
+			n := 0
+			for range store.View().LiveProcesses() {
+				n++
+			}
+			return float64(n)
+		}),
+	)
+	return m
+}
