@@ -1,0 +1,196 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"slipway/api"
+)
+
+// listeners are the router's sockets.
+type listeners struct {
+	http, https net.Listener // nil where not served
+	control     *net.UnixListener
+}
+
+func (l listeners) close() {
+	for _, c := range [...]net.Listener{l.http, l.https} {
+		if c != nil {
+			_ = c.Close()
+		}
+	}
+	if l.control != nil {
+		_ = l.control.Close()
+	}
+}
+
+// openListeners opens the sockets that cfg names.
+func openListeners(cfg Config) (l listeners, err error) {
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	if l.control, err = listenControl(cfg.ControlSocket); err != nil {
+		return l, err
+	}
+	if l.http, err = listenTCP(cfg.HTTPAddr); err != nil {
+		return l, err
+	}
+	l.https, err = listenTCP(cfg.HTTPSAddr)
+	return l, err
+}
+
+func listenTCP(addr string) (net.Listener, error) {
+	if addr == "" {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", addr, err)
+	}
+	return l, nil
+}
+
+// listenControl binds the control socket. It is bound under another name and then moved, so that
+// nobody finds it with the wrong mode and a socket that a dead router left is replaced.
+func listenControl(path string) (*net.UnixListener, error) {
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		_ = c.Close()
+		return nil, api.Errorf(api.CodeConflict, "control socket %s is served by another router; stop it, or take over from it", path)
+	}
+	tmp := fmt.Sprintf("%s.%d", path, os.Getpid())
+	_ = os.Remove(tmp)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen on control socket %s: %w", path, err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err = os.Chmod(tmp, 0o600); err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		_ = l.Close()
+		_ = os.Remove(tmp)
+		return nil, fmt.Errorf("listen on control socket %s: %w", path, err)
+	}
+	return l, nil
+}
+
+// server is an http.Server with its listener.
+type server struct {
+	http     *http.Server
+	listener net.Listener
+	tls      bool
+}
+
+func (s *server) serve() error {
+	err := error(nil)
+	if s.tls {
+		err = s.http.ServeTLS(s.listener, "", "")
+	} else {
+		err = s.http.Serve(s.listener)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve %s: %w", s.listener.Addr(), err)
+}
+
+// servers returns the servers of the public listeners.
+func (r *Router) servers() []*server {
+	var list []*server
+	if l := r.listeners.http; l != nil {
+		s := r.publicServer()
+		s.Protocols = new(http.Protocols)
+		s.Protocols.SetHTTP1(true)
+		list = append(list, &server{http: s, listener: stallListener{l}})
+	}
+	if l := r.listeners.https; l != nil {
+		s := r.publicServer()
+		s.TLSConfig = r.certs.config()
+		list = append(list, &server{http: s, listener: stallListener{l}, tls: true})
+	}
+	return list
+}
+
+func (r *Router) publicServer() *http.Server {
+	return &http.Server{
+		Handler:           r,
+		ReadHeaderTimeout: headerReadMax,
+		IdleTimeout:       clientIdleMax,
+		MaxHeaderBytes:    headerBytesMax,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: streamsMax,
+			SendPingTimeout:      30 * time.Second,
+			PingTimeout:          15 * time.Second,
+			WriteByteTimeout:     clientStallMax,
+		},
+		// What clients do wrong is counted, not logged: anyone can make it happen.
+		ErrorLog:                     log.New(io.Discard, "", 0),
+		DisableGeneralOptionsHandler: true,
+		BaseContext:                  func(net.Listener) context.Context { return context.Background() },
+	}
+}
+
+// stallListener bounds how long its connections may go without taking what is written to them.
+type stallListener struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (l stallListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	tc, ok := c.(*net.TCPConn)
+	if !ok {
+		return c, nil
+	}
+	return &stallConn{TCPConn: tc}, nil
+}
+
+// stallConn moves its write deadline along with its writes, seldom enough to cost nothing.
+type stallConn struct {
+	*net.TCPConn
+	last atomic.Int64 // Unix nanoseconds of the last move
+}
+
+// Write implements net.Conn.
+func (c *stallConn) Write(p []byte) (int, error) {
+	c.extend()
+	return c.TCPConn.Write(p)
+}
+
+// ReadFrom implements io.ReaderFrom. It keeps to Write, whose deadline follows the progress.
+func (c *stallConn) ReadFrom(src io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{c}, src)
+}
+
+// SetDeadline implements net.Conn; a deadline that was set from outside is not moved at once.
+func (c *stallConn) SetDeadline(t time.Time) error {
+	c.last.Store(time.Now().UnixNano())
+	return c.TCPConn.SetDeadline(t)
+}
+
+// SetWriteDeadline implements net.Conn.
+func (c *stallConn) SetWriteDeadline(t time.Time) error {
+	c.last.Store(time.Now().UnixNano())
+	return c.TCPConn.SetWriteDeadline(t)
+}
+
+func (c *stallConn) extend() {
+	now := time.Now()
+	if last := c.last.Load(); now.UnixNano()-last < int64(clientStallMax/4) {
+		return
+	}
+	c.last.Store(now.UnixNano())
+	_ = c.TCPConn.SetWriteDeadline(now.Add(clientStallMax))
+}
