@@ -1,0 +1,289 @@
+package manifest
+
+import "maps"
+
+// service is the grammar of one process type.
+func service() rule {
+	known := keys{}
+	for _, group := range []keys{
+		runKeys(), networkKeys(), probeKeys(), lifeKeys(), placeKeys(), storageKeys(), clusterKeys(),
+	} {
+		maps.Copy(known, group)
+	}
+	return tableOf(known)
+}
+
+// runKeys say what runs.
+func runKeys() keys {
+	return keys{
+		"build": matching("a path below the source", below).or(tableOf(keys{
+			"path":     matching("a path below the source", below),
+			"manifest": matching("a path below the build's path", below),
+			"args":     listOf(text()).idle(),
+			"target":   matching("the name of a build stage", stage).ours(),
+		})).called("service build"),
+		"image":       matching("an image reference", imageRef),
+		"command":     commandLine().called("service command"),
+		"entrypoint":  commandLine().ours().idle(),
+		"test":        text().encrypted().idle(),
+		"environment": environment("service environment"),
+		"init":        flag(),
+		"privileged":  flag(),
+		"resources":   listOf(text()),
+		"labels":      namesOf(text()).v3(),
+		"securityContext": tableOf(keys{
+			"runAsNonRoot":             flag(),
+			"runAsUser":                whole(0, 1<<31-1),
+			"runAsGroup":               whole(0, 1<<31-1),
+			"readOnlyRootFilesystem":   flag(),
+			"allowPrivilegeEscalation": flag().idle(),
+			"capabilities": tableOf(keys{
+				"add":  listOf(matching("a capability such as NET_ADMIN", capability)),
+				"drop": listOf(matching("a capability such as NET_ADMIN", capability)),
+			}),
+			"seccompProfile": oneOf("RuntimeDefault", "Unconfined").idle(),
+		}).v3(),
+		"imagePullSecrets": listOf(tableOf(keys{
+			"registry":    text(),
+			"username":    text(),
+			"password":    text(),
+			"passwordEnv": text(),
+		})).v3().idle(),
+	}
+}
+
+// networkKeys say how a service is reached.
+func networkKeys() keys {
+	portNumber := matching("a port from 1 to 65535", portNumber)
+	portNumber.text = false
+	return keys{
+		"port": rule{what: "a port", scalar: anyScalar}.or(tableOf(keys{
+			"port":   portNumber,
+			"scheme": oneOf("http", "https", "grpc", "secure-grpc"),
+		})).called("service port"),
+		"ports": listOf(rule{what: "a port", scalar: anyScalar}.or(tableOf(keys{
+			"port":     portNumber,
+			"protocol": matching("tcp or udp", protocol),
+		}))).v3(),
+		"domain":              text().or(listOf(text())).called("service domain"),
+		"internal":            flag(),
+		"internalAndExternal": flag().v2().idle(),
+		"internalRouter":      flag().v3().idle(),
+		"sticky":              flag(),
+		"timeout":             whole(1, dayMax).v3(),
+		"tls":                 tableOf(keys{"redirect": flag()}).v3(),
+		"whitelist":           text().or(listOf(text())).v3(),
+		"links":               listOf(text()).v2().idle(),
+		"certificate": tableOf(keys{
+			"id":       text(),
+			"duration": text(),
+		}).v3().idle(),
+		"nlb": listOf(tableOf(keys{
+			"port":               rule{what: "a port", scalar: anyScalar},
+			"containerPort":      rule{what: "a port", scalar: anyScalar},
+			"protocol":           text(),
+			"scheme":             text(),
+			"certificate":        text(),
+			"cross_zone":         flag(),
+			"allow_cidr":         listOf(text()),
+			"preserve_client_ip": flag(),
+		})).v2().idle(),
+		"annotations":        annotations().v3().idle(),
+		"ingressAnnotations": annotations().v3().idle(),
+		"dnsConfig":          tableOf(keys{"ndots": whole(0, 15)}).v3().idle(),
+	}
+}
+
+// probeKeys say how a process proves that it works.
+func probeKeys() keys {
+	timing := func(more keys) rule {
+		maps.Copy(more, keys{
+			"grace":            whole(0, dayMax),
+			"interval":         whole(1, 3600),
+			"timeout":          whole(1, 3600),
+			"successThreshold": whole(1, 100),
+			"failureThreshold": whole(1, 1000),
+		})
+		return tableOf(more)
+	}
+	path := matching("a path such as /health", urlPath)
+	return keys{
+		"health": path.or(tableOf(keys{
+			"path":     path,
+			"grace":    whole(0, dayMax),
+			"interval": whole(1, 3600),
+			"timeout":  whole(1, 3600),
+			"disable":  flag().v3(),
+			"port": whole(1, 65535).or(tableOf(keys{
+				"port":   whole(1, 65535),
+				"scheme": oneOf("http", "https", "grpc", "secure-grpc").idle(),
+			})).v3(),
+			"tcp": flag().ours(),
+		})).called("service health"),
+		"liveness": timing(keys{
+			"path": path,
+			"port": whole(1, 65535),
+		}).v3(),
+		"startupProbe": timing(keys{
+			"path":          path,
+			"port":          whole(1, 65535),
+			"tcpSocketPort": whole(1, 65535),
+		}).v3(),
+		"grpcHealthEnabled": flag().v3().idle(),
+	}
+}
+
+// lifeKeys say how copies come and go.
+func lifeKeys() keys {
+	return keys{
+		"drain":       whole(0, dayMax),
+		"termination": tableOf(keys{"grace": whole(0, dayMax)}),
+		"deployment": tableOf(keys{
+			"minimum":           rule{what: "a percentage", scalar: anyWhole},
+			"maximum":           rule{what: "a percentage", scalar: anyWhole},
+			"progressDeadline":  whole(1, dayMax).v3().idle(),
+			"crashRestartLimit": whole(1, 1000).v3().idle(),
+		}),
+		"singleton": flag(),
+		"agent": flag().or(tableOf(keys{
+			"enabled": flag(),
+			"ports":   listOf(rule{what: "a port", scalar: anyScalar}).v2(),
+		})),
+		"scale": matching("a count such as 3, or a range such as 1-5", countRange).or(tableOf(scaleKeys())).called("service scale"),
+		"lifecycle": tableOf(keys{
+			"preStop":   text(),
+			"postStart": text(),
+		}).v3().idle(),
+	}
+}
+
+// placeKeys say where copies run.
+func placeKeys() keys {
+	return keys{
+		"pool":     matching("the name of a pool", poolName).ours(),
+		"priority": whole(1, 100).ours(),
+		"constraints": listOf(text().or(tableOf(keys{
+			"attribute": text(),
+			"operator":  text(),
+			"value":     text(),
+		}))).ours(),
+		"affinities": listOf(tableOf(keys{
+			"attribute": text(),
+			"operator":  text(),
+			"value":     text(),
+			"weight":    whole(-100, 100),
+		})).ours(),
+		"spread": text().or(listOf(text().or(tableOf(keys{
+			"attribute": text(),
+			"weight":    whole(1, 100),
+			"targets":   namesOf(whole(0, 100)),
+		})))).ours(),
+		"nodeSelectorLabels": namesOf(text()).v3(),
+		"nodeAffinityLabels": listOf(tableOf(keys{
+			"label":  text(),
+			"value":  text(),
+			"weight": whole(1, 100),
+		})).v3(),
+	}
+}
+
+// storageKeys say what a process finds on its disk.
+func storageKeys() keys {
+	size := matching("a size such as 64Mi", sizeText)
+	return keys{
+		"volumes": listOf(text()),
+		"volumeOptions": listOf(tableOf(keys{
+			"emptyDir": tableOf(keys{
+				"id":        text(),
+				"mountPath": text(),
+				"medium":    oneOf("", "Memory"),
+				"sizeLimit": size,
+			}),
+			"awsEfs": tableOf(keys{
+				"id": text(), "mountPath": text(), "accessMode": text(), "storageClass": text(), "volumeHandle": text(),
+			}).idle(),
+			"azureFiles": tableOf(keys{
+				"id": text(), "mountPath": text(), "accessMode": text(), "shareSize": size, "storageClass": text(), "volumeHandle": text(),
+			}).idle(),
+			"persistentVolumeClaim": anything().idle(),
+		})).v3(),
+		"configMounts": listOf(configMount()).v3().idle(),
+		"stateful":     flag().v3().idle(),
+	}
+}
+
+func configMount() rule {
+	return tableOf(keys{"id": text(), "dir": text(), "filename": text()})
+}
+
+// clusterKeys belong to the platforms below Convox.
+func clusterKeys() keys {
+	return keys{
+		"policies": listOf(text()).v2().idle(),
+		"tags":     namesOf(text()).v2().idle(),
+		"initContainer": tableOf(keys{
+			"image":         matching("an image reference", imageRef),
+			"command":       commandLine(),
+			"volumeOptions": listOf(anything()),
+			"configMounts":  listOf(configMount()),
+		}).v3().idle(),
+		"accessControl": tableOf(keys{
+			"awsPodIdentity": tableOf(keys{"policyArns": listOf(text())}),
+		}).v3().idle(),
+		"disableHostUsers":    flag().v3().idle(),
+		"podManagementPolicy": oneOf("OrderedReady", "Parallel").v3().idle(),
+	}
+}
+
+// scaleKeys say how many copies there are and what each asks for.
+func scaleKeys() keys {
+	count := whole(0, countMax)
+	percent := whole(1, 100)
+	threshold := percent.or(tableOf(keys{"threshold": percent}))
+	return keys{
+		"count":  matching("a count such as 3, or a range such as 1-5", countRange).or(tableOf(keys{"min": count, "max": count})),
+		"min":    count.v3(),
+		"max":    count.v3(),
+		"cpu":    whole(1, cpuMax),
+		"memory": whole(1, memoryMax),
+		"gpu": whole(0, gpuMax).or(tableOf(keys{
+			"count":  whole(0, gpuMax),
+			"vendor": oneOf("nvidia", "amd"),
+		})).v3().idle(),
+		"limit":    tableOf(keys{"cpu": whole(1, cpuMax), "memory": whole(1, memoryMax)}).v3(),
+		"cooldown": whole(0, dayMax).or(tableOf(keys{"up": whole(0, dayMax), "down": whole(0, dayMax)})).v2().idle(),
+		"targets": tableOf(keys{
+			"cpu":      percent,
+			"memory":   percent,
+			"requests": whole(1, 1_000_000_000),
+			"custom": namesOf(tableOf(keys{
+				"aggregate":  text(),
+				"value":      matching("a number", number),
+				"dimensions": namesOf(text()),
+			})).v2(),
+			"external": listOf(tableOf(keys{
+				"name":         text(),
+				"matchLabels":  namesOf(text()),
+				"averageValue": matching("a number", number),
+				"value":        matching("a number", number),
+			})).v3(),
+		}).idle(),
+		"autoscale": tableOf(keys{
+			"cpu":            threshold,
+			"memory":         threshold,
+			"gpuUtilization": threshold,
+			"queueDepth": tableOf(keys{
+				"threshold": whole(1, 1_000_000_000), "metricName": text(), "prometheusUrl": text(), "query": text(),
+			}),
+			"custom":          listOf(anything()),
+			"cooldownPeriod":  whole(0, dayMax),
+			"pollingInterval": whole(1, dayMax),
+		}).v3().idle(),
+		"keda": anything().v3().idle(),
+		"vpa": tableOf(keys{
+			"updateMode": oneOf("Off", "Initial", "Recreate"),
+			"minCpu":     text(), "maxCpu": text(), "minMem": text(), "maxMem": text(),
+			"cpuOnly": flag(), "memOnly": flag(), "updateRequestOnly": flag(),
+		}).v3().idle(),
+	}
+}

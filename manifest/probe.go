@@ -1,0 +1,67 @@
+package manifest
+
+import (
+	"time"
+
+	"slipway/api"
+)
+
+// probes reads the health check and the probes of v3.
+func (l *loader) probes(spec *api.ServiceSpec, n *node) {
+	health := n.get("health")
+	interval := health.get("interval").number(5)
+	spec.Health = api.Health{
+		Disabled: health.get("disable").flag(false),
+		TCP:      health.get("tcp").flag(false),
+		Path:     health.get("path").string(health.string("/")),
+		Port:     health.get("port", "port").number(health.get("port").number(0)),
+		Grace:    health.get("grace").seconds(interval),
+		Interval: api.Seconds(interval),
+		Timeout:  health.get("timeout").seconds(max(1, interval-1)),
+	}
+
+	base := api.Probe{
+		Grace: 10 * time.Second, Interval: 5 * time.Second, Timeout: 5 * time.Second,
+		SuccessThreshold: 1, FailureThreshold: 3,
+	}
+	if p := n.get("liveness"); p.is(table) {
+		spec.Liveness = probe(p, base)
+		if p.get("path") == nil {
+			l.problem(p, "service %s liveness has no path", spec.Name)
+		}
+	}
+	if p := n.get("startupProbe"); p.is(table) {
+		spec.Startup = probe(p, startupBase(spec, n, base))
+		if p.get("path") == nil && !spec.Startup.TCP {
+			l.problem(p, "service %s startupProbe has neither path nor tcpSocketPort", spec.Name)
+		}
+	}
+}
+
+// startupBase returns the timings that a startup probe falls back to: those of the liveness
+// probe, and half an hour for services with a GPU, whose models take long to load.
+func startupBase(spec *api.ServiceSpec, n *node, base api.Probe) api.Probe {
+	if spec.Liveness != nil {
+		base = *spec.Liveness
+	}
+	gpu := n.get("scale", "gpu")
+	if gpu.get("count").number(gpu.number(0)) > 0 {
+		base.Grace, base.Interval, base.FailureThreshold = 300*time.Second, 10*time.Second, 180
+	}
+	base.Path, base.Port = "", 0
+	return base
+}
+
+func probe(n *node, base api.Probe) *api.Probe {
+	socket := n.get("tcpSocketPort").number(0)
+	return &api.Probe{
+		Path:             n.get("path").string(""),
+		TCP:              socket != 0 && n.get("path") == nil,
+		Port:             n.get("port").number(socket),
+		Grace:            n.get("grace").seconds(int(base.Grace / time.Second)),
+		Interval:         n.get("interval").seconds(int(base.Interval / time.Second)),
+		Timeout:          n.get("timeout").seconds(int(base.Timeout / time.Second)),
+		SuccessThreshold: n.get("successThreshold").number(base.SuccessThreshold),
+		FailureThreshold: n.get("failureThreshold").number(base.FailureThreshold),
+	}
+}

@@ -1,0 +1,110 @@
+package manifest
+
+import "slipway/api"
+
+// autoscaleMax is the most copies of an autoscaled service that does not say.
+const autoscaleMax = 10
+
+// scale reads a count, a range or the map of both and what each copy asks for.
+func (l *loader) scale(spec *api.ServiceSpec, n *node) {
+	s, d := n.get("scale"), l.rules.defaults()
+	low, high := l.count(spec, s)
+
+	gpu := s.get("gpu")
+	gpus := gpu.get("count").number(gpu.number(0))
+	cpu := d.cpu
+	if gpus > 0 {
+		cpu = 0
+	}
+	spec.Scale = api.Scale{
+		Count: low, Min: low, Max: high,
+		Ask: api.Amount{
+			CPU:    milli(s.get("cpu").number(cpu), d.core),
+			Memory: megabytes(s.get("memory").number(512)),
+			GPU:    gpus,
+		},
+		CPULimit:    milli(s.get("limit", "cpu").number(0), d.core),
+		MemoryLimit: megabytes(s.get("limit", "memory").number(0)),
+	}
+	if gpus > 0 {
+		spec.Scale.GPUVendor = gpu.get("vendor").string("nvidia")
+	}
+	l.checkScale(spec, s)
+}
+
+// count reads how many copies there may be. The keys min and max of v3 win over count.
+func (l *loader) count(spec *api.ServiceSpec, s *node) (low, high int) {
+	low, high = 1, 1
+	count := s
+	if s.is(table) {
+		count = s.get("count")
+	}
+	if count.is(scalar) {
+		if a, b, ok := parseRange(count.text); ok {
+			low, high = a, b
+		}
+	} else if count.is(table) {
+		low = count.get("min").number(1)
+		high = count.get("max").number(max(1, low))
+	}
+	single := low == high
+	low = s.get("min").number(low)
+	if single {
+		high = max(low, high)
+		if s.get("autoscale") != nil || s.get("keda") != nil {
+			high = max(low, autoscaleMax)
+		}
+		if s.get("count") == nil && s.get("autoscale") == nil && s.get("keda") == nil && s.get("max") == nil {
+			high = low
+		}
+	}
+	high = s.get("max").number(high)
+	if high < low {
+		l.problem(count.or(s), "service %s: scale.max must be >= scale.min", spec.Name)
+	}
+	return low, high
+}
+
+// or returns n, or other if n is not there.
+func (n *node) or(other *node) *node {
+	if n == nil {
+		return other
+	}
+	return n
+}
+
+func (l *loader) checkScale(spec *api.ServiceSpec, s *node) {
+	scale, limit := spec.Scale, s.get("limit")
+	if scale.CPULimit != 0 && scale.CPULimit < scale.Ask.CPU {
+		l.problem(limit.get("cpu"), "cpu limit can not be less cpu request")
+	}
+	if scale.MemoryLimit != 0 && scale.MemoryLimit < scale.Ask.Memory {
+		l.problem(limit.get("memory"), "memory limit can not be less memory request")
+	}
+
+	auto := s.get("autoscale")
+	if auto == nil {
+		if scale.Max > scale.Min {
+			l.notActing(s.path + ".count")
+		}
+		return
+	}
+	if scale.Max <= scale.Min {
+		l.problem(auto, "service %s: scale.max must be > scale.min with scale.autoscale", spec.Name)
+	}
+	if auto.get("gpuUtilization") != nil && scale.Ask.GPU == 0 {
+		l.problem(auto, "service %s: scale.autoscale.gpuUtilization needs scale.gpu of at least 1", spec.Name)
+	}
+	wakes := auto.get("queueDepth") != nil || auto.get("custom") != nil || auto.get("gpuUtilization") != nil || s.get("keda") != nil
+	if scale.Min == 0 && !wakes {
+		l.problem(auto, "service %s: scale.min can not be 0 with only cpu or memory to scale by: no copy means no load, and none would ever start", spec.Name)
+	}
+	if spec.Agent {
+		l.warn(auto, "service %s: scale.autoscale is ignored, an agent runs once per node", spec.Name)
+	}
+}
+
+// milli converts cpu in parts of a core to thousandths.
+func milli(n, core int) api.MilliCPU { return api.MilliCPU(n * 1000 / core) }
+
+func megabytes(n int) api.Bytes { return api.Bytes(n) * api.MiB }

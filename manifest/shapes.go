@@ -1,0 +1,182 @@
+package manifest
+
+import (
+	"net/netip"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"slipway/api"
+)
+
+// The checks of scalars: each returns "" for a good text, and else what is to follow "must be
+// …" in the message. They never repeat the text, which may be a value of the environment.
+
+var (
+	wordRule    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+	capRule     = regexp.MustCompile(`^(CAP_)?[A-Z][A-Z_]*$`)
+	zoneRule    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$`)
+	percentRule = regexp.MustCompile(`^-?[0-9]{1,9}$`)
+	rangeRule   = regexp.MustCompile(`^([0-9]{1,9})(?:-([0-9]{1,9}))?$`)
+	sizeRule    = regexp.MustCompile(`^([0-9]{1,12})(Ki|Mi|Gi|Ti|k|K|M|G|T)?$`)
+	// imageRule follows distribution's reference grammar: host, path, tag, digest.
+	imageRule = regexp.MustCompile(`^([A-Za-z0-9.-]+(:[0-9]{1,5})?/)?[a-z0-9]+((\.|_|__|-+|/)[a-z0-9]+)*` +
+		`(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?$`)
+)
+
+func anyScalar(*node) string { return "" }
+
+func anyWhole(n *node) string {
+	if percentRule.MatchString(n.text) {
+		return ""
+	}
+	return "must be a whole number, got " + quote(n.source)
+}
+
+// unless returns "" if ok, and the fixed part of a message otherwise.
+func unless(ok bool) string {
+	if ok {
+		return ""
+	}
+	return ": it is not"
+}
+
+// below accepts a relative path that stays below where it starts.
+func below(s string) string {
+	switch {
+	case strings.HasPrefix(s, "/"):
+		return ": it is absolute"
+	case slices.Contains(strings.Split(s, "/"), ".."):
+		return ": it leads out with .."
+	}
+	return unless(s != "" && !hasControl(s) && len(s) < 4096)
+}
+
+func stage(s string) string      { return unless(wordRule.MatchString(s)) }
+func poolName(s string) string   { return unless(api.CheckName("pool", s) == nil) }
+func capability(s string) string { return unless(capRule.MatchString(s)) }
+func timezone(s string) string   { return unless(zoneRule.MatchString(s)) }
+func number(s string) string     { return unless(fraction.MatchString(s) || percentRule.MatchString(s)) }
+
+func imageRef(s string) string {
+	if strings.HasPrefix(s, api.RackHost) {
+		return ": it is in the rack's own registry, use build or the image's origin"
+	}
+	return unless(imageRule.MatchString(s) && len(s) < 512)
+}
+
+func portNumber(s string) string {
+	_, ok := parsePort(s)
+	return unless(ok)
+}
+
+func protocol(s string) string {
+	return unless(strings.EqualFold(s, "tcp") || strings.EqualFold(s, "udp"))
+}
+
+func concurrency(s string) string {
+	low := strings.ToLower(s)
+	return unless(low == "allow" || low == "forbid" || low == "replace")
+}
+
+// urlPath accepts a path and query, not a full URL, and nothing that could end a request line.
+func urlPath(s string) string {
+	switch {
+	case strings.Contains(s, "://"):
+		return ": it is a full URL, write only its path"
+	case !strings.HasPrefix(s, "/") || strings.HasPrefix(s, "//"):
+		return ": it must begin with one /"
+	case hasControl(s) || strings.Contains(s, " "):
+		return ": it contains a space or a control character"
+	}
+	_, err := url.ParseRequestURI(s)
+	return unless(err == nil && len(s) < 2048)
+}
+
+func countRange(s string) string {
+	_, _, ok := parseRange(s)
+	return unless(ok)
+}
+
+func sizeText(s string) string {
+	_, ok := parseSize(s)
+	return unless(ok)
+}
+
+func webhook(s string) string {
+	u, err := url.Parse(s)
+	return unless(err == nil && u.Scheme == "https" && u.Host != "" && u.User == nil)
+}
+
+func adjustment(s string) string {
+	v, err := strconv.ParseFloat(s, 64)
+	return unless(err == nil && v > 0 && v <= 100)
+}
+
+func gracePeriod(s string) string {
+	d, err := time.ParseDuration(s)
+	return unless(err == nil && d >= 0 && d <= time.Hour)
+}
+
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0x85 || r == 0x2028 || r == 0x2029 })
+}
+
+// parsePort reads a port number from 1 to 65535.
+func parsePort(s string) (int, bool) {
+	v, err := strconv.ParseUint(s, 10, 16)
+	return int(v), err == nil && v > 0 && s[0] != '0'
+}
+
+// parseRange reads "3" or "1-5".
+func parseRange(s string) (low, high int, ok bool) {
+	m := rangeRule.FindStringSubmatch(s)
+	if m == nil {
+		return 0, 0, false
+	}
+	low, _ = strconv.Atoi(m[1])
+	high = low
+	if m[2] != "" {
+		high, _ = strconv.Atoi(m[2])
+	}
+	return low, high, low <= countMax && high <= countMax
+}
+
+// parseSize reads an amount with the suffixes of Kubernetes: Ki, Mi, Gi, Ti are powers of
+// 1024, k, M, G, T powers of 1000.
+func parseSize(s string) (api.Bytes, bool) {
+	m := sizeRule.FindStringSubmatch(s)
+	if m == nil {
+		return 0, false
+	}
+	v, _ := strconv.ParseInt(m[1], 10, 64)
+	unit := map[string]api.Bytes{
+		"": 1, "Ki": api.KiB, "Mi": api.MiB, "Gi": api.GiB, "Ti": api.TiB,
+		"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
+	}[m[2]]
+	most := api.Bytes(memoryMax) * api.MiB
+	if api.Bytes(v) > most/unit {
+		return 0, false
+	}
+	return api.Bytes(v) * unit, true
+}
+
+// parseNet reads an address range, or one address as a range of one.
+func parseNet(s string) (string, bool) {
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p.Masked().String(), true
+	}
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a, a.BitLen()).String(), true
+	}
+	return "", false
+}
+
+// cleanAbs reports whether s is an absolute path without detours, a trailing slash aside.
+func cleanAbs(s string) bool {
+	return path.IsAbs(s) && !hasControl(s) && path.Clean(s) == strings.TrimSuffix(s, "/") && len(s) < 4096
+}
