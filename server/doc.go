@@ -4,6 +4,6 @@
 // It joins its subpackages, which do not know one another, and owns no decision itself: those
 // are in steps and in package scheduler. It never imports package agent.
 //
-// Goroutines: Run starts the listeners, one that follows events, and, while this server leads,
+// Goroutines: Run starts the listeners and, while this server leads,
 // the loop, the finisher of builds and the collection of images. All end with its context.
 package server

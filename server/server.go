@@ -60,7 +60,6 @@ type Server struct {
 	control  *control.Server
 	registry *registry.Registry
 	metrics  *metrics
-	events   *eventLog
 	grpc     *grpc.Server
 	tls      *tls.Config
 
@@ -114,10 +113,9 @@ func (s *Server) open() (err error) {
 		Store: s.store, Secrets: secrets, Sources: sourceFiles{sources}, Now: time.Now, Log: s.cfg.Log,
 		Authorize: auth.AuthorizeNode,
 	})
-	s.events = newEventLog()
 	s.control = control.New(control.Config{
 		Store: s.store, Keyring: keys, Objects: sourceFiles{sources}, Agents: tunnels{s.dispatch},
-		Callers: callers{}, Events: s.events, Mint: randomSeed, Now: time.Now, Log: s.cfg.Log,
+		Callers: callers{}, Mint: randomSeed, Now: time.Now, Log: s.cfg.Log,
 		Version: s.cfg.Version, Servers: s.store.Servers,
 	})
 	s.metrics = newMetrics(s.store)
@@ -178,7 +176,6 @@ func (s *Server) Run(ctx context.Context) error {
 		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug)}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.lead(ctx) })
-	group.Go(func() error { return s.events.run(ctx, s.store) })
 	group.Go(func() error {
 		if err := s.grpc.Serve(s.grpcListener); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("serve clients and agents: %w", err)

@@ -14,7 +14,7 @@ import (
 )
 
 // envMax bounds the environment of an app, names and values together.
-const envMax = 512 * api.KiB
+const envMax = 128 * api.KiB
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
 

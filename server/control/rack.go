@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 
 	"google.golang.org/grpc"
 
@@ -58,32 +59,27 @@ func (s *Server) ListNodes(ctx context.Context, _ *pb.ListNodesRequest) (*pb.Doc
 	return docs(nodes, nil)
 }
 
-// Events streams what happens, until the caller goes away.
+// Events streams what happens from now on, until the caller goes away. Indexes up to after are
+// left out.
 func (s *Server) Events(r *pb.EventsRequest, stream grpc.ServerStreamingServer[pb.Document]) error {
 	ctx := stream.Context()
-	if s.cfg.Events == nil {
-		return pb.Error(api.Errorf(api.CodeUnavailable, "this server keeps no events"))
-	}
 	if r.GetApp() != "" {
 		if _, _, err := s.readApp(ctx, r.GetApp()); err != nil {
 			return pb.Error(err)
 		}
 	}
-	after := r.GetAfter()
-	if after == 0 {
-		after = s.cfg.Store.View().Index()
-	}
-	for {
-		events, err := s.cfg.Events.Events(ctx, after)
-		if err != nil {
-			return pb.Error(err)
-		}
-		for _, e := range events {
-			after = max(after, e.Index)
-			if r.GetApp() != "" && string(e.App) != r.GetApp() {
-				continue
+	_, updates := s.cfg.Store.Subscribe(ctx)
+	for u := range updates {
+		if u.Lost > 0 {
+			lost := api.Event{At: s.cfg.Now(), Type: "events.lost", Message: fmt.Sprintf("%d events were lost: the reader is too slow", u.Lost)}
+			if err := stream.Send(pb.Doc(lost)); err != nil {
+				return err
 			}
-			if e.App != "" && !s.cfg.Callers.Visible(ctx, e.App) {
+		}
+		for _, e := range u.Events {
+			about := r.GetApp() == "" && e.App == "" || s.cfg.Callers.Visible(ctx, e.App) &&
+				(r.GetApp() == "" || string(e.App) == r.GetApp())
+			if e.Index <= r.GetAfter() || !about {
 				continue
 			}
 			if err := stream.Send(pb.Doc(e)); err != nil {
@@ -91,4 +87,5 @@ func (s *Server) Events(r *pb.EventsRequest, stream grpc.ServerStreamingServer[p
 			}
 		}
 	}
+	return pb.Error(context.Cause(ctx))
 }

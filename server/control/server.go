@@ -11,6 +11,7 @@ import (
 
 	"slipway/api"
 	"slipway/api/pb"
+	"slipway/raftstore"
 	"slipway/raftstore/state"
 )
 
@@ -23,6 +24,8 @@ type Store interface {
 	Linearizable(ctx context.Context) (*state.View, error)
 	// Next returns a view whose index is above after, as soon as there is one.
 	Next(ctx context.Context, after uint64) (*state.View, error)
+	// Subscribe follows the state from the returned view on, until ctx ends.
+	Subscribe(ctx context.Context) (*state.View, <-chan raftstore.Update)
 }
 
 // Objects keeps uploaded sources.
@@ -52,21 +55,13 @@ type Callers interface {
 	Visible(ctx context.Context, app api.AppName) bool
 }
 
-// Events gives the rack's events with an index above after, waiting for the first; fewer than
-// all may come at once.
-type Events interface {
-	Events(ctx context.Context, after uint64) ([]api.Event, error)
-}
-
-// Config is what a Server is made of. All fields but SourceMax, Events and Version are needed.
+// Config is what a Server is made of. SourceMax, Version and Servers may be left out.
 type Config struct {
 	Store   Store
 	Keyring Keyring
 	Objects Objects
 	Agents  Agents
 	Callers Callers
-	// Events may be nil: the call is then answered with code unavailable.
-	Events Events
 	// Mint returns a random number.
 	Mint func() uint64
 	Now  func() time.Time

@@ -1,0 +1,221 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"slipway/api"
+)
+
+// Add makes the network of a process, or finds the one it has. On an error nothing of it is
+// left.
+func (n *Network) Add(ctx context.Context, id api.ProcessID) (Endpoint, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	path := filepath.Join(n.namespaces(), string(id))
+	e := Endpoint{NetNS: path, Gateway: n.Gateway(), Hostname: string(id)}
+	if addr, err := n.address(path); err == nil {
+		e.Addr = addr
+		return e, nil
+	}
+	if err := n.remove(id); err != nil {
+		return Endpoint{}, err
+	}
+	addr, err := n.free()
+	if err != nil {
+		return Endpoint{}, err
+	}
+	if err := n.connect(path, vethName(id), addr); err != nil {
+		return Endpoint{}, errors.Join(fmt.Errorf("network of process %s: %w", id, err), n.remove(id))
+	}
+	n.last, e.Addr = addr, addr
+	return e, ctx.Err()
+}
+
+// Remove gives a network back; one that is not there is no error.
+func (n *Network) Remove(_ context.Context, id api.ProcessID) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.remove(id)
+}
+
+func (n *Network) remove(id api.ProcessID) error {
+	if link, err := netlink.LinkByName(vethName(id)); err == nil {
+		if err := netlink.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
+			return fmt.Errorf("remove link of process %s: %w", id, err)
+		}
+	}
+	path := filepath.Join(n.namespaces(), string(id))
+	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("unmount namespace of process %s: %w", id, err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove namespace of process %s: %w", id, err)
+	}
+	return nil
+}
+
+// vethName is the node's end of a process's link: at most 15 bytes, unique by hash.
+func vethName(id api.ProcessID) string {
+	h := fnv.New64a()
+	h.Write([]byte(id))
+	return fmt.Sprintf("slv%011x", h.Sum64()>>20)
+}
+
+// connect makes the namespace at path and a link from it to the bridge.
+func (n *Network) connect(path, veth string, addr netip.Addr) error {
+	if err := createNamespace(path); err != nil {
+		return err
+	}
+	bridge, err := netlink.LinkByName(n.bridge)
+	if err != nil {
+		return fmt.Errorf("bridge %s: %w", n.bridge, err)
+	}
+	ns, err := netns.GetFromPath(path)
+	if err != nil {
+		return fmt.Errorf("open namespace: %w", err)
+	}
+	defer ns.Close()
+	inside, err := netlink.NewHandleAt(ns)
+	if err != nil {
+		return fmt.Errorf("enter namespace: %w", err)
+	}
+	defer inside.Close()
+	pair := &netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{Name: veth, MTU: mtu, MasterIndex: bridge.Attrs().Index},
+		PeerName:  "eth0", PeerNamespace: netlink.NsFd(int(ns)),
+	}
+	if err := netlink.LinkAdd(pair); err != nil {
+		return fmt.Errorf("create link: %w", err)
+	}
+	if err := netlink.LinkSetUp(pair); err != nil {
+		return fmt.Errorf("link: %w", err)
+	}
+	return n.configure(inside, addr)
+}
+
+// configure brings up what is inside the namespace.
+func (n *Network) configure(inside *netlink.Handle, addr netip.Addr) error {
+	for _, name := range []string{"lo", "eth0"} {
+		link, err := inside.LinkByName(name)
+		if err != nil {
+			return fmt.Errorf("find %s: %w", name, err)
+		}
+		if name == "eth0" {
+			if err := inside.AddrAdd(link, &netlink.Addr{IPNet: ipNet(addr, n.cfg.Subnet.Bits())}); err != nil {
+				return fmt.Errorf("address %s: %w", addr, err)
+			}
+		}
+		if err := inside.LinkSetUp(link); err != nil {
+			return fmt.Errorf("bring %s up: %w", name, err)
+		}
+	}
+	if err := inside.RouteAdd(&netlink.Route{Gw: net.IP(n.Gateway().AsSlice())}); err != nil {
+		return fmt.Errorf("default route: %w", err)
+	}
+	return nil
+}
+
+// createNamespace makes a network namespace and binds it to path. The thread that made it is
+// never used again: it ends with its goroutine.
+func createNamespace(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL, 0o444)
+	if err != nil {
+		return fmt.Errorf("create namespace: %w", err)
+	}
+	f.Close()
+	made := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			made <- fmt.Errorf("create namespace: %w", err)
+			return
+		}
+		self := fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid())
+		if err := unix.Mount(self, path, "none", unix.MS_BIND, ""); err != nil {
+			made <- fmt.Errorf("bind namespace: %w", err)
+			return
+		}
+		made <- nil
+	}()
+	return <-made
+}
+
+// address reads the address of a namespace.
+func (n *Network) address(path string) (netip.Addr, error) {
+	ns, err := netns.GetFromPath(path)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer ns.Close()
+	inside, err := netlink.NewHandleAt(ns)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer inside.Close()
+	link, err := inside.LinkByName("eth0")
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	addrs, err := inside.AddrList(link, netlink.FAMILY_V4)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for _, a := range addrs {
+		if ip, ok := netip.AddrFromSlice(a.IP.To4()); ok && n.cfg.Subnet.Contains(ip) {
+			return ip, nil
+		}
+	}
+	return netip.Addr{}, api.Errorf(api.CodeNotFound, "namespace %s has no address in %s", path, n.cfg.Subnet)
+}
+
+// free finds an address that no namespace has, beginning behind the newest: an address rests
+// as long as possible before another process gets it.
+func (n *Network) free() (netip.Addr, error) {
+	used := map[netip.Addr]bool{n.Gateway(): true}
+	entries, err := os.ReadDir(n.namespaces())
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("list namespaces: %w", err)
+	}
+	for _, e := range entries {
+		if a, err := n.address(filepath.Join(n.namespaces(), e.Name())); err == nil {
+			used[a] = true
+			if !n.last.IsValid() || n.last.Less(a) {
+				n.last = a
+			}
+		}
+	}
+	return next(n.cfg.Subnet, n.last, used)
+}
+
+// next is the first unused host address of a subnet behind last, wrapping round. The first
+// address is the gateway's, the highest the broadcast's.
+func next(subnet netip.Prefix, last netip.Addr, used map[netip.Addr]bool) (netip.Addr, error) {
+	first := subnet.Masked().Addr().Next().Next()
+	a := first
+	if last.IsValid() && subnet.Contains(last.Next()) && subnet.Contains(last.Next().Next()) {
+		a = last.Next()
+	}
+	for range 1 << (32 - subnet.Bits()) {
+		if !subnet.Contains(a.Next()) {
+			a = first
+		}
+		if a != subnet.Masked().Addr() && !used[a] {
+			return a, nil
+		}
+		a = a.Next()
+	}
+	return netip.Addr{}, api.Errorf(api.CodeExhausted, "every address of %s is in use; give the node a larger --subnet", subnet)
+}
