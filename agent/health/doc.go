@@ -1,0 +1,5 @@
+// Package health finds out whether a process may receive traffic, is alive, and has started.
+//
+// Machine is the pure part: results of probes in, health and verdict out. Probe is the part
+// that does I/O: one request or connection. Watch joins them for one process.
+package health

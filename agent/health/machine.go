@@ -1,0 +1,139 @@
+package health
+
+import (
+	"fmt"
+	"time"
+
+	"slipway/api"
+)
+
+// How a check behaves that the manifest does not describe further.
+const (
+	// unhealthyAfter is how many failures in a row take a process out of service.
+	unhealthyAfter = 3
+	// eager is the interval until the first success: a connection that is refused costs
+	// nothing, and every moment counts for a deploy.
+	eager    = 25 * time.Millisecond
+	eagerMax = time.Second
+)
+
+// The kinds of check.
+const (
+	KindHealth   = "health"
+	KindLiveness = "liveness"
+	KindStartup  = "startup"
+)
+
+// Verdict is what the checks say together.
+type Verdict struct {
+	Health api.HealthState
+	// Probe is the last failure of the check that fails, nil when none does.
+	Probe *api.ProbeResult
+	// Condemned says why the process must be replaced; "" while it need not.
+	Condemned string
+}
+
+// Machine turns the results of probes into a verdict. Its zero value is not ready; use
+// NewMachine. It is not safe for concurrent use.
+type Machine struct {
+	spec     *api.ServiceSpec
+	started  time.Time // of the process
+	up       bool      // the startup check has passed, or there is none
+	verdict  Verdict
+	failures map[string]int
+	passes   map[string]int
+}
+
+// NewMachine returns the machine of a process that started at a given time.
+func NewMachine(spec *api.ServiceSpec, started time.Time) *Machine {
+	return &Machine{
+		spec: spec, started: started, up: spec.Startup == nil, verdict: Verdict{Health: api.HealthUnknown},
+		failures: map[string]int{}, passes: map[string]int{},
+	}
+}
+
+// Checked reports whether a service has a health check at all. Without one a process is
+// healthy as soon as it runs.
+func Checked(spec *api.ServiceSpec) bool {
+	return !spec.Health.Disabled && (spec.Port.Number != 0 || spec.Health.Port != 0)
+}
+
+// Step takes in one result and returns the verdict.
+func (m *Machine) Step(r api.ProbeResult) Verdict {
+	if r.Error == "" {
+		m.passed(r.Kind)
+		return m.verdict
+	}
+	m.passes[r.Kind] = 0
+	m.failures[r.Kind]++
+	r.Failures = m.failures[r.Kind]
+	m.failed(r)
+	return m.verdict
+}
+
+func (m *Machine) passed(kind string) {
+	m.failures[kind] = 0
+	m.passes[kind]++
+	switch kind {
+	case KindStartup:
+		if m.passes[kind] >= max(1, m.spec.Startup.SuccessThreshold) {
+			m.up = true
+		}
+	case KindHealth:
+		if m.up {
+			m.verdict.Health, m.verdict.Probe = api.HealthHealthy, nil
+		}
+	}
+}
+
+func (m *Machine) failed(r api.ProbeResult) {
+	grace, limit := m.spec.Health.Grace, unhealthyAfter
+	if p := m.probe(r.Kind); p != nil {
+		grace, limit = p.Grace, max(1, p.FailureThreshold)
+	}
+	early := r.At.Before(m.started.Add(grace))
+	switch r.Kind {
+	case KindHealth:
+		if m.verdict.Probe = &r; early && m.verdict.Health == api.HealthUnknown || !m.up {
+			m.failures[r.Kind] = 0 // failures of a process that is still starting do not count
+			return
+		}
+		if r.Failures >= limit {
+			m.verdict.Health = api.HealthUnhealthy
+		}
+	case KindLiveness, KindStartup:
+		if early || r.Kind == KindLiveness && !m.up {
+			m.failures[r.Kind] = 0
+			return
+		}
+		if r.Failures >= limit {
+			m.verdict.Probe = &r
+			m.verdict.Condemned = fmt.Sprintf("%s check failed %d times: %s: %s", r.Kind, r.Failures, r.Target, r.Error)
+		}
+	}
+}
+
+func (m *Machine) probe(kind string) *api.Probe {
+	switch kind {
+	case KindLiveness:
+		return m.spec.Liveness
+	case KindStartup:
+		return m.spec.Startup
+	}
+	return nil
+}
+
+// Wait is how long to wait before the next probe of a kind, n probes into the life of the
+// process.
+func (m *Machine) Wait(kind string, n int) time.Duration {
+	interval := m.spec.Health.Interval
+	if p := m.probe(kind); p != nil {
+		interval = p.Interval
+	}
+	interval = max(interval, time.Second)
+	starting := kind == KindHealth && m.verdict.Health == api.HealthUnknown || kind == KindStartup && !m.up
+	if !starting || m.failures[kind] > 0 {
+		return interval
+	}
+	return min(interval, eagerMax, eager+time.Duration(n/8)*eager)
+}
