@@ -1,0 +1,125 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"slipway/api"
+	"slipway/api/client"
+)
+
+// config is what the command remembers between runs.
+type config struct {
+	Current string                    `json:"current,omitempty"`
+	Racks   map[string]client.Context `json:"racks"`
+}
+
+func (c config) names() []string { return slices.Sorted(maps.Keys(c.Racks)) }
+
+// configPath is $SLIPWAY_CONFIG, or else slipway/config.json in the user's configuration.
+func (s *shell) configPath() (string, error) {
+	if path := s.env["SLIPWAY_CONFIG"]; path != "" {
+		return path, nil
+	}
+	dir := s.env["XDG_CONFIG_HOME"]
+	if dir == "" {
+		home := s.env["HOME"]
+		if home == "" {
+			return "", usage("neither SLIPWAY_CONFIG nor HOME is set; there is no place for the configuration")
+		}
+		dir = filepath.Join(home, ".config")
+	}
+	return filepath.Join(dir, "slipway", "config.json"), nil
+}
+
+func (s *shell) loadConfig() (config, error) {
+	conf := config{Racks: map[string]client.Context{}}
+	path, err := s.configPath()
+	if err != nil {
+		return conf, err
+	}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return conf, nil
+	}
+	if err != nil {
+		return conf, fmt.Errorf("read the configuration: %w", err)
+	}
+	if err := json.Unmarshal(text, &conf); err != nil {
+		return conf, fmt.Errorf("read the configuration %s: %w; repair or remove it", path, err)
+	}
+	if conf.Racks == nil {
+		conf.Racks = map[string]client.Context{}
+	}
+	return conf, nil
+}
+
+// saveConfig writes the file whole or not at all; it holds tokens, so that only its owner can
+// read it.
+func (s *shell) saveConfig(conf config) error {
+	path, err := s.configPath()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("save the configuration: %w", err)
+	}
+	text, err := json.MarshalIndent(conf, "", "  ")
+	if err != nil {
+		return fmt.Errorf("save the configuration: %w", err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".config-")
+	if err != nil {
+		return fmt.Errorf("save the configuration: %w", err)
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(append(text, '\n'))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("save the configuration: %w", err)
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return fmt.Errorf("save the configuration: %w", err)
+	}
+	return nil
+}
+
+// chooseRack finds the rack to talk to: -r, $SLIPWAY_RACK, $SLIPWAY_ADDR, the current one.
+func (s *shell) chooseRack(conf config) (client.Context, error) {
+	name := s.rackFlag
+	if name == "" {
+		name = s.env["SLIPWAY_RACK"]
+	}
+	if addr := s.env["SLIPWAY_ADDR"]; name == "" && addr != "" {
+		return s.rackFromEnv(addr)
+	}
+	if name == "" {
+		name = conf.Current
+	}
+	if name == "" {
+		return client.Context{}, usage("no rack is chosen; run: slipway login ADDRESS, or: slipway context use NAME")
+	}
+	target, ok := conf.Racks[name]
+	if !ok {
+		return client.Context{}, api.NotFound("rack", name, conf.names())
+	}
+	return target, nil
+}
+
+// rackFromEnv is for machines that have no configuration, such as those of CI.
+func (s *shell) rackFromEnv(addr string) (client.Context, error) {
+	target := client.Context{Addr: addr, Token: s.env["SLIPWAY_TOKEN"]}
+	if file := s.env["SLIPWAY_CA"]; file != "" {
+		pem, err := os.ReadFile(file)
+		if err != nil {
+			return target, usage("read SLIPWAY_CA: %w", err)
+		}
+		target.CA = string(pem)
+	}
+	return target, nil
+}

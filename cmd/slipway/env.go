@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"slipway/api"
+	"slipway/api/client"
+)
+
+// envFlags are what the verbs share that change an environment.
+type envFlags struct{ promote, replace, wait, id bool }
+
+func (s *shell) envCommand() *cobra.Command {
+	release := ""
+	list := func(ctx context.Context, _ []string) error { return s.printEnv(ctx, release) }
+	c := s.verb(verb{
+		use: "env", short: "Show and change the environment of an app", run: list,
+		long: "Print the environment of the newest release. Every change makes a new release, which takes effect when\n" +
+			"it is promoted.",
+		example: "  slipway env\n  slipway env set KEY=value --promote\n  slipway env set < .env",
+	})
+	c.PersistentFlags().StringVar(&release, "release", "", "of this release instead of the newest")
+	c.AddCommand(
+		s.verb(verb{
+			use: "get NAME", short: "Print one variable", long: "Print the value of one variable, and nothing else.",
+			example: "  slipway env get DATABASE_URL", args: between(1, 1),
+			run: func(ctx context.Context, args []string) error { return s.getEnv(ctx, release, args[0]) },
+		}),
+		s.envSetVerb(), s.envUnsetVerb(), s.envEditVerb(),
+	)
+	return c
+}
+
+func (f *envFlags) add(c *cobra.Command) {
+	c.Flags().BoolVarP(&f.promote, "promote", "p", false, "deploy the new release at once")
+	c.Flags().BoolVarP(&f.wait, "wait", "w", true, "wait until the deployment has ended")
+	c.Flags().BoolVar(&f.id, "id", false, "print only the ID of the release to standard output")
+}
+
+func (s *shell) envSetVerb() *cobra.Command {
+	f := envFlags{}
+	c := s.verb(verb{
+		use: "set [NAME=VALUE...]", short: "Set variables", args: between(0, -1),
+		long:    "Set variables. Without arguments, they are read from standard input, one NAME=VALUE per line.",
+		example: "  slipway env set KEY=value OTHER=value --promote\n  slipway env set --replace < .env",
+		run: func(ctx context.Context, args []string) error {
+			lines := args
+			if len(args) == 0 {
+				if terminal(s.in) != nil {
+					return usage("env set takes NAME=VALUE, or reads them from standard input")
+				}
+				var err error
+				if lines, err = envLines(s.in); err != nil {
+					return err
+				}
+			}
+			set, err := parseEnv(lines)
+			if err != nil {
+				return err
+			}
+			what := "Setting " + strings.Join(slices.Sorted(maps.Keys(set)), ", ")
+			return s.changeEnv(ctx, what, client.EnvChange{Set: set, Replace: f.replace}, f)
+		},
+	})
+	f.add(c)
+	c.Flags().BoolVar(&f.replace, "replace", false, "remove all variables that are not given")
+	return c
+}
+
+func (s *shell) envUnsetVerb() *cobra.Command {
+	f := envFlags{}
+	c := s.verb(verb{
+		use: "unset NAME...", short: "Remove variables", long: "Remove variables.",
+		example: "  slipway env unset KEY --promote", args: between(1, -1),
+		run: func(ctx context.Context, args []string) error {
+			return s.changeEnv(ctx, "Unsetting "+strings.Join(args, ", "), client.EnvChange{Unset: args}, f)
+		},
+	})
+	f.add(c)
+	return c
+}
+
+// envLines reads the lines of a file of variables: blank ones and comments do not count.
+func envLines(r io.Reader) ([]string, error) {
+	var lines []string
+	scan := bufio.NewScanner(r)
+	scan.Buffer(nil, 1<<20)
+	for scan.Scan() {
+		line := strings.TrimSpace(scan.Text())
+		if line != "" && !strings.HasPrefix(line, "#") {
+			lines = append(lines, line)
+		}
+	}
+	if err := scan.Err(); err != nil {
+		return nil, fmt.Errorf("read variables: %w", err)
+	}
+	return lines, nil
+}
+
+// parseEnv reads NAME=VALUE. The value is everything after the first "=", as it stands.
+func parseEnv(lines []string) (map[string]string, error) {
+	env := map[string]string{}
+	for _, line := range lines {
+		name, value, ok := strings.Cut(line, "=")
+		if !ok || name == "" {
+			return nil, usage("variables are given as NAME=VALUE, got %q", name)
+		}
+		env[name] = value
+	}
+	return env, nil
+}
+
+// changeEnv makes a release with a changed environment, and deploys it on request.
+func (s *shell) changeEnv(ctx context.Context, what string, change client.EnvChange, f envFlags) error {
+	if len(change.Set)+len(change.Unset) == 0 && !change.Replace {
+		return usage("no variable is given")
+	}
+	rack, app, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	s.quiet = f.id
+	var r api.ReleaseInfo
+	err = s.step(what, func() (string, error) {
+		r, err = rack.SetEnv(ctx, app, change)
+		return "", err
+	})
+	if err != nil {
+		return err
+	}
+	s.say("Release: %s", r.ID)
+	if f.promote {
+		return s.promote(ctx, rack, app, string(r.ID), promotion{wait: f.wait, id: f.id})
+	}
+	if f.id {
+		return s.answer(string(r.ID))
+	}
+	return s.print(r, nothing)
+}
+
+func (s *shell) printEnv(ctx context.Context, release string) error {
+	rack, app, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	env, _, err := rack.Env(ctx, app, release)
+	if err != nil {
+		return err
+	}
+	return s.print(env, func() error {
+		for _, name := range slices.Sorted(maps.Keys(env)) {
+			value := env[name]
+			if terminal(s.out) != nil {
+				value = clean(value)
+			}
+			if err := s.answer(name + "=" + value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (s *shell) getEnv(ctx context.Context, release, name string) error {
+	rack, app, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	env, _, err := rack.Env(ctx, app, release)
+	if err != nil {
+		return err
+	}
+	value, ok := env[name]
+	if !ok {
+		return api.NotFound("environment variable", name, slices.Sorted(maps.Keys(env)))
+	}
+	return s.print(map[string]string{name: value}, func() error { return s.answer(value) })
+}

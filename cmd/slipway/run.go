@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"slipway/api"
+)
+
+// The exit codes of the command. run and exec pass on the code of the process instead.
+const (
+	exitOK          = 0
+	exitFailure     = 1
+	exitUsage       = 2   // the command line is wrong
+	exitConflict    = 3   // the present state of the rack refuses, or there is no room
+	exitNotFound    = 4   // something named does not exist
+	exitDenied      = 5   // the token may not do this
+	exitUnavailable = 6   // the rack does not answer
+	exitRolledBack  = 10  // a deployment failed, was cancelled or was overtaken
+	exitInterrupted = 130 // by Ctrl-C
+)
+
+const exitCodes = `
+Exit codes:
+  0    done
+  1    failed
+  2    the command line is wrong
+  3    conflict: the present state refuses, or there is no room
+  4    not found
+  5    denied
+  6    the rack does not answer
+  10   the deployment failed, was cancelled or was overtaken; the rack went back
+  130  interrupted
+  run and exec pass on the exit code of the process.`
+
+// exitError ends the command with a code of its own. Without an error nothing is printed.
+type exitError struct {
+	code int
+	err  error
+}
+
+// Error implements error.
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *exitError) Unwrap() error { return e.err }
+
+// usage is the error of a wrong command line.
+func usage(format string, args ...any) error {
+	return &exitError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// run is the whole program; it returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env []string) int {
+	s := newShell(stdin, stdout, stderr, env)
+	root := s.root()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	s.close()
+	if err == nil {
+		return exitOK
+	}
+	if e, ok := errors.AsType[*exitError](err); ok && e.err == nil {
+		return e.code
+	}
+	if ctx.Err() != nil {
+		return exitInterrupted
+	}
+	fmt.Fprintf(stderr, "ERROR: %s\n", strings.TrimSpace(clean(err.Error())))
+	return exitCode(err)
+}
+
+// exitCode maps an error to the code that scripts see.
+func exitCode(err error) int {
+	if e, ok := errors.AsType[*exitError](err); ok {
+		return e.code
+	}
+	switch api.CodeOf(err) {
+	case api.CodeNotFound:
+		return exitNotFound
+	case api.CodeConflict:
+		return exitConflict
+	case api.CodeDenied:
+		return exitDenied
+	case api.CodeUnavailable, api.CodeNotLeader:
+		return exitUnavailable
+	}
+	return exitFailure
+}
+
+// root builds the tree of commands.
+func (s *shell) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "slipway",
+		Short:         "Build, release and run apps on your own machines",
+		Long:          "Slipway builds, releases and runs twelve-factor apps on a rack of your own machines.\n" + exitCodes,
+		Example:       "  slipway deploy\n  slipway logs -s web\n  slipway why web",
+		SilenceErrors: true, SilenceUsage: true,
+		Args: group,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usage("%w; see: %s --help", err, c.CommandPath())
+	})
+	flags := root.PersistentFlags()
+	flags.StringVarP(&s.appFlag, "app", "a", "", "name of the app (default: .slipway/app, or the name of the directory)")
+	flags.StringVarP(&s.rackFlag, "rack", "r", "", "name of the rack (default: $SLIPWAY_RACK, or the current one)")
+	flags.BoolVar(&s.json, "json", false, "print documents instead of tables")
+	for _, add := range []func() *cobra.Command{
+		s.rackCommand, s.appsCommand, s.buildCommand, s.buildsCommand, s.deployCommand, s.releasesCommand,
+		s.promoteCommand, s.envCommand, s.servicesCommand, s.scaleCommand, s.psCommand, s.logsCommand,
+		s.execCommand, s.runCommand, s.cpCommand, s.restartCommand, s.whyCommand, s.validateCommand,
+		s.nodesCommand, s.versionCommand, s.loginCommand, s.contextCommand, s.eventsCommand,
+	} {
+		root.AddCommand(add())
+	}
+	return root
+}
+
+// verb is a command with a body.
+type verb struct {
+	use, short, long, example string
+	aliases                   []string
+	args                      cobra.PositionalArgs
+	run                       func(ctx context.Context, args []string) error
+}
+
+func (s *shell) verb(v verb) *cobra.Command {
+	if v.args == nil {
+		v.args = group
+	}
+	return &cobra.Command{
+		Use: v.use, Short: v.short, Long: v.long, Example: v.example, Aliases: v.aliases, Args: v.args,
+		RunE:              func(c *cobra.Command, args []string) error { return v.run(c.Context(), args) },
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+}
+
+// group refuses arguments: what is left of them is a mistyped command.
+func group(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var known []string
+	for _, sub := range c.Commands() {
+		known = append(known, sub.Name())
+	}
+	if len(known) == 0 {
+		return usage("%s takes no arguments, got %q", c.CommandPath(), args)
+	}
+	hint := "see: " + c.CommandPath() + " --help"
+	if near := api.Nearest(args[0], known); near != "" {
+		hint = fmt.Sprintf("did you mean %q?", near)
+	}
+	return usage("%s has no command %q; %s", c.CommandPath(), args[0], hint)
+}
+
+// between accepts least to most arguments; most below 0 is any number.
+func between(least, most int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) < least || most >= 0 && len(args) > most {
+			return usage("%s takes other arguments; usage: %s", c.CommandPath(), c.UseLine())
+		}
+		return nil
+	}
+}

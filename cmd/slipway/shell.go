@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"slipway/api"
+	"slipway/api/client"
+)
+
+// shell is what the verbs share: the streams, the environment and the flags that all have.
+type shell struct {
+	in       io.Reader
+	out, err io.Writer
+	env      map[string]string
+	now      func() time.Time
+
+	appFlag, rackFlag string
+	json              bool
+	// quiet moves progress to standard error, for verbs that print one ID.
+	quiet bool
+
+	rack *client.Client
+}
+
+func newShell(in io.Reader, out, err io.Writer, env []string) *shell {
+	s := &shell{in: in, out: out, err: err, env: map[string]string{}, now: time.Now}
+	for _, e := range env {
+		name, value, _ := strings.Cut(e, "=")
+		s.env[name] = value
+	}
+	return s
+}
+
+func (s *shell) close() {
+	if s.rack != nil {
+		_ = s.rack.Close() // the answers have been printed
+	}
+}
+
+// connect returns the client of the chosen rack.
+func (s *shell) connect(ctx context.Context) (*client.Client, error) {
+	if s.rack != nil {
+		return s.rack, nil
+	}
+	conf, err := s.loadConfig()
+	if err != nil {
+		return nil, err
+	}
+	target, err := s.chooseRack(conf)
+	if err != nil {
+		return nil, err
+	}
+	s.rack, err = client.Dial(ctx, target)
+	return s.rack, err
+}
+
+// appIn returns the name of the app that belongs to a directory.
+func (s *shell) appIn(dir string) (api.AppName, error) {
+	name := s.appFlag
+	for _, file := range []string{".slipway/app", ".convox/app"} {
+		if name != "" {
+			break
+		}
+		text, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", usage("read the name of the app: %w", err)
+		}
+		name = strings.TrimSpace(string(text))
+	}
+	if name == "" {
+		abs, err := filepath.Abs(dir)
+		if err != nil {
+			return "", usage("find the name of the app: %w; give it with -a", err)
+		}
+		name = strings.ToLower(filepath.Base(abs))
+	}
+	if err := api.CheckName("app", name); err != nil {
+		return "", usage("%w; name the app with -a", err)
+	}
+	return api.AppName(name), nil
+}
+
+// open returns the client and the app of a verb that needs both.
+func (s *shell) open(ctx context.Context) (*client.Client, api.AppName, error) {
+	return s.openIn(ctx, ".")
+}
+
+// openIn is open for a verb that works in a directory.
+func (s *shell) openIn(ctx context.Context, dir string) (*client.Client, api.AppName, error) {
+	app, err := s.appIn(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	rack, err := s.connect(ctx)
+	return rack, app, err
+}
+
+// terminal returns the file of a stream that is a terminal, or nil.
+func terminal(stream any) *os.File {
+	if f, ok := stream.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return f
+	}
+	return nil
+}
