@@ -149,7 +149,7 @@ func lifeKeys() keys {
 			"enabled": flag(),
 			"ports":   listOf(rule{what: "a port", scalar: anyScalar}).v2(),
 		})),
-		"scale": matching("a count such as 3, or a range such as 1-5", countRange).or(tableOf(scaleKeys())).called("service scale"),
+		"scale": counts().or(tableOf(scaleKeys())).called("service scale"),
 		"lifecycle": tableOf(keys{
 			"preStop":   text(),
 			"postStart": text(),
@@ -241,7 +241,7 @@ func scaleKeys() keys {
 	percent := whole(1, 100)
 	threshold := percent.or(tableOf(keys{"threshold": percent}))
 	return keys{
-		"count":  matching("a count such as 3, or a range such as 1-5", countRange).or(tableOf(keys{"min": count, "max": count})),
+		"count":  counts().or(tableOf(keys{"min": count, "max": count})),
 		"min":    count.v3(),
 		"max":    count.v3(),
 		"cpu":    whole(1, cpuMax),
@@ -286,4 +286,10 @@ func scaleKeys() keys {
 			"cpuOnly": flag(), "memOnly": flag(), "updateRequestOnly": flag(),
 		}).v3().idle(),
 	}
+}
+
+func counts() rule {
+	r := matching("a count such as 3, or a range such as 1-5", countRange)
+	r.text = false
+	return r
 }

@@ -38,21 +38,20 @@ func (l *loader) service(f field, m *Manifest) Service {
 	n, d := f.value, l.rules.defaults()
 	s := Service{node: n}
 	s.Spec = api.ServiceSpec{
-		Name:        api.ServiceName(f.name),
-		Internal:    n.get("internal").flag(false) || n.get("internalAndExternal").flag(false),
-		Sticky:      n.get("sticky").flag(d.sticky),
-		Timeout:     n.get("timeout").seconds(60),
-		Redirect:    n.get("tls", "redirect").flag(true),
-		Drain:       n.get("drain").seconds(30),
-		Grace:       n.get("termination", "grace").seconds(30),
-		Singleton:   n.get("singleton").flag(false),
-		Init:        n.get("init").flag(d.init),
-		Privileged:  n.get("privileged").flag(false),
-		Resources:   n.get("resources").strings(),
-		Environment: nil,
-		Labels:      l.serviceLabels(n, m.Labels),
-		Pool:        api.PoolName(n.get("pool").string("")),
-		Priority:    n.get("priority").number(50),
+		Name:       api.ServiceName(f.name),
+		Internal:   n.get("internal").flag(false) || n.get("internalAndExternal").flag(false),
+		Sticky:     n.get("sticky").flag(d.sticky),
+		Timeout:    n.get("timeout").seconds(60),
+		Redirect:   n.get("tls", "redirect").flag(true),
+		Drain:      n.get("drain").seconds(30),
+		Grace:      n.get("termination", "grace").seconds(30),
+		Singleton:  n.get("singleton").flag(false),
+		Init:       n.get("init").flag(d.init),
+		Privileged: n.get("privileged").flag(false),
+		Resources:  n.get("resources").strings(),
+		Labels:     l.serviceLabels(n, m.Labels),
+		Pool:       api.PoolName(n.get("pool").string("")),
+		Priority:   n.get("priority").number(50),
 	}
 
 	l.image(&s.Spec, n)
@@ -75,7 +74,7 @@ func (l *loader) service(f field, m *Manifest) Service {
 	s.Env, _ = resolve(s.Declared, l.env)
 	l.links(&s, n)
 	s.Spec.Environment = sortedKeys(s.Env)
-	s.Extra = l.extra(n)
+	s.Extra = extra(n, service().keys)
 	return s
 }
 
@@ -165,20 +164,21 @@ func (l *loader) deployment(spec *api.ServiceSpec, n *node) {
 	}
 }
 
-// extra keeps what does not act yet, as it was written.
-func (l *loader) extra(n *node) map[string]any {
-	known := service().keys
-	var extra map[string]any
+// extra keeps what does not act yet, as it was written, by its path below the service.
+func extra(n *node, known keys) map[string]any {
+	out := map[string]any{}
 	for _, f := range n.entries() {
-		if r, ok := known[f.name]; !ok || !r.inactive || f.value.kind == nothing {
-			continue
+		switch r := known[f.name]; {
+		case f.value.kind == nothing:
+		case r.inactive:
+			out[f.name] = f.value.raw()
+		case r.keys != nil:
+			for name, value := range extra(f.value, r.keys) {
+				out[f.name+"."+name] = value
+			}
 		}
-		if extra == nil {
-			extra = map[string]any{}
-		}
-		extra[f.name] = f.value.raw()
 	}
-	return extra
+	return out
 }
 
 // labels reads labels and refuses those that the rack sets itself.

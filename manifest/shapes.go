@@ -178,5 +178,5 @@ func parseNet(s string) (string, bool) {
 
 // cleanAbs reports whether s is an absolute path without detours, a trailing slash aside.
 func cleanAbs(s string) bool {
-	return path.IsAbs(s) && !hasControl(s) && path.Clean(s) == strings.TrimSuffix(s, "/") && len(s) < 4096
+	return path.IsAbs(s) && !hasControl(s) && (s == "/" || path.Clean(s) == strings.TrimSuffix(s, "/")) && len(s) < 4096
 }
