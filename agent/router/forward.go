@@ -160,6 +160,9 @@ func refuse(w http.ResponseWriter, status int, text string) {
 	clear(h)
 	h["Content-Type"] = []string{"text/plain; charset=utf-8"}
 	h["X-Content-Type-Options"] = []string{"nosniff"}
+	if status == http.StatusBadRequest {
+		h["Connection"] = []string{"close"} // what follows may be as malformed
+	}
 	if status == http.StatusServiceUnavailable {
 		h["Retry-After"] = []string{"1"}
 	}

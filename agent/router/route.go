@@ -104,33 +104,46 @@ func (rt *route) pick(tried []*target) *target {
 	case n > exactTargets && len(tried) == 0:
 		a, b := rt.targets[rand.IntN(n)], rt.targets[rand.IntN(n)]
 		if !a.suspected() && !b.suspected() {
-			return less(a, b)
+			if b.inFlight() < a.inFlight() {
+				return b
+			}
+			return a
 		}
 	}
-	var best, worst *target
-	first := rand.IntN(n)
-	for i := range n {
-		tg := rt.targets[(first+i)%n]
+	var best, last choice
+	for _, tg := range rt.targets {
 		switch {
 		case contains(tried, tg):
 		case tg.suspected():
-			worst = less(worst, tg)
+			last.offer(tg)
 		default:
-			best = less(best, tg)
+			best.offer(tg)
 		}
 	}
-	if best == nil {
-		return worst
+	if best.target == nil {
+		return last.target
 	}
-	return best
+	return best.target
 }
 
-// less returns the one with fewer requests, a if they have equally many; a may be nil.
-func less(a, b *target) *target {
-	if a == nil || b.inFlight() < a.inFlight() {
-		return b
+// choice keeps the target with the fewest requests of those offered; among equals each is as
+// likely as any other.
+type choice struct {
+	target *target
+	load   int
+	equals int
+}
+
+func (c *choice) offer(tg *target) {
+	load := tg.inFlight()
+	switch {
+	case c.target == nil || load < c.load:
+		*c = choice{tg, load, 1}
+	case load == c.load:
+		if c.equals++; rand.IntN(c.equals) == 0 {
+			c.target = tg
+		}
 	}
-	return a
 }
 
 func contains(list []*target, tg *target) bool {

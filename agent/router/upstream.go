@@ -326,6 +326,12 @@ func (x *exchange) copyTrailer(c *conn) error {
 	if err != nil {
 		return fmt.Errorf("within the trailer: %w", noEOF(err))
 	}
+	if len(trailer) == 0 {
+		return nil
+	}
+	if err := x.flush(); err != nil { // else net/http counts a short body and leaves no room
+		return err
+	}
 	for name, values := range trailer {
 		x.w.Header()[http.TrailerPrefix+name] = values
 	}
