@@ -1,0 +1,132 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/errdefs"
+
+	"slipway/api"
+	"slipway/runtime"
+)
+
+// Config is what an Engine is made of.
+type Config struct {
+	// Socket is the daemon's. Namespace keeps racks apart on one daemon.
+	Socket    string
+	Namespace string
+	// Dir holds the files that are mounted into containers and the pipes of attached ones.
+	Dir string
+	// Sliplog is the path of the log writer.
+	Sliplog string
+	// Cgroup is the parent of all containers, for example "slipway-dev".
+	Cgroup string
+	// Hosts says how to reach the registry of a host name; api.RackHost is among them.
+	Hosts docker.RegistryHosts
+	Log   *slog.Logger
+}
+
+const snapshotter = "overlayfs"
+
+// Engine is a runtime.Runtime.
+type Engine struct {
+	cfg    Config
+	client *client.Client
+
+	mu       sync.Mutex
+	pulls    map[string]*pull
+	attached map[api.ProcessID]*attachment
+	ooms     map[api.ProcessID]bool // seen in events, until Remove
+}
+
+var _ runtime.Runtime = (*Engine)(nil)
+
+// New connects to the daemon.
+func New(ctx context.Context, cfg Config) (*Engine, error) {
+	for _, dir := range []string{cfg.Dir, filepath.Join(cfg.Dir, "pipes")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("containerd: %w", err)
+		}
+	}
+	c, err := client.New(cfg.Socket, client.WithDefaultNamespace(cfg.Namespace))
+	if err != nil {
+		return nil, api.Errorf(api.CodeUnavailable, "reach containerd at %s: %w", cfg.Socket, err)
+	}
+	e := &Engine{cfg: cfg, client: c, pulls: map[string]*pull{}, attached: map[api.ProcessID]*attachment{}, ooms: map[api.ProcessID]bool{}}
+	if _, err := c.Version(ctx); err != nil {
+		c.Close()
+		return nil, api.Errorf(api.CodeUnavailable, "reach containerd at %s: %w", cfg.Socket, err)
+	}
+	return e, nil
+}
+
+// Close ends the connection. Containers live on.
+func (e *Engine) Close() error { return e.client.Close() }
+
+// Version returns the daemon's version.
+func (e *Engine) Version(ctx context.Context) (string, error) {
+	v, err := e.client.Version(ctx)
+	if err != nil {
+		return "", fmt.Errorf("containerd version: %w", classify(err))
+	}
+	return v.Version, nil
+}
+
+// Purge removes every container and image of the namespace, and the namespace.
+func (e *Engine) Purge(ctx context.Context) error {
+	list, err := e.List(ctx)
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, c := range list {
+		failed = errors.Join(failed, e.Remove(ctx, c.ID))
+	}
+	images, err := e.ListImages(ctx)
+	failed = errors.Join(failed, err)
+	for _, i := range images {
+		failed = errors.Join(failed, e.RemoveImage(ctx, i.Ref))
+	}
+	return failed
+}
+
+// classify gives an error of the daemon one of our codes.
+func classify(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*api.Error](err); ok {
+		return err
+	}
+	code := api.CodeInternal
+	switch {
+	case errdefs.IsNotFound(err):
+		code = api.CodeNotFound
+	case errdefs.IsAlreadyExists(err), errdefs.IsFailedPrecondition(err):
+		code = api.CodeConflict
+	case errdefs.IsInvalidArgument(err):
+		code = api.CodeInvalid
+	case errdefs.IsPermissionDenied(err), errdefs.IsUnauthorized(err):
+		code = api.CodeDenied
+	case errdefs.IsUnavailable(err), errdefs.IsDeadlineExceeded(err):
+		code = api.CodeUnavailable
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	}
+	return api.Errorf(code, "%w", err)
+}
+
+// ignoreNotFound drops the error of an object that is gone already.
+func ignoreNotFound(err error) error {
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
