@@ -19,69 +19,90 @@ type slotKey struct {
 // past is what a slot has been through.
 type past struct {
 	attempts int // processes it had
-	failures int // of them, ended by themselves, in a row up to the last
+	failures int // how many of them, up to the last, ended by themselves in a row
 	last     *api.Process
-	lastNode api.NodeID // to be avoided after a failure
+	avoid    api.NodeID // where the last one failed
 }
 
 // diff is what is wanted beside what lives.
 type diff struct {
-	live    []*api.Process // of kind service
-	alive   int            // how many still hold resources
-	stop    []api.Stop
-	missing map[api.ReleaseID][]int // free slots, lowest first, as many as copies are wanted
+	svc     *api.Service
+	live    []*api.Process // copies that hold resources, oldest first
 	history map[slotKey]past
-	perNode map[api.NodeID]int // live copies
-	volumes api.NodeID         // where the data of the service lies; "" if nowhere yet
+	home    api.NodeID // the node where the volumes of the service are; "" if nowhere yet
+	// alive counts live and placed copies. singleton: there must never be two.
+	alive     int
+	singleton bool
 }
 
-// compare sorts the processes of a service into what stays, what stops and what is missing.
+// compare looks at the processes of a service.
 func compare(s State, svc *api.Service) *diff {
-	d := &diff{missing: map[api.ReleaseID][]int{}, history: map[slotKey]past{}, perNode: map[api.NodeID]int{}}
+	d := &diff{svc: svc, history: map[slotKey]past{}}
+	for _, p := range copies(s, svc.Key) {
+		d.remember(p)
+		if p.Live() {
+			d.live = append(d.live, p)
+		}
+	}
+	d.alive = len(d.live)
+	for _, w := range svc.Want {
+		spec, ok := s.Spec(w.Release, svc.Key.Service)
+		d.singleton = d.singleton || ok && spec.Singleton
+	}
+	d.home = home(s, svc.Key)
+	return d
+}
+
+// copies returns the processes that are copies of a service, oldest first.
+func copies(s State, k api.ServiceKey) []*api.Process {
 	var all []*api.Process
-	for p := range s.ProcessesOf(svc.Key) {
+	for p := range s.ProcessesOf(k) {
 		if p.Kind == api.KindService {
 			all = append(all, p)
 		}
 	}
 	slices.SortStableFunc(all, func(a, b *api.Process) int { return a.Created.Compare(b.Created) })
-	for _, p := range all {
-		d.remember(p)
-		if p.Live() {
-			d.live = append(d.live, p)
-			d.alive++
-			d.perNode[p.Node]++
-		}
-	}
-	for _, w := range svc.Want {
-		d.wanted(s, svc, w)
-	}
-	for _, p := range d.live {
-		if p.Desired == api.DesiredRun && !slices.ContainsFunc(svc.Want, func(w api.Want) bool { return w.Release == p.Release }) {
-			d.stop = append(d.stop, api.Stop{Process: p.ID, Reason: "release " + string(p.Release) + " is not wanted any more"})
-		}
-	}
-	return d
+	return all
 }
 
-// remember adds a process to the history of its slot. Processes come oldest first.
+// home returns the node that holds the named volumes of a service: the one where a process
+// with volumes first ran, or is about to. A node keeps them when it goes down, so that losing
+// the process does not change its home.
+func home(s State, k api.ServiceKey) api.NodeID {
+	for _, p := range copies(s, k) {
+		if p.Node == "" || !p.Live() && p.Observed.Started.IsZero() {
+			continue
+		}
+		if spec, ok := s.Spec(p.Release, k.Service); ok && keepsData(spec) {
+			return p.Node
+		}
+	}
+	return ""
+}
+
+// keepsData reports whether copies leave something on their node that the next one needs.
+func keepsData(spec *api.ServiceSpec) bool {
+	return slices.ContainsFunc(spec.Volumes, func(v api.Volume) bool { return v.Name != "" && !v.Memory })
+}
+
+// remember adds a process to the history of its slot. Processes come oldest first. The
+// attempts of the first one that is still on record count those that were reaped.
 func (d *diff) remember(p *api.Process) {
 	k := slotKey{p.Release, p.Slot}
 	h := d.history[k]
-	h.attempts++
+	first := h.last == nil
+	h.attempts = max(h.attempts, p.Attempt) + 1
 	h.last = p
-	if p.Node != "" && p.Observed.State != api.StateLost {
-		d.volumes = p.Node
-	}
 	switch {
 	case p.Live():
 	case p.Desired != api.DesiredRun || p.Observed.State == api.StateLost:
-		h.failures, h.lastNode = 0, ""
+		h.failures, h.avoid = 0, "" // we ended it, or its node did
 	case lasted(p) > backoffReset:
-		h.failures, h.lastNode = 1, p.Node
+		h.failures, h.avoid = 1, p.Node
+	case first:
+		h.failures, h.avoid = p.Attempt+1, p.Node
 	default:
-		h.failures++
-		h.lastNode = p.Node
+		h.failures, h.avoid = h.failures+1, p.Node
 	}
 	d.history[k] = h
 }
@@ -93,56 +114,71 @@ func lasted(p *api.Process) time.Duration {
 	return p.Observed.Finished.Sub(p.Observed.Started)
 }
 
-// wanted finds the surplus and the free slots of one release.
-func (d *diff) wanted(s State, svc *api.Service, w api.Want) {
-	if spec, ok := s.Spec(w.Release, svc.Key.Service); ok && spec.Agent && w.Count > 0 {
-		return
-	}
-	var running []*api.Process
-	taken := map[int]bool{}
+// running returns the copies of a release that are meant to stay.
+func (d *diff) running(release api.ReleaseID) []*api.Process {
+	var out []*api.Process
 	for _, p := range d.live {
-		if p.Release == w.Release && p.Desired == api.DesiredRun {
-			running = append(running, p)
-			taken[p.Slot] = true
+		if p.Release == release && p.Desired == api.DesiredRun {
+			out = append(out, p)
 		}
 	}
-	if surplus := len(running) - w.Count; surplus > 0 {
-		slices.SortStableFunc(running, func(a, b *api.Process) int {
-			return cmp.Or(cmp.Compare(worth(a, svc), worth(b, svc)), a.Created.Compare(b.Created), -cmp.Compare(a.Slot, b.Slot))
-		})
-		for _, p := range running[:surplus] {
-			d.stop = append(d.stop, api.Stop{Process: p.ID, Reason: fmt.Sprintf("%d copies of release %s are wanted, %d were alive", w.Count, w.Release, len(running))})
-		}
-	}
-	for slot := 1; len(running)+len(d.missing[w.Release]) < w.Count; slot++ {
-		if !taken[slot] {
-			d.missing[w.Release] = append(d.missing[w.Release], slot)
-		}
-	}
+	return out
 }
 
-// worth orders processes by how much would be lost with them. One from before a requested
-// restart is to go first.
-func worth(p *api.Process, svc *api.Service) int {
+// unwanted returns the copies of releases that Want does not name.
+func (d *diff) unwanted() []*api.Process {
+	var out []*api.Process
+	for _, p := range d.live {
+		named := slices.ContainsFunc(d.svc.Want, func(w api.Want) bool { return w.Release == p.Release })
+		if p.Desired == api.DesiredRun && !named {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// surplus picks the copies to let go when more run than are wanted: what a restart is about to
+// replace, then what does not serve yet, then the newest slot.
+func (d *diff) surplus(running []*api.Process, count int) []*api.Process {
+	if len(running) <= count {
+		return nil
+	}
+	sorted := slices.Clone(running)
+	slices.SortStableFunc(sorted, func(a, b *api.Process) int {
+		return cmp.Or(cmp.Compare(d.worth(a), d.worth(b)), cmp.Compare(b.Slot, a.Slot))
+	})
+	return sorted[:len(running)-count]
+}
+
+// worth orders copies by how much would be lost with them.
+func (d *diff) worth(p *api.Process) int {
+	stale := p.Created.Before(d.svc.RestartAt)
 	switch {
-	case p.Created.Before(svc.RestartAt):
-		return -1
+	case p.Ready && !stale:
+		return 4
 	case p.Ready:
+		return 3
+	case p.Observed.State == api.StateRunning && !stale:
 		return 2
-	case p.Observed.State == api.StateRunning:
+	case !stale:
 		return 1
 	}
 	return 0
 }
 
-// pinned is the node that copies must go to because their volumes lie there, "" for any.
-func (d *diff) pinned(spec *api.ServiceSpec) api.NodeID {
-	for _, v := range spec.Volumes {
-		if v.Name != "" {
-			return d.volumes
+// free returns the lowest slots that no running copy holds, so many that count copies exist.
+func free(running []*api.Process, count int) []int {
+	taken := map[int]bool{}
+	for _, p := range running {
+		taken[p.Slot] = true
+	}
+	var out []int
+	for slot := 1; len(running)+len(out) < count; slot++ {
+		if !taken[slot] {
+			out = append(out, slot)
 		}
 	}
-	return ""
+	return out
 }
 
 // causeOf says why a copy is created.

@@ -10,71 +10,143 @@ import (
 	"slipway/api"
 )
 
-// reasons collects why copies are not placed.
+// refusal is why a node cannot take a copy.
+type refusal struct {
+	kind refusalKind
+	what string
+}
+
+type refusalKind int
+
+const (
+	is          refusalKind = iota + 1 // "3 nodes are down"
+	isNot                              // "3 nodes are not in pool gpu"
+	doesNotHold                        // "node.arch = arm64 does not hold on 3 nodes"
+	notEnough                          // "not enough memory on 3 nodes (needs …, largest free …)"
+)
+
+// reasons collects why copies of a service wait.
 type reasons struct {
-	copies  int            // that wait
-	counts  map[string]int // reason → how often
-	largest api.Amount     // free on the node that came nearest
+	copies  int             // that wait
+	nodes   map[refusal]int // how many nodes refused, by cause
+	held    map[string]int  // how many copies wait for something that is not about nodes
 	ask     api.Amount
+	largest api.Amount // free on the nodes that refused for it, each part by itself
+	prefix  string     // what narrows the choice of nodes
 }
 
-func newReasons() *reasons { return &reasons{counts: map[string]int{}} }
-
-// add counts one copy that waits for a reason that is not about nodes.
-func (r *reasons) add(format string, args ...any) {
-	r.copies++
-	r.counts[fmt.Sprintf(format, args...)]++
+func newReasons(ask api.Amount) *reasons {
+	return &reasons{nodes: map[refusal]int{}, held: map[string]int{}, ask: ask}
 }
 
-// refuse counts one node that cannot take the copy.
-func (r *reasons) refuse(n *api.Node, reason string, ask, free api.Amount) {
-	r.counts[reason]++
-	r.ask = ask
-	if n.Eligible() {
-		r.largest.CPU = max(r.largest.CPU, free.CPU)
-		r.largest.Memory = max(r.largest.Memory, free.Memory)
+// refuse counts one node that cannot take a copy.
+func (r *reasons) refuse(why refusal, m *machine) {
+	r.nodes[why]++
+	if why.kind != notEnough {
+		return
+	}
+	switch why.what {
+	case "memory":
+		r.largest.Memory = max(r.largest.Memory, m.free.Memory)
+	case "cpu":
+		r.largest.CPU = max(r.largest.CPU, m.free.CPU)
+	case "disk":
+		r.largest.Disk = max(r.largest.Disk, m.free.Disk)
+	case "gpus":
+		r.largest.GPU = max(r.largest.GPU, m.free.GPU)
 	}
 }
 
-// merge takes in why one copy found no node.
-func (r *reasons) merge(o *reasons) {
-	r.copies++
-	for reason, n := range o.counts {
-		r.counts[reason] = max(r.counts[reason], n)
-	}
-	r.ask, r.largest = o.ask, o.largest
+// hold counts n copies that wait for something that is not about nodes.
+func (r *reasons) hold(n int, format string, args ...any) {
+	r.copies += n
+	r.held[fmt.Sprintf(format, args...)] += n
 }
 
-// sentence says it to a user, most frequent reason first: "1 waiting: not enough memory on 3
+// home notes that only one node comes into question, and whether the rack has it.
+func (r *reasons) home(node api.NodeID, found bool) {
+	switch {
+	case node != "" && found:
+		r.prefix = fmt.Sprintf("its volume is on node %s: ", node)
+	case node != "":
+		r.held[fmt.Sprintf("its volume is on node %s, which is gone", node)]++
+	case !found:
+		r.held["the rack has no nodes"]++
+	}
+}
+
+// merge takes in why n copies found no node.
+func (r *reasons) merge(o *reasons, n int) {
+	r.copies += n
+	for why, k := range o.nodes {
+		r.nodes[why] = max(r.nodes[why], k)
+	}
+	for why := range o.held {
+		r.held[why] += n
+	}
+	r.ask, r.largest, r.prefix = o.ask, o.largest, o.prefix
+}
+
+// sentence says it to a user, most frequent cause first: "1 waiting: not enough memory on 3
 // nodes (needs 512 MiB, largest free 300 MiB)". Empty when nothing waits.
 func (r *reasons) sentence() string {
 	if r.copies == 0 {
 		return ""
 	}
-	keys := slices.SortedFunc(maps.Keys(r.counts), func(a, b string) int {
-		return cmp.Or(cmp.Compare(r.counts[b], r.counts[a]), cmp.Compare(a, b))
-	})
-	var parts []string
-	for _, k := range keys {
-		parts = append(parts, r.part(k))
+	type part struct {
+		n    int
+		text string
 	}
-	return fmt.Sprintf("%d waiting: %s", r.copies, strings.Join(parts, "; "))
+	var parts []part
+	for why, n := range r.held {
+		parts = append(parts, part{n, why})
+	}
+	for _, why := range slices.SortedFunc(maps.Keys(r.nodes), func(a, b refusal) int {
+		return cmp.Or(cmp.Compare(a.kind, b.kind), strings.Compare(a.what, b.what))
+	}) {
+		parts = append(parts, part{r.nodes[why], r.phrase(why, r.nodes[why])})
+	}
+	slices.SortFunc(parts, func(a, b part) int { return cmp.Or(cmp.Compare(b.n, a.n), strings.Compare(a.text, b.text)) })
+	var texts []string
+	for _, p := range parts {
+		texts = append(texts, p.text)
+	}
+	return fmt.Sprintf("%d waiting: %s%s", r.copies, r.prefix, strings.Join(texts, "; "))
 }
 
-func (r *reasons) part(k string) string {
-	nodes := fmt.Sprintf("%d nodes", r.counts[k])
-	if r.counts[k] == 1 {
-		nodes = "1 node"
+// tooMany says why copies of a release go.
+func tooMany(wanted int, release api.ReleaseID, alive int) string {
+	copies, verb := "copies", "are"
+	if wanted == 1 {
+		copies, verb = "copy", "is"
 	}
-	switch {
-	case k == "not enough memory":
-		return fmt.Sprintf("%s on %s (needs %s, largest free %s)", k, nodes, r.ask.Memory, max(0, r.largest.Memory))
-	case k == "not enough cpu":
-		return fmt.Sprintf("%s on %s (needs %s, largest free %s)", k, nodes, r.ask.CPU, max(0, r.largest.CPU))
-	case strings.HasPrefix(k, "not enough"):
-		return fmt.Sprintf("%s on %s", k, nodes)
-	case strings.HasPrefix(k, "the node") || strings.HasSuffix(k, "does not hold") || strings.HasPrefix(k, "its volume"):
-		return fmt.Sprintf("%s (%s)", k, nodes)
+	return fmt.Sprintf("%d %s of release %s %s wanted, %d were alive", wanted, copies, release, verb, alive)
+}
+
+// phrase says why n nodes refused.
+func (r *reasons) phrase(why refusal, n int) string {
+	nodes, verb := fmt.Sprintf("%d nodes", n), "are"
+	if n == 1 {
+		nodes, verb = "1 node", "is"
 	}
-	return k
+	switch why.kind {
+	case is:
+		return fmt.Sprintf("%s %s %s", nodes, verb, why.what)
+	case isNot:
+		return fmt.Sprintf("%s %s not %s", nodes, verb, why.what)
+	case doesNotHold:
+		return fmt.Sprintf("%s does not hold on %s", why.what, nodes)
+	}
+	needs, largest := "", ""
+	switch why.what {
+	case "memory":
+		needs, largest = r.ask.Memory.String(), r.largest.Memory.String()
+	case "cpu":
+		needs, largest = r.ask.CPU.String(), r.largest.CPU.String()
+	case "disk":
+		needs, largest = r.ask.Disk.String(), r.largest.Disk.String()
+	default:
+		needs, largest = fmt.Sprint(r.ask.GPU), fmt.Sprint(r.largest.GPU)
+	}
+	return fmt.Sprintf("not enough %s on %s (needs %s, largest free %s)", why.what, nodes, needs, largest)
 }

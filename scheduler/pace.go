@@ -2,8 +2,9 @@ package scheduler
 
 import "time"
 
-// A slot whose processes end by themselves is tried again at once, then after 1 s, 2 s, 4 s …
-// up to backoffMax. A process that lasted longer than backoffReset starts the count anew.
+// A slot whose process ended by itself is tried again at once; after the second end in a row
+// it waits 1 s, then 2 s, 4 s … up to backoffMax. A process that lasted longer than
+// backoffReset starts the count anew.
 const (
 	backoffFirst = time.Second
 	backoffMax   = time.Minute

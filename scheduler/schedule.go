@@ -1,7 +1,10 @@
 package scheduler
 
 import (
+	"cmp"
+	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"slipway/api"
@@ -28,16 +31,17 @@ type Input struct {
 }
 
 // Schedule places and stops processes so that each of the services has what its Want says, and
-// gives pending one-offs and builds a node. wake is when a slot that is held back may be tried
-// again; zero for none.
+// gives pending one-offs and builds a node. When room is short, services with a higher
+// priority come first, and all of them before the pending processes. wake is when a slot that
+// is held back may be tried again; zero for none.
 func Schedule(s State, services []api.ServiceKey, pending []*api.Process, in Input) (plan api.Plan, wake time.Time) {
 	r := &run{state: s, in: in, cluster: newCluster(s)}
 	r.plan.Waiting = make(map[api.ServiceKey]string, len(services))
-	for _, k := range services {
-		r.service(k)
+	for _, svc := range r.inOrder(services) {
+		r.service(svc)
 	}
 	for _, p := range pending {
-		r.pendingProcess(p)
+		r.pending(p)
 	}
 	return r.plan, r.wake
 }
@@ -47,124 +51,126 @@ type run struct {
 	state   State
 	in      Input
 	cluster *cluster
-	plan    api.Plan
-	wake    time.Time
+	draft
+}
+
+// inOrder returns the services, the most important first.
+func (r *run) inOrder(keys []api.ServiceKey) []*api.Service {
+	var out []*api.Service
+	priority := map[api.ServiceKey]int{}
+	for _, k := range keys {
+		svc, ok := r.state.Service(k)
+		if !ok {
+			continue
+		}
+		out = append(out, svc)
+		for _, w := range svc.Want {
+			if spec, ok := r.state.Spec(w.Release, k.Service); ok {
+				priority[k] = spec.Priority
+				break
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b *api.Service) int { return cmp.Compare(priority[b.Key], priority[a.Key]) })
+	return out
 }
 
 // service makes the processes of one service match its Want.
-func (r *run) service(k api.ServiceKey) {
-	svc, ok := r.state.Service(k)
-	if !ok {
-		return
-	}
+func (r *run) service(svc *api.Service) {
 	d := compare(r.state, svc)
-	for _, s := range d.stop {
-		r.plan.Stop = append(r.plan.Stop, s)
+	for _, p := range d.unwanted() {
+		r.stop(p, fmt.Sprintf("release %s is not wanted any more", p.Release))
 	}
-	waiting := newReasons()
-	for _, want := range svc.Want {
-		spec, ok := r.state.Spec(want.Release, k.Service)
-		if !ok {
-			waiting.add("release %s does not have the service", want.Release)
-			continue
-		}
-		if spec.Agent {
-			r.everywhere(svc, spec, want.Release, d, waiting)
-			continue
-		}
-		for _, slot := range d.missing[want.Release] {
-			r.slot(svc, spec, want.Release, slot, d, waiting)
+	waiting := newReasons(api.Amount{})
+	for _, w := range svc.Want {
+		spec, ok := r.state.Spec(w.Release, svc.Key.Service)
+		switch {
+		case !ok:
+			waiting.hold(w.Count, "release %s does not have the service", w.Release)
+		case spec.Agent:
+			r.everywhere(d, spec, w, waiting)
+		default:
+			r.counted(d, spec, w, waiting)
 		}
 	}
-	r.plan.Waiting[k] = waiting.sentence()
+	r.plan.Waiting[svc.Key] = waiting.sentence()
 }
 
-// slot places one missing copy, or says why not.
-func (r *run) slot(svc *api.Service, spec *api.ServiceSpec, release api.ReleaseID, slot int, d *diff, waiting *reasons) {
-	if spec.Singleton && d.alive > 0 {
-		waiting.add("the previous copy of a singleton has not ended yet")
-		return
+// counted brings the copies of one release to a number.
+func (r *run) counted(d *diff, spec *api.ServiceSpec, w api.Want, waiting *reasons) {
+	running := d.running(w.Release)
+	for _, p := range d.surplus(running, w.Count) {
+		r.stop(p, tooMany(w.Count, w.Release, len(running)))
 	}
-	past := d.history[slotKey{release, slot}]
-	if at := retryAt(past); r.in.Now.Before(at) {
-		waiting.add("slot %d is held back until %s after %d failures in a row", slot, at.UTC().Format(time.TimeOnly), past.failures)
-		r.wakeAt(at)
-		return
+	var nodes *search
+	for _, slot := range free(running, w.Count) {
+		h := d.history[slotKey{w.Release, slot}]
+		switch at := retryAt(h); {
+		case d.singleton && d.alive > 0:
+			waiting.hold(1, "the previous copy of a singleton has not ended yet")
+			continue
+		case r.in.Now.Before(at):
+			r.holdBack(slot, at, h, waiting)
+			continue
+		}
+		if nodes == nil {
+			nodes = newSearch(r.cluster, r.request(d, spec, w.Release))
+		}
+		m := nodes.next(h.avoid)
+		if m == nil {
+			waiting.merge(nodes.why, 1)
+			continue
+		}
+		r.place(r.copy(d, w.Release, slot, m.ID, nodes.q.ask, h))
+		d.alive++
 	}
-	ask := askOf(spec, svc.Override)
-	node, why := r.cluster.best(request{
-		key: svc.Key, spec: spec, ask: ask, slot: slot, copies: d.perNode, avoid: past.lastNode, pinned: d.pinned(spec),
-	})
-	if node == nil {
-		waiting.merge(why)
-		return
-	}
-	r.place(api.Process{
-		ID: r.in.IDs.Process(), App: svc.Key.App, Service: svc.Key.Service, Kind: api.KindService,
-		Release: release, Slot: slot, Node: node.ID, Ask: ask, Attempt: past.attempts, Cause: causeOf(past),
-	})
-	d.perNode[node.ID]++
-	d.alive++
 }
 
-// everywhere places one copy on each eligible node that has none.
-func (r *run) everywhere(svc *api.Service, spec *api.ServiceSpec, release api.ReleaseID, d *diff, waiting *reasons) {
-	has := map[api.NodeID]bool{}
+// holdBack makes a slot that keeps failing wait.
+func (r *run) holdBack(slot int, at time.Time, h past, waiting *reasons) {
+	waiting.hold(1, "slot %d is held back until %s after %d failures in a row", slot, at.UTC().Format(time.TimeOnly), h.failures)
+	r.wakeAt(at)
+}
+
+// request describes the copies of one release to the search for nodes.
+func (r *run) request(d *diff, spec *api.ServiceSpec, release api.ReleaseID) *request {
+	q := &request{
+		key: d.svc.Key, spec: spec, ask: d.svc.Override.Apply(spec.Scale).Ask,
+		own: map[api.NodeID]int{}, others: map[api.NodeID]int{},
+	}
 	for _, p := range d.live {
 		if p.Release == release && p.Desired == api.DesiredRun {
-			has[p.Node] = true
+			q.own[p.Node]++
+		} else {
+			q.others[p.Node]++
 		}
 	}
-	ask := askOf(spec, svc.Override)
-	for i, n := range r.cluster.nodes {
-		if has[n.ID] {
-			continue
-		}
-		q := request{key: svc.Key, spec: spec, ask: ask}
-		if reason := r.cluster.refuses(n, q); reason != "" {
-			if n.Eligible() {
-				waiting.add("%s", reason)
-			}
-			continue
-		}
-		past := d.history[slotKey{release, i + 1}]
-		if at := retryAt(past); r.in.Now.Before(at) {
-			r.wakeAt(at)
-			continue
-		}
-		r.place(api.Process{
-			ID: r.in.IDs.Process(), App: svc.Key.App, Service: svc.Key.Service, Kind: api.KindService,
-			Release: release, Slot: i + 1, Node: n.ID, Ask: ask, Attempt: past.attempts, Cause: "one copy on each node",
-		})
+	if keepsData(spec) {
+		q.home = d.home
+	}
+	return q
+}
+
+// copy makes the record of one placed copy.
+func (r *run) copy(d *diff, release api.ReleaseID, slot int, node api.NodeID, ask api.Amount, h past) api.Process {
+	return api.Process{
+		ID: r.in.IDs.Process(), App: d.svc.Key.App, Service: d.svc.Key.Service, Kind: api.KindService,
+		Release: release, Slot: slot, Node: node, Ask: ask, Attempt: h.attempts, Cause: causeOf(h),
 	}
 }
 
-// pendingProcess gives a one-off or a build a node.
-func (r *run) pendingProcess(p *api.Process) {
-	spec := &api.ServiceSpec{Name: p.Service}
-	if s, ok := r.state.Spec(p.Release, p.Service); ok {
-		spec = s
+// pending gives a one-off or a build a node. One that finds none stays as it is.
+func (r *run) pending(p *api.Process) {
+	q := &request{key: p.Key(), spec: &api.ServiceSpec{Name: p.Service}, ask: p.Ask, own: map[api.NodeID]int{}}
+	if spec, ok := r.state.Spec(p.Release, p.Service); ok && p.Kind != api.KindBuild {
+		q.spec = spec
+		if keepsData(spec) {
+			q.home = home(r.state, p.Key())
+		}
 	}
-	node, _ := r.cluster.best(request{key: p.Key(), spec: spec, ask: p.Ask})
-	if node == nil {
-		return
-	}
-	placed := *p
-	placed.Node = node.ID
-	r.place(placed)
-}
-
-// place enters a placement into the plan and into the picture of the cluster.
-func (r *run) place(p api.Process) {
-	r.cluster.take(p.Node, p.Ask)
-	r.plan.Place = append(r.plan.Place, p)
-}
-
-func (r *run) wakeAt(at time.Time) {
-	if r.wake.IsZero() || at.Before(r.wake) {
-		r.wake = at
+	if m := newSearch(r.cluster, q).next(""); m != nil {
+		placed := *p
+		placed.Node = m.ID
+		r.place(placed)
 	}
 }
-
-// askOf is what one copy reserves, with an override in place.
-func askOf(spec *api.ServiceSpec, o *api.ScaleOverride) api.Amount { return o.Apply(spec.Scale).Ask }
