@@ -1,0 +1,116 @@
+package fingerprint
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	goruntime "runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"slipway/api"
+)
+
+// What is kept for the system and the agent itself.
+const (
+	reservedMemory = 256 * api.MiB
+	reservedShare  = 20 // a twentieth of the memory, if that is more
+)
+
+// Node reads what the machine is. dir is where images and volumes lie: its file system is the
+// disk. The caller fills in identity, addresses, pool and labels.
+func Node(ctx context.Context, dir string) (api.Node, error) {
+	memory, err := memoryTotal()
+	if err != nil {
+		return api.Node{}, err
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(dir, &disk); err != nil {
+		return api.Node{}, fmt.Errorf("size of the file system of %s: %w", dir, err)
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return api.Node{}, fmt.Errorf("host name: %w", err)
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return api.Node{}, fmt.Errorf("boot ID: %w", err)
+	}
+	n := api.Node{
+		Name: name, BootID: strings.TrimSpace(string(boot)),
+		Capacity: api.Amount{
+			CPU: api.MilliCPU(goruntime.NumCPU()) * 1000, Memory: memory,
+			Disk: api.Bytes(disk.Bavail) * api.Bytes(disk.Bsize), GPU: gpus(),
+		},
+		Reserved:   api.Amount{Memory: max(reservedMemory, memory/reservedShare)},
+		Attributes: attributes(ctx),
+	}
+	return n, nil
+}
+
+// memoryTotal reads /proc/meminfo (proc(5)).
+func memoryTotal() (api.Bytes, error) {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, fmt.Errorf("size of memory: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if fields := strings.Fields(line); len(fields) >= 2 && fields[0] == "MemTotal:" {
+			kib, err := strconv.ParseInt(fields[1], 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("size of memory: %w", err)
+			}
+			return api.Bytes(kib) * api.KiB, nil
+		}
+	}
+	return 0, api.Errorf(api.CodeInternal, "/proc/meminfo does not say MemTotal")
+}
+
+func attributes(ctx context.Context) map[string]string {
+	a := map[string]string{
+		"arch": goruntime.GOARCH, "os": goruntime.GOOS, "cpus": strconv.Itoa(goruntime.NumCPU()), "cgroup": "1",
+	}
+	var uts unix.Utsname
+	if unix.Uname(&uts) == nil {
+		a["kernel"] = unix.ByteSliceToString(uts.Release[:])
+	}
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		a["cgroup"] = "2"
+	}
+	if v := runcVersion(ctx); v != "" {
+		a["runc"] = v
+	}
+	return a
+}
+
+// runcVersion asks runc; "" where there is none.
+func runcVersion(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, "runc", "--version").Output()
+	if err != nil {
+		return ""
+	}
+	first, _, _ := strings.Cut(string(out), "\n")
+	fields := strings.Fields(first)
+	if len(fields) != 3 {
+		return ""
+	}
+	version, _, _ := strings.Cut(fields[2], "+")
+	return version
+}
+
+// gpus counts the devices of NVIDIA's and AMD's drivers.
+func gpus() int {
+	nvidia, _ := filepath.Glob("/dev/nvidia[0-9]*") // the pattern is well formed
+	amd, _ := filepath.Glob("/sys/class/kfd/kfd/topology/nodes/*/gpu_id")
+	n := len(nvidia)
+	for _, f := range amd {
+		if b, err := os.ReadFile(f); err == nil && strings.TrimSpace(string(b)) != "0" {
+			n++
+		}
+	}
+	return n
+}
