@@ -79,6 +79,7 @@ const (
 	sweepInterval   = 5 * time.Second
 	tunnelCloseMax  = 250 * time.Millisecond // for writing a close frame
 	uploadSettle    = 2 * time.Millisecond
+	uploadMargin    = time.Second // between the limit of a client and that of a process that waits for it
 )
 
 func (c *Config) complete() error {

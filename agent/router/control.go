@@ -39,6 +39,7 @@ func (r *Router) controlServer(ctx context.Context) *server {
 	mux.HandleFunc("GET /table", r.handle(func(*http.Request) (any, error) { return r.table.Load().spec, nil }))
 	mux.HandleFunc("PUT /certificates/{name}", r.handle(r.putCertificate))
 	mux.HandleFunc("DELETE /certificates/{name}", r.handle(r.deleteCertificate))
+	mux.HandleFunc("POST /handover", r.handOver)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(r.cfg.Registry, promhttp.HandlerOpts{}))
 	return &server{listener: r.listeners.control, http: &http.Server{
 		Handler:           mux,
@@ -87,6 +88,7 @@ func (r *Router) putTable(req *http.Request) (any, error) {
 	if err := r.Apply(t); err != nil {
 		return nil, err
 	}
+	r.relay(req.Context(), t)
 	return r.report(), nil
 }
 
@@ -126,9 +128,7 @@ func (r *Router) await(ctx context.Context, after uint64, wait time.Duration) {
 
 func (r *Router) report() report {
 	// The revision is read first: a change between the two makes the next poll return at once.
-	r.mu.Lock()
-	revision := r.revision
-	r.mu.Unlock()
+	revision := r.revisionNow()
 	return report{Revision: revision, Status: r.Status()}
 }
 

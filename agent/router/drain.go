@@ -93,6 +93,9 @@ func (r *Router) draining() []api.DrainingTarget {
 		}
 	}
 	r.mu.Unlock()
+	for _, d := range r.inherited() {
+		counts[d.Process] += d.InFlight
+	}
 	list := make([]api.DrainingTarget, 0, len(counts))
 	for process, n := range counts {
 		list = append(list, api.DrainingTarget{Process: process, InFlight: n})

@@ -25,6 +25,8 @@ type flight struct {
 	status int
 	// begun: the client has seen bytes of the process's response, so nothing else can be said.
 	begun bool
+	// gone: the client had left when the last try failed.
+	gone bool
 }
 
 // board acquires a target: the session's if there is one, else the least busy. It looks at the
@@ -39,7 +41,7 @@ func (f *flight) board(host string) bool {
 			return true
 		}
 		rt := f.router.table.Load().find(host)
-		if rt == nil {
+		if rt == nil || rt.scheme != f.route.scheme {
 			return false
 		}
 		f.route = rt
@@ -89,10 +91,10 @@ func (f *flight) send(host string, try func(fresh bool) *failure) {
 			return
 		case f.begun:
 			f.abort(fail)
-		case fail.client || f.r.Context().Err() != nil:
+		case fail.client || f.gone:
 			f.status = statusClientGone
 			if !fail.client {
-				return
+				panic(http.ErrAbortHandler) // to return would be to say 200
 			}
 			if isTimeout(fail.err) {
 				f.refuse(http.StatusRequestTimeout, "the request body did not arrive")
@@ -125,7 +127,7 @@ const statusClientGone = 499
 
 // abort ends a response that cannot be completed, so that the client sees it is cut.
 func (f *flight) abort(fail *failure) {
-	if !fail.client && f.r.Context().Err() == nil {
+	if !fail.client && !f.gone {
 		f.route.metrics.cut.Inc()
 		f.router.troubles.note(f.route.key, f.status, fail.err)
 	}
@@ -157,11 +159,15 @@ func (f *flight) refuse(status int, text string) {
 
 func refuse(w http.ResponseWriter, status int, text string) {
 	h := w.Header()
+	connection := h["Connection"]
 	clear(h)
+	if connection != nil {
+		h["Connection"] = connection
+	}
 	h["Content-Type"] = []string{"text/plain; charset=utf-8"}
 	h["X-Content-Type-Options"] = []string{"nosniff"}
-	if status == http.StatusBadRequest {
-		h["Connection"] = []string{"close"} // what follows may be as malformed
+	if status == http.StatusBadRequest || status == http.StatusRequestTimeout {
+		h["Connection"] = []string{"close"} // what follows is malformed too, or the missing body
 	}
 	if status == http.StatusServiceUnavailable {
 		h["Retry-After"] = []string{"1"}

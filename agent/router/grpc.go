@@ -43,10 +43,11 @@ func (f *flight) serveGRPC(host string) {
 	call := &grpcCall{flight: f, host: host}
 	call.idle = time.AfterFunc(f.route.timeout, func() { cancel(context.DeadlineExceeded) })
 	defer call.idle.Stop()
+	// No FlushInterval: a response of unknown length is flushed at once without it, and one that
+	// has trailers only must not be, for its head has to end the stream.
 	proxy := &httputil.ReverseProxy{
 		Rewrite:        call.rewrite,
 		Transport:      call,
-		FlushInterval:  -1,
 		ModifyResponse: call.answered,
 		ErrorHandler:   func(_ http.ResponseWriter, r *http.Request, err error) { call.failed(r, err) },
 		ErrorLog:       log.New(io.Discard, "", 0),
@@ -115,7 +116,7 @@ func (g *grpcCall) answered(resp *http.Response) error {
 func (g *grpcCall) failed(req *http.Request, err error) {
 	if g.r.Context().Err() != nil {
 		g.status = statusClientGone
-		return
+		panic(http.ErrAbortHandler)
 	}
 	if cause := context.Cause(req.Context()); cause != nil {
 		err = cause

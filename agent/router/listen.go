@@ -32,21 +32,49 @@ func (l listeners) close() {
 	}
 }
 
-// openListeners opens the sockets that cfg names.
-func openListeners(cfg Config) (l listeners, err error) {
+// listen opens the sockets that the configuration names, or takes them over.
+func (r *Router) listen() (err error) {
+	var sockets map[string]net.Listener
+	var p *predecessor
+	if r.cfg.Takeover {
+		if p, sockets, err = takeOver(r.cfg.ControlSocket); err != nil {
+			return err
+		}
+	}
 	defer func() {
+		for _, l := range sockets { // those that are not wanted
+			_ = l.Close()
+		}
 		if err != nil {
-			l.close()
+			r.listeners.close()
+			if p != nil {
+				_ = p.waiting.Close()
+			}
 		}
 	}()
-	if l.control, err = listenControl(cfg.ControlSocket); err != nil {
-		return l, err
+	if p != nil {
+		r.previous.Store(p)
 	}
-	if l.http, err = listenTCP(cfg.HTTPAddr); err != nil {
-		return l, err
+	if r.listeners.control, err = listenControl(r.cfg.ControlSocket); err != nil {
+		return err
 	}
-	l.https, err = listenTCP(cfg.HTTPSAddr)
-	return l, err
+	path := r.cfg.ControlSocket
+	r.socket.Store(&path)
+	if r.listeners.http, err = inherit(sockets, "http", r.cfg.HTTPAddr); err != nil {
+		return err
+	}
+	r.listeners.https, err = inherit(sockets, "https", r.cfg.HTTPSAddr)
+	return err
+}
+
+// inherit takes a listener from those that a predecessor passed on, or opens one.
+func inherit(sockets map[string]net.Listener, name, addr string) (net.Listener, error) {
+	l := sockets[name]
+	if l == nil || addr == "" {
+		return listenTCP(addr)
+	}
+	delete(sockets, name)
+	return l, nil
 }
 
 func listenTCP(addr string) (net.Listener, error) {
@@ -99,7 +127,7 @@ func (s *server) serve() error {
 	} else {
 		err = s.http.Serve(s.listener)
 	}
-	if errors.Is(err, http.ErrServerClosed) {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return fmt.Errorf("serve %s: %w", s.listener.Addr(), err)

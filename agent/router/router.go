@@ -35,6 +35,11 @@ type Router struct {
 	tunnels sync.WaitGroup
 	// handedOver ends Run after another router took the listeners.
 	handedOver chan struct{}
+	// passing: a handover is under way. leaving: responses ask their clients to reconnect.
+	passing, leaving atomic.Bool
+	// socket is where the control socket is; it moves in a handover.
+	socket   atomic.Pointer[string]
+	previous atomic.Pointer[predecessor]
 	// applying orders Apply calls: what is in force is what is on disk.
 	applying sync.Mutex
 
@@ -79,7 +84,7 @@ func New(cfg Config) (*Router, error) {
 	}
 	r.certs.reload(r.logger)
 	r.install(r.load())
-	if r.listeners, err = openListeners(cfg); err != nil {
+	if err := r.listen(); err != nil {
 		return nil, fmt.Errorf("router: %w", err)
 	}
 	r.httpsPort = r.publicPort()
@@ -116,8 +121,8 @@ func (r *Router) publicPort() int {
 // the requests in flight up to the shutdown limit, closes upgraded connections and returns.
 func (r *Router) Run(ctx context.Context) error {
 	defer r.grpc.CloseIdleConnections()
-	group, running := errgroup.WithContext(ctx)
-	running, stop := context.WithCancel(running)
+	group, alive := errgroup.WithContext(ctx)
+	running, stop := context.WithCancel(alive)
 	defer stop()
 	servers := r.servers()
 	control := r.controlServer(running)
@@ -129,15 +134,19 @@ func (r *Router) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { _ = r.drainLoop(loops) })
 	background.Go(func() { r.sweepLoop(loops) })
+	if p := r.previous.Load(); p != nil {
+		background.Go(func() { r.follow(loops, p) })
+	}
 	group.Go(func() error {
 		select {
 		case <-running.Done():
 		case <-r.handedOver:
+			r.leave(running, servers)
 		}
 		stop()
-		r.shutdown(servers)
+		r.shutdown(alive, servers)
 		_ = control.http.Close()
-		_ = os.Remove(r.cfg.ControlSocket)
+		_ = os.Remove(*r.socket.Load())
 		return nil
 	})
 	r.logger.Info("router started", "http", r.HTTPAddr(), "https", r.HTTPSAddr(), "version", r.table.Load().spec.Version)
@@ -149,10 +158,45 @@ func (r *Router) Run(ctx context.Context) error {
 	return err
 }
 
-// shutdown ends the servers, gracefully until the limit.
-func (r *Router) shutdown(servers []*server) {
-	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.ShutdownLimit)
+// leave stops accepting and lets clients that speak now know that they should reconnect, before
+// connections on which nobody speaks are closed.
+func (r *Router) leave(ctx context.Context, servers []*server) {
+	r.leaving.Store(true)
+	for _, s := range servers {
+		_ = s.listener.Close()
+	}
+	timer := time.NewTimer(leavePeriod)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// shutdown ends the servers when nothing is in flight any more. Once ctx has ended it waits for
+// the shutdown limit; a router that handed over may take its time, for it follows the tables and
+// so lets go of what has to end.
+func (r *Router) shutdown(ctx context.Context, servers []*server) {
+	alive := ctx
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(alive), lingerMax)
 	defer cancel()
+	limit := make(chan struct{})
+	unwatch := context.AfterFunc(alive, func() {
+		defer close(limit)
+		timer := time.NewTimer(r.cfg.ShutdownLimit)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	defer func() {
+		cancel()
+		if !unwatch() {
+			<-limit
+		}
+	}()
 	var wait sync.WaitGroup
 	for _, s := range servers {
 		wait.Go(func() {
@@ -219,6 +263,7 @@ func (r *Router) Apply(t api.RouteTable) error {
 	r.install(t)
 	r.store(t)
 	r.changed()
+	r.logger.Info("route table applied", "version", t.Version, "routes", len(t.Routes))
 	return nil
 }
 
@@ -235,7 +280,6 @@ func (r *Router) install(spec api.RouteTable) {
 	for _, p := range problems {
 		r.logger.Warn("part of the route table was left out", "version", spec.Version, "problem", p)
 	}
-	r.logger.Info("route table applied", "version", spec.Version, "routes", len(spec.Routes), "targets", len(next.targets))
 }
 
 // wake makes the drain loop look.
@@ -244,6 +288,12 @@ func (r *Router) wake() {
 	case r.settled <- struct{}{}:
 	default: // it will look already
 	}
+}
+
+func (r *Router) revisionNow() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.revision
 }
 
 // changed tells the watchers that the status is another.

@@ -12,6 +12,9 @@ import (
 // ServeHTTP answers one request.
 func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.counters.requests.Add(1)
+	if r.leaving.Load() {
+		w.Header()["Connection"] = []string{"close"}
+	}
 	host, ok := normalHost(req.Host)
 	if !ok || !wellFormed(req) {
 		refuse(w, http.StatusBadRequest, "malformed request")

@@ -43,8 +43,7 @@ func (u *upload) body() error {
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
 	for p := (*buf)[:cap(*buf)]; ; {
-		// Progress in the upload is progress: it moves the deadline of both directions.
-		u.extend()
+		u.extend() // progress in the upload is progress for both directions
 		n, err := u.x.r.Body.Read(p)
 		if n > 0 {
 			_ = u.c.SetDeadline(u.x.deadline())
@@ -75,7 +74,10 @@ func (u *upload) extend() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if !u.stopped {
-		_ = u.x.control.SetReadDeadline(u.x.deadline())
+		limit := u.x.deadline()
+		_ = u.x.control.SetReadDeadline(limit)
+		// The process cannot answer before it has the body: its time starts after the client's.
+		_ = u.c.SetDeadline(limit.Add(uploadMargin))
 	}
 }
 

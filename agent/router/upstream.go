@@ -68,6 +68,7 @@ func (x *exchange) try(fresh bool) *failure {
 	ctx := x.r.Context()
 	c, err := x.target.get(ctx, fresh || x.streamed) // a body that is gone cannot follow a stale connection
 	if err != nil {
+		x.gone = ctx.Err() != nil
 		return &failure{err: err, dial: true, again: true}
 	}
 	unwatch := context.AfterFunc(ctx, func() { c.Close() })
@@ -100,7 +101,9 @@ func (x *exchange) whole(c *conn, head []byte) (keep bool, err error) {
 	if _, err := c.Write(head); err != nil {
 		return false, tryError{err}
 	}
-	return x.respond(c, nil)
+	keep, err = x.respond(c, nil)
+	x.gone = err != nil && x.r.Context().Err() != nil
+	return keep, err
 }
 
 // stream sends a request and copies its body while the response is awaited.
@@ -115,6 +118,14 @@ func (x *exchange) stream(c *conn, head []byte) (keep bool, err error) {
 	go up.copy()
 	defer up.stop()
 	keep, err = x.respond(c, up)
+	// Looked at before stop, which ends the client's side itself.
+	if x.gone = err != nil && x.r.Context().Err() != nil; x.gone {
+		<-up.done // it knows why
+	}
+	if err != nil && !x.begun && !up.complete() && x.r.ProtoMajor == 1 {
+		// What is left of the body may not be taken for the next request.
+		x.w.Header()["Connection"] = []string{"close"}
+	}
 	if cerr := up.clientError(); cerr != nil && !x.begun {
 		return false, &clientError{cerr}
 	}
@@ -243,7 +254,7 @@ func (x *exchange) writeHead(h responseHead, up *upload) {
 		delete(header, "Content-Length")
 	}
 	if up != nil && x.r.ProtoMajor == 1 && !up.settled() {
-		// What is left of the body cannot be told from the next request.
+		// As in stream: the process answered before it had the whole body.
 		header["Connection"] = []string{"close"}
 	}
 	x.status, x.begun = h.status, true

@@ -220,6 +220,57 @@ func TestEarlyAnswer(t *testing.T) {
 	}
 }
 
+// TestSlowBody: a client that stops in the middle of its body is cut, whether the body is small
+// or not, and what it sends later is not taken for a request.
+func TestSlowBody(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	rt := lead(backend(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/" {
+			t.Errorf("the process got %s", r.URL.Path)
+		}
+		io.Copy(io.Discard, r.Body)
+	}))
+	rt.Timeout = 100 * time.Millisecond
+	g.apply(rt)
+	for name, length := range map[string]string{
+		"small":   "Content-Length: 100",
+		"large":   "Content-Length: 100000000",
+		"chunked": "Transfer-Encoding: chunked",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			reply := g.raw("POST / HTTP/1.1\r\nHost: app.test\r\n" + length + "\r\n\r\n5\r\nstart")
+			if line := statusLine(reply); line != "HTTP/1.1 408 Request Timeout" {
+				t.Errorf("answered %q", reply)
+			}
+		})
+	}
+}
+
+// TestDiesInUpload has a process die while it reads a large body.
+func TestDiesInUpload(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.apply(lead(rawBackend(t, func(_ net.Conn, br *bufio.Reader) { br.Discard(100_000) })))
+	c, err := net.Dial("tcp", g.router.HTTPAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	go func() {
+		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 1000000000\r\n\r\n")
+		io.CopyN(c, zeros{}, 1_000_000_000)
+	}()
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Skipf("the connection ended before the answer was read: %v", err)
+	}
+	if resp.StatusCode != 502 || !resp.Close {
+		t.Errorf("%s close=%v", resp.Status, resp.Close)
+	}
+}
+
 // zeros is an endless body.
 type zeros struct{}
 

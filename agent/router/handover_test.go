@@ -1,0 +1,122 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// TestHandover replaces the router under load: no connection is refused and no request fails, a
+// socket that the predecessor carries is reported by the successor, and the predecessor ends
+// when it has nothing left.
+func TestHandover(t *testing.T) {
+	t.Parallel()
+	addr := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, "ok")
+	})
+	sockets := echo(t)
+	g := newRig(t, func(c *Config) { c.StateFile = filepath.Join(t.TempDir(), "table.json") })
+	g.apply(lead(sockets))
+	sock := g.socket()
+	say(t, sock, "before")
+	g.apply(lead(addr))
+
+	stop := make(chan struct{})
+	var load sync.WaitGroup
+	var requests atomic.Int64
+	for i := range 4 {
+		load.Go(func() {
+			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: i%2 == 0}, Timeout: deadline}
+			defer client.CloseIdleConnections()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				req, _ := http.NewRequest("POST", "http://"+g.router.HTTPAddr()+"/", strings.NewReader("x"))
+				req.Host = "app.test"
+				resp, err := client.Do(req)
+				if err != nil {
+					t.Errorf("request: %v", err)
+					return
+				}
+				if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "ok" {
+					t.Errorf("%s %q %v", resp.Status, b, err)
+				}
+				resp.Body.Close()
+				requests.Add(1)
+			}
+		})
+	}
+	busy := func(n int64) {
+		eventually(t, "more requests", func() (bool, string) { return requests.Load() > n, fmt.Sprint(requests.Load()) })
+	}
+	busy(20)
+	cfg := g.cfg
+	cfg.Takeover, cfg.Registry, cfg.HTTPAddr = true, prometheus.NewRegistry(), g.router.HTTPAddr()
+	next := &rig{t: t, cfg: cfg, version: g.version}
+	next.start()
+	defer func() {
+		if err := next.stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	eventually(t, "the successor's status", func() (bool, string) {
+		st, err := next.client.Status(t.Context())
+		ok := err == nil && len(st.Draining) == 1 && st.Draining[0].Process == process(sockets) && st.Draining[0].InFlight == 1
+		return ok, fmt.Sprintf("%+v %v", st, err)
+	})
+	busy(requests.Load() + 200)
+	say(t, sock, "after")
+	next.apply(lead(addr))
+	if got := g.router.Status().Version; got != next.version {
+		t.Errorf("the predecessor serves table %d, the successor %d", got, next.version)
+	}
+	sock.CloseNow()
+	eventually(t, "the predecessor's end", func() (bool, string) {
+		st, err := next.client.Status(t.Context())
+		return err == nil && len(st.Draining) == 0 && next.router.previous.Load() == nil, fmt.Sprintf("%+v %v", st, err)
+	})
+	close(stop)
+	load.Wait()
+	if left, _ := filepath.Glob(cfg.ControlSocket + ".*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	t.Logf("%d requests", requests.Load())
+}
+
+// TestHandoverAbandoned: a successor that asks and dies changes nothing.
+func TestHandoverAbandoned(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.apply(lead(backend(t, mirror)))
+	p, sockets, err := takeOver(g.cfg.ControlSocket)
+	if err != nil || p == nil || len(sockets) != 1 {
+		t.Fatalf("%v %v %v", p, sockets, err)
+	}
+	if _, err := os.Stat(g.cfg.ControlSocket); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the control socket was not moved aside: %v", err)
+	}
+	p.waiting.Close()
+	for _, l := range sockets {
+		l.Close()
+	}
+	eventually(t, "the control socket", func() (bool, string) {
+		st, err := g.client.Status(t.Context())
+		return err == nil, fmt.Sprintf("%+v %v", st, err)
+	})
+	if resp, body := g.get("/"); resp.StatusCode != 200 {
+		t.Errorf("%s %s", resp.Status, body)
+	}
+}
