@@ -21,8 +21,13 @@ import (
 type Ingress interface {
 	// Apply swaps the table; when it returns, every new request uses the new one.
 	Apply(ctx context.Context, t api.RouteTable) (api.RouterStatus, error)
-	// Wait returns when the status has moved on from the revision after, or after a while.
-	Wait(ctx context.Context, after uint64) (api.RouterStatus, uint64, error)
+	// Watch reports the status now and whenever it changes, until ctx ends or the router does
+	// not answer.
+	Watch(ctx context.Context, report func(api.RouterStatus)) error
+	// Status returns what the router serves now.
+	Status(ctx context.Context) (api.RouterStatus, error)
+	// SetCertificate gives the router a certificate, chain and key in PEM, under a name.
+	SetCertificate(ctx context.Context, name string, pem []byte) error
 }
 
 // Streams answers what servers open towards the node: exec, attach, logs, copies.
@@ -76,8 +81,11 @@ type Agent struct {
 	tables      chan []byte   // newest route table; capacity 1
 	routerMoved chan struct{} // capacity 1: the router's status changed
 	sets        chan api.AssignmentSet
-	spawned     sync.WaitGroup
-	streams     sync.WaitGroup
+	// certified is, per app, the hosts that the router has a certificate for. Only publish
+	// touches it.
+	certified map[api.AppName]string
+	spawned   sync.WaitGroup
+	streams   sync.WaitGroup
 
 	mu          sync.Mutex
 	supervisors map[api.ProcessID]*supervisor
@@ -104,7 +112,7 @@ func New(cfg Config) (*Agent, error) {
 			privileged: cfg.Privileged, now: cfg.Now,
 		},
 		reports: newReports(), tables: make(chan []byte, 1), routerMoved: make(chan struct{}, 1),
-		sets:        make(chan api.AssignmentSet, 1),
+		sets: make(chan api.AssignmentSet, 1), certified: map[api.AppName]string{},
 		supervisors: map[api.ProcessID]*supervisor{}, assigned: map[api.ProcessID]api.Assignment{},
 	}, nil
 }

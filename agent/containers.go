@@ -27,7 +27,7 @@ type networks interface {
 
 // logDirs says where the output of a process is kept.
 type logDirs interface {
-	Dir(id api.ProcessID) string
+	Dir(id api.ProcessID, app api.AppName, service api.ServiceName) (string, error)
 }
 
 // containers is the engine of supervisors: a container runtime, networks and volumes.
@@ -89,12 +89,16 @@ func (c *containers) Create(ctx context.Context, a *api.Assignment) (addr string
 
 // spec turns an assignment into a container.
 func (c *containers) spec(a *api.Assignment) (runtime.Spec, error) {
+	log, err := c.logs.Dir(a.Process, a.App, a.Service)
+	if err != nil {
+		return runtime.Spec{}, err
+	}
 	s := runtime.Spec{
 		ID: a.Process, Image: a.Image.Ref(), Command: a.Command,
 		Env: environ(a.Env), Init: a.Spec.Init, ReadOnlyRootFS: a.Spec.Security.ReadOnlyRootFS,
 		NonRoot: a.Spec.Security.RunAsNonRoot, CapDrop: a.Spec.Security.CapabilitiesDrop,
 		Labels: map[string]string{"slipway.app": string(a.App), "slipway.service": string(a.Service), "slipway.release": string(a.Release)},
-		Log:    runtime.Log{Dir: c.logs.Dir(a.Process)},
+		Log:    runtime.Log{Dir: log},
 		Limits: runtime.Limits{CPU: a.Spec.Scale.CPULimit, CPUShares: a.Ask.CPU, Memory: memoryLimit(a)},
 	}
 	if a.Spec.Privileged || len(a.Spec.Security.CapabilitiesAdd) > 0 {
@@ -152,7 +156,7 @@ func (c *containers) mount(a *api.Assignment, v api.Volume) (runtime.Mount, erro
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return runtime.Mount{}, api.Errorf(api.CodeInternal, "volume %q of service %s: %w", v.Name, a.Service, err)
 	}
-	return runtime.Mount{Source: dir, Target: v.Path}, nil
+	return runtime.Mount{Source: dir, Target: v.Path, ReadOnly: v.ReadOnly}, nil
 }
 
 // Start starts the main process.

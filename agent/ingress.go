@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"slipway/api"
@@ -24,14 +26,14 @@ func (a *Agent) publish(ctx context.Context) {
 	if doc, err := a.store.routes(); err != nil {
 		a.log.Error("routes not read", "err", err)
 	} else if doc != nil {
-		a.apply1(ctx, doc)
+		a.hand(ctx, doc)
 	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case doc := <-a.tables:
-			a.apply1(ctx, doc)
+			a.hand(ctx, doc)
 			if err := a.store.saveRoutes(doc); err != nil {
 				a.log.Error("routes not saved", "err", err)
 			}
@@ -39,15 +41,19 @@ func (a *Agent) publish(ctx context.Context) {
 	}
 }
 
-// apply1 hands one table over, again and again until the router has it or a newer one is here.
-func (a *Agent) apply1(ctx context.Context, doc []byte) {
+// hand hands one table over, again and again until the router has it or a newer one is here.
+func (a *Agent) hand(ctx context.Context, doc []byte) {
 	table, err := pb.Unmarshal[api.RouteTable](doc)
 	if err != nil {
 		a.log.Error("route table not read", "err", err)
 		return
 	}
 	for ctx.Err() == nil && len(a.tables) == 0 {
+		a.certify(ctx, table)
 		status, err := a.cfg.Ingress.Apply(ctx, table)
+		if api.CodeOf(err) == api.CodeConflict { // it has a newer one
+			status, err = a.cfg.Ingress.Status(ctx)
+		}
 		if err == nil {
 			a.routed(status)
 			return
@@ -62,20 +68,13 @@ func (a *Agent) apply1(ctx context.Context, doc []byte) {
 
 // listen follows the router's status, so that a drained target is known at once.
 func (a *Agent) listen(ctx context.Context) {
-	var after uint64
 	for ctx.Err() == nil {
-		status, revision, err := a.cfg.Ingress.Wait(ctx, after)
-		if err != nil {
-			after = 0
-			select {
-			case <-ctx.Done():
-			case <-time.After(routerRetry):
-			}
-			continue
+		if err := a.cfg.Ingress.Watch(ctx, a.routed); err != nil {
+			a.log.Debug("router does not answer", "err", err)
 		}
-		if revision != after {
-			after = revision
-			a.routed(status)
+		select {
+		case <-ctx.Done():
+		case <-time.After(routerRetry):
 		}
 	}
 }
@@ -88,5 +87,31 @@ func (a *Agent) routed(s api.RouterStatus) {
 	select {
 	case a.routerMoved <- struct{}{}:
 	default:
+	}
+}
+
+// certify has a certificate signed for each app whose hosts are new, and gives it to the
+// router. Without one the app is served in plain HTTP all the same, and it is tried again with
+// the next table.
+func (a *Agent) certify(ctx context.Context, t api.RouteTable) {
+	hosts := map[api.AppName][]string{}
+	for _, r := range t.Routes {
+		hosts[r.Key.App] = append(hosts[r.Key.App], r.Hosts...)
+	}
+	for app, names := range hosts {
+		slices.Sort(names)
+		known := strings.Join(names, " ")
+		if a.certified[app] == known {
+			continue
+		}
+		reply, err := pb.NewAgentsClient(a.cfg.Server).IssueCertificate(ctx, &pb.IssueCertificateRequest{Host: names})
+		if err == nil {
+			err = a.cfg.Ingress.SetCertificate(ctx, string(app), reply.Pem)
+		}
+		if err != nil {
+			a.log.Warn("certificate not renewed", "app", app, "err", err)
+			continue
+		}
+		a.certified[app] = known
 	}
 }

@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,6 +31,23 @@ func authority(cfg Config) (*auth.CA, error) {
 		return auth.CreateCA(dir, cfg.Rack, time.Now())
 	}
 	return ca, err
+}
+
+// issuePEM signs a certificate and writes chain and key as one text.
+func issuePEM(ca *auth.CA, hosts []string) ([]byte, error) {
+	cert, err := ca.Issue(time.Now(), hosts...)
+	if err != nil {
+		return nil, err
+	}
+	var out []byte
+	for _, der := range cert.Certificate {
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		return nil, fmt.Errorf("encode key for %s: %w", hosts[0], err)
+	}
+	return append(out, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...), nil
 }
 
 // openStore opens the replica. Bootstrap on a directory that holds a rack goes on with it, so

@@ -13,6 +13,7 @@ import (
 	"slipway/raftstore/state"
 	"slipway/server/steps"
 	"slipway/server/steps/builds"
+	"slipway/server/steps/drain"
 	"slipway/server/steps/ingress"
 	"slipway/server/steps/liveness"
 	"slipway/server/steps/reap"
@@ -25,11 +26,14 @@ type step func(*state.View, state.Changes, steps.Input) ([]state.Command, time.T
 // allSteps is every decision the leader takes, in the order of a pass. A pass sees one
 // snapshot: what one step decides, the next pass shows to the others.
 func allSteps() []step {
-	return []step{liveness.Step, builds.Step, rollout.Step, ingress.Step, schedule, reap.Step}
+	return []step{liveness.Step, drain.Step, builds.Step, rollout.Step, ingress.Step, schedule, reap.Step}
 }
 
 // batchMax bounds the commands of one proposal.
 const batchMax = 100
+
+// wakeSoonest bounds how often the timer alone can cause a pass.
+const wakeSoonest = 5 * time.Millisecond
 
 // loopStore is what the loop needs of the replicated state.
 type loopStore interface {
@@ -39,7 +43,8 @@ type loopStore interface {
 
 // loop is the leader: wait for a change or a timer → snapshot → run every step → propose all
 // commands as one batch → remember the earliest wake-up. It keeps nothing between two passes
-// but the time of the next.
+// but the time of the next. A pass over some keys knows the wake-ups of those only, so that it
+// can bring the time forward but not put it off; when the time comes everything is looked at.
 type loop struct {
 	store      loopStore
 	heartbeats func() map[api.NodeID]time.Time
@@ -54,25 +59,19 @@ type loop struct {
 func (l *loop) run(ctx context.Context) error {
 	v, updates := l.store.Subscribe(ctx)
 	changes, leader := state.Everything(), l.now()
+	var due time.Time // zero for never
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		began := l.now()
-		entries, wake := l.decide(v, changes, leader)
-		for chunk := range slices.Chunk(entries, batchMax) {
-			results, err := l.store.ProposeBatch(ctx, chunk)
-			if err != nil {
-				return err
-			}
-			l.note(chunk, results)
+		wake, err := l.pass(ctx, v, changes, leader)
+		if err != nil {
+			return err
 		}
-		if l.passed != nil {
-			l.passed(l.now().Sub(began), len(entries))
-		}
-		if wake.IsZero() {
+		due = nextDue(due, changes, wake)
+		if due.IsZero() {
 			timer.Stop()
 		} else {
-			timer.Reset(max(time.Millisecond, wake.Sub(l.now())))
+			timer.Reset(max(wakeSoonest, due.Sub(l.now())))
 		}
 		select {
 		case <-ctx.Done():
@@ -86,6 +85,31 @@ func (l *loop) run(ctx context.Context) error {
 			changes = state.Everything()
 		}
 	}
+}
+
+// nextDue is when to look at everything, after a pass over some changes asked for a wake-up.
+func nextDue(due time.Time, ch state.Changes, wake time.Time) time.Time {
+	if ch.All {
+		return wake
+	}
+	return steps.Sooner(due, wake)
+}
+
+// pass decides over one snapshot and proposes.
+func (l *loop) pass(ctx context.Context, v *state.View, ch state.Changes, leader time.Time) (wake time.Time, err error) {
+	began := l.now()
+	entries, wake := l.decide(v, ch, leader)
+	for chunk := range slices.Chunk(entries, batchMax) {
+		results, err := l.store.ProposeBatch(ctx, chunk)
+		if err != nil {
+			return wake, err
+		}
+		l.note(chunk, results)
+	}
+	if l.passed != nil {
+		l.passed(l.now().Sub(began), len(entries))
+	}
+	return wake, nil
 }
 
 // decide runs every step over one snapshot.

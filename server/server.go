@@ -111,7 +111,7 @@ func (s *Server) open() (err error) {
 	secrets := control.NewSecrets(keys)
 	s.dispatch = dispatch.New(dispatch.Config{
 		Store: s.store, Secrets: secrets, Sources: sourceFiles{sources}, Now: time.Now, Log: s.cfg.Log,
-		Authorize: auth.AuthorizeNode,
+		Authorize: auth.AuthorizeNode, Issue: func(hosts ...string) ([]byte, error) { return issuePEM(s.ca, hosts) },
 	})
 	s.control = control.New(control.Config{
 		Store: s.store, Keyring: keys, Objects: sourceFiles{sources}, Agents: tunnels{s.dispatch},

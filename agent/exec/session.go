@@ -83,10 +83,10 @@ type client struct {
 	mu     sync.Mutex // guards stream.Send
 	stream Stream
 
-	stdin  *io.PipeReader
-	input  *io.PipeWriter
-	sizes  chan runtime.Size // newest wins; capacity 1
-	size   runtime.Size
+	stdin *io.PipeReader
+	input *io.PipeWriter
+	sizes chan runtime.Size // newest wins; capacity 1
+	size  runtime.Size
 }
 
 func newClient(stream Stream, open *pb.Open) *client {

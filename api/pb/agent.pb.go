@@ -68,14 +68,13 @@ func (x *RegisterRequest) GetNode() []byte {
 }
 
 type RegisterReply struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	Rack             string                 `protobuf:"bytes,1,opt,name=rack,proto3" json:"rack,omitempty"`
-	Domain           string                 `protobuf:"bytes,2,opt,name=domain,proto3" json:"domain,omitempty"`
-	ClusterId        string                 `protobuf:"bytes,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	HeartbeatMs      int64                  `protobuf:"varint,4,opt,name=heartbeat_ms,json=heartbeatMs,proto3" json:"heartbeat_ms,omitempty"`               // send one this often
-	RegistryPassword []byte                 `protobuf:"bytes,5,opt,name=registry_password,json=registryPassword,proto3" json:"registry_password,omitempty"` // for pulls and pushes of this node
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rack          string                 `protobuf:"bytes,1,opt,name=rack,proto3" json:"rack,omitempty"`
+	Domain        string                 `protobuf:"bytes,2,opt,name=domain,proto3" json:"domain,omitempty"`
+	ClusterId     string                 `protobuf:"bytes,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	HeartbeatMs   int64                  `protobuf:"varint,4,opt,name=heartbeat_ms,json=heartbeatMs,proto3" json:"heartbeat_ms,omitempty"` // send one this often
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RegisterReply) Reset() {
@@ -134,13 +133,6 @@ func (x *RegisterReply) GetHeartbeatMs() int64 {
 		return x.HeartbeatMs
 	}
 	return 0
-}
-
-func (x *RegisterReply) GetRegistryPassword() []byte {
-	if x != nil {
-		return x.RegistryPassword
-	}
-	return nil
 }
 
 type AgentMessage struct {
@@ -707,6 +699,94 @@ func (x *Chunk) GetData() []byte {
 	return nil
 }
 
+type IssueCertificateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          []string               `protobuf:"bytes,1,rep,name=host,proto3" json:"host,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueCertificateRequest) Reset() {
+	*x = IssueCertificateRequest{}
+	mi := &file_agent_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueCertificateRequest) ProtoMessage() {}
+
+func (x *IssueCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueCertificateRequest.ProtoReflect.Descriptor instead.
+func (*IssueCertificateRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *IssueCertificateRequest) GetHost() []string {
+	if x != nil {
+		return x.Host
+	}
+	return nil
+}
+
+type IssueCertificateReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pem           []byte                 `protobuf:"bytes,1,opt,name=pem,proto3" json:"pem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueCertificateReply) Reset() {
+	*x = IssueCertificateReply{}
+	mi := &file_agent_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueCertificateReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueCertificateReply) ProtoMessage() {}
+
+func (x *IssueCertificateReply) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueCertificateReply.ProtoReflect.Descriptor instead.
+func (*IssueCertificateReply) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *IssueCertificateReply) GetPem() []byte {
+	if x != nil {
+		return x.Pem
+	}
+	return nil
+}
+
 var File_agent_proto protoreflect.FileDescriptor
 
 const file_agent_proto_rawDesc = "" +
@@ -714,14 +794,13 @@ const file_agent_proto_rawDesc = "" +
 	"\vagent.proto\x12\n" +
 	"slipway.v1\x1a\rcontrol.proto\"%\n" +
 	"\x0fRegisterRequest\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\fR\x04node\"\xaa\x01\n" +
+	"\x04node\x18\x01 \x01(\fR\x04node\"}\n" +
 	"\rRegisterReply\x12\x12\n" +
 	"\x04rack\x18\x01 \x01(\tR\x04rack\x12\x16\n" +
 	"\x06domain\x18\x02 \x01(\tR\x06domain\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x03 \x01(\tR\tclusterId\x12!\n" +
-	"\fheartbeat_ms\x18\x04 \x01(\x03R\vheartbeatMs\x12+\n" +
-	"\x11registry_password\x18\x05 \x01(\fR\x10registryPassword\"\x80\x01\n" +
+	"\fheartbeat_ms\x18\x04 \x01(\x03R\vheartbeatMs\"\x80\x01\n" +
 	"\fAgentMessage\x12\x14\n" +
 	"\x04node\x18\x01 \x01(\tH\x00R\x04node\x12\x1e\n" +
 	"\theartbeat\x18\x02 \x01(\fH\x00R\theartbeat\x122\n" +
@@ -759,12 +838,17 @@ const file_agent_proto_rawDesc = "" +
 	"\x12FetchSourceRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\"\x1b\n" +
 	"\x05Chunk\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data2\x87\x02\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"-\n" +
+	"\x17IssueCertificateRequest\x12\x12\n" +
+	"\x04host\x18\x01 \x03(\tR\x04host\")\n" +
+	"\x15IssueCertificateReply\x12\x10\n" +
+	"\x03pem\x18\x01 \x01(\fR\x03pem2\xe3\x02\n" +
 	"\x06Agents\x12B\n" +
 	"\bRegister\x12\x1b.slipway.v1.RegisterRequest\x1a\x19.slipway.v1.RegisterReply\x12A\n" +
 	"\x06Attach\x12\x18.slipway.v1.AgentMessage\x1a\x19.slipway.v1.ServerMessage(\x010\x01\x122\n" +
 	"\x06Tunnel\x12\x11.slipway.v1.Frame\x1a\x11.slipway.v1.Frame(\x010\x01\x12B\n" +
-	"\vFetchSource\x12\x1e.slipway.v1.FetchSourceRequest\x1a\x11.slipway.v1.Chunk0\x01B\x10Z\x0eslipway/api/pbb\x06proto3"
+	"\vFetchSource\x12\x1e.slipway.v1.FetchSourceRequest\x1a\x11.slipway.v1.Chunk0\x01\x12Z\n" +
+	"\x10IssueCertificate\x12#.slipway.v1.IssueCertificateRequest\x1a!.slipway.v1.IssueCertificateReplyB\x10Z\x0eslipway/api/pbb\x06proto3"
 
 var (
 	file_agent_proto_rawDescOnce sync.Once
@@ -778,43 +862,47 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_agent_proto_goTypes = []any{
-	(*RegisterRequest)(nil),    // 0: slipway.v1.RegisterRequest
-	(*RegisterReply)(nil),      // 1: slipway.v1.RegisterReply
-	(*AgentMessage)(nil),       // 2: slipway.v1.AgentMessage
-	(*Statuses)(nil),           // 3: slipway.v1.Statuses
-	(*ServerMessage)(nil),      // 4: slipway.v1.ServerMessage
-	(*AssignmentSet)(nil),      // 5: slipway.v1.AssignmentSet
-	(*Routes)(nil),             // 6: slipway.v1.Routes
-	(*Names)(nil),              // 7: slipway.v1.Names
-	(*Addresses)(nil),          // 8: slipway.v1.Addresses
-	(*FetchSourceRequest)(nil), // 9: slipway.v1.FetchSourceRequest
-	(*Chunk)(nil),              // 10: slipway.v1.Chunk
-	nil,                        // 11: slipway.v1.Statuses.ProcessEntry
-	nil,                        // 12: slipway.v1.Names.NamesEntry
-	(*Open)(nil),               // 13: slipway.v1.Open
-	(*Frame)(nil),              // 14: slipway.v1.Frame
+	(*RegisterRequest)(nil),         // 0: slipway.v1.RegisterRequest
+	(*RegisterReply)(nil),           // 1: slipway.v1.RegisterReply
+	(*AgentMessage)(nil),            // 2: slipway.v1.AgentMessage
+	(*Statuses)(nil),                // 3: slipway.v1.Statuses
+	(*ServerMessage)(nil),           // 4: slipway.v1.ServerMessage
+	(*AssignmentSet)(nil),           // 5: slipway.v1.AssignmentSet
+	(*Routes)(nil),                  // 6: slipway.v1.Routes
+	(*Names)(nil),                   // 7: slipway.v1.Names
+	(*Addresses)(nil),               // 8: slipway.v1.Addresses
+	(*FetchSourceRequest)(nil),      // 9: slipway.v1.FetchSourceRequest
+	(*Chunk)(nil),                   // 10: slipway.v1.Chunk
+	(*IssueCertificateRequest)(nil), // 11: slipway.v1.IssueCertificateRequest
+	(*IssueCertificateReply)(nil),   // 12: slipway.v1.IssueCertificateReply
+	nil,                             // 13: slipway.v1.Statuses.ProcessEntry
+	nil,                             // 14: slipway.v1.Names.NamesEntry
+	(*Open)(nil),                    // 15: slipway.v1.Open
+	(*Frame)(nil),                   // 16: slipway.v1.Frame
 }
 var file_agent_proto_depIdxs = []int32{
 	3,  // 0: slipway.v1.AgentMessage.statuses:type_name -> slipway.v1.Statuses
-	11, // 1: slipway.v1.Statuses.process:type_name -> slipway.v1.Statuses.ProcessEntry
+	13, // 1: slipway.v1.Statuses.process:type_name -> slipway.v1.Statuses.ProcessEntry
 	5,  // 2: slipway.v1.ServerMessage.assignments:type_name -> slipway.v1.AssignmentSet
 	6,  // 3: slipway.v1.ServerMessage.routes:type_name -> slipway.v1.Routes
-	13, // 4: slipway.v1.ServerMessage.open:type_name -> slipway.v1.Open
+	15, // 4: slipway.v1.ServerMessage.open:type_name -> slipway.v1.Open
 	7,  // 5: slipway.v1.ServerMessage.names:type_name -> slipway.v1.Names
-	12, // 6: slipway.v1.Names.names:type_name -> slipway.v1.Names.NamesEntry
+	14, // 6: slipway.v1.Names.names:type_name -> slipway.v1.Names.NamesEntry
 	8,  // 7: slipway.v1.Names.NamesEntry.value:type_name -> slipway.v1.Addresses
 	0,  // 8: slipway.v1.Agents.Register:input_type -> slipway.v1.RegisterRequest
 	2,  // 9: slipway.v1.Agents.Attach:input_type -> slipway.v1.AgentMessage
-	14, // 10: slipway.v1.Agents.Tunnel:input_type -> slipway.v1.Frame
+	16, // 10: slipway.v1.Agents.Tunnel:input_type -> slipway.v1.Frame
 	9,  // 11: slipway.v1.Agents.FetchSource:input_type -> slipway.v1.FetchSourceRequest
-	1,  // 12: slipway.v1.Agents.Register:output_type -> slipway.v1.RegisterReply
-	4,  // 13: slipway.v1.Agents.Attach:output_type -> slipway.v1.ServerMessage
-	14, // 14: slipway.v1.Agents.Tunnel:output_type -> slipway.v1.Frame
-	10, // 15: slipway.v1.Agents.FetchSource:output_type -> slipway.v1.Chunk
-	12, // [12:16] is the sub-list for method output_type
-	8,  // [8:12] is the sub-list for method input_type
+	11, // 12: slipway.v1.Agents.IssueCertificate:input_type -> slipway.v1.IssueCertificateRequest
+	1,  // 13: slipway.v1.Agents.Register:output_type -> slipway.v1.RegisterReply
+	4,  // 14: slipway.v1.Agents.Attach:output_type -> slipway.v1.ServerMessage
+	16, // 15: slipway.v1.Agents.Tunnel:output_type -> slipway.v1.Frame
+	10, // 16: slipway.v1.Agents.FetchSource:output_type -> slipway.v1.Chunk
+	12, // 17: slipway.v1.Agents.IssueCertificate:output_type -> slipway.v1.IssueCertificateReply
+	13, // [13:18] is the sub-list for method output_type
+	8,  // [8:13] is the sub-list for method input_type
 	8,  // [8:8] is the sub-list for extension type_name
 	8,  // [8:8] is the sub-list for extension extendee
 	0,  // [0:8] is the sub-list for field type_name
@@ -844,7 +932,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,10 +21,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Agents_Register_FullMethodName    = "/slipway.v1.Agents/Register"
-	Agents_Attach_FullMethodName      = "/slipway.v1.Agents/Attach"
-	Agents_Tunnel_FullMethodName      = "/slipway.v1.Agents/Tunnel"
-	Agents_FetchSource_FullMethodName = "/slipway.v1.Agents/FetchSource"
+	Agents_Register_FullMethodName         = "/slipway.v1.Agents/Register"
+	Agents_Attach_FullMethodName           = "/slipway.v1.Agents/Attach"
+	Agents_Tunnel_FullMethodName           = "/slipway.v1.Agents/Tunnel"
+	Agents_FetchSource_FullMethodName      = "/slipway.v1.Agents/FetchSource"
+	Agents_IssueCertificate_FullMethodName = "/slipway.v1.Agents/IssueCertificate"
 )
 
 // AgentsClient is the client API for Agents service.
@@ -39,6 +40,8 @@ type AgentsClient interface {
 	Tunnel(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Frame, Frame], error)
 	// FetchSource streams an uploaded source to a node that builds it.
 	FetchSource(ctx context.Context, in *FetchSourceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Chunk], error)
+	// IssueCertificate signs a certificate for hosts that the route table leads to.
+	IssueCertificate(ctx context.Context, in *IssueCertificateRequest, opts ...grpc.CallOption) (*IssueCertificateReply, error)
 }
 
 type agentsClient struct {
@@ -104,6 +107,16 @@ func (c *agentsClient) FetchSource(ctx context.Context, in *FetchSourceRequest, 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Agents_FetchSourceClient = grpc.ServerStreamingClient[Chunk]
 
+func (c *agentsClient) IssueCertificate(ctx context.Context, in *IssueCertificateRequest, opts ...grpc.CallOption) (*IssueCertificateReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(IssueCertificateReply)
+	err := c.cc.Invoke(ctx, Agents_IssueCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AgentsServer is the server API for Agents service.
 // All implementations must embed UnimplementedAgentsServer
 // for forward compatibility.
@@ -116,6 +129,8 @@ type AgentsServer interface {
 	Tunnel(grpc.BidiStreamingServer[Frame, Frame]) error
 	// FetchSource streams an uploaded source to a node that builds it.
 	FetchSource(*FetchSourceRequest, grpc.ServerStreamingServer[Chunk]) error
+	// IssueCertificate signs a certificate for hosts that the route table leads to.
+	IssueCertificate(context.Context, *IssueCertificateRequest) (*IssueCertificateReply, error)
 	mustEmbedUnimplementedAgentsServer()
 }
 
@@ -137,6 +152,9 @@ func (UnimplementedAgentsServer) Tunnel(grpc.BidiStreamingServer[Frame, Frame]) 
 }
 func (UnimplementedAgentsServer) FetchSource(*FetchSourceRequest, grpc.ServerStreamingServer[Chunk]) error {
 	return status.Error(codes.Unimplemented, "method FetchSource not implemented")
+}
+func (UnimplementedAgentsServer) IssueCertificate(context.Context, *IssueCertificateRequest) (*IssueCertificateReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method IssueCertificate not implemented")
 }
 func (UnimplementedAgentsServer) mustEmbedUnimplementedAgentsServer() {}
 func (UnimplementedAgentsServer) testEmbeddedByValue()                {}
@@ -202,6 +220,24 @@ func _Agents_FetchSource_Handler(srv interface{}, stream grpc.ServerStream) erro
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Agents_FetchSourceServer = grpc.ServerStreamingServer[Chunk]
 
+func _Agents_IssueCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(IssueCertificateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentsServer).IssueCertificate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agents_IssueCertificate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentsServer).IssueCertificate(ctx, req.(*IssueCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Agents_ServiceDesc is the grpc.ServiceDesc for Agents service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -212,6 +248,10 @@ var Agents_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Register",
 			Handler:    _Agents_Register_Handler,
+		},
+		{
+			MethodName: "IssueCertificate",
+			Handler:    _Agents_IssueCertificate_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

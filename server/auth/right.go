@@ -89,10 +89,12 @@ func rules() map[string]rule {
 
 		control + "GetWhy": read,
 
-		agents + "Register":    node,
-		agents + "Attach":      node,
-		agents + "Tunnel":      node,
-		agents + "FetchSource": {right: RightSource},
+		agents + "Register": node,
+		agents + "Attach":   node,
+		agents + "Tunnel":   node,
+
+		agents + "IssueCertificate": node,
+		agents + "FetchSource":      {right: RightSource},
 	}
 }
 

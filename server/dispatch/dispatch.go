@@ -36,6 +36,8 @@ type Config struct {
 	Heartbeat time.Duration // the interval that agents are told; default 2 s
 	Now       func() time.Time
 	Log       *slog.Logger
+	// Issue signs a certificate for hosts and returns chain and key in PEM.
+	Issue func(hosts ...string) ([]byte, error)
 	// Authorize returns an error when the caller in ctx may not speak for node; "" asks for
 	// any node at all.
 	Authorize func(ctx context.Context, node api.NodeID) error
@@ -303,4 +305,28 @@ func (s *Server) FetchSource(r *pb.FetchSourceRequest, stream grpc.ServerStreami
 			return pb.Error(api.Errorf(api.CodeInternal, "read source %s: %w", r.Digest, err))
 		}
 	}
+}
+
+// IssueCertificate signs a certificate for hosts of the route table; others are refused, so
+// that a node cannot have names signed that are not served.
+func (s *Server) IssueCertificate(ctx context.Context, r *pb.IssueCertificateRequest) (*pb.IssueCertificateReply, error) {
+	if err := s.cfg.Authorize(ctx, ""); err != nil {
+		return nil, pb.Error(err)
+	}
+	served := map[string]bool{}
+	for _, route := range s.cfg.Store.View().RouteTable().Routes {
+		for _, h := range route.Hosts {
+			served[h] = true
+		}
+	}
+	for _, h := range r.Host {
+		if !served[h] {
+			return nil, pb.Error(api.Errorf(api.CodeDenied, "host %q is not in the route table", h))
+		}
+	}
+	pem, err := s.cfg.Issue(r.Host...)
+	if err != nil {
+		return nil, pb.Error(err)
+	}
+	return &pb.IssueCertificateReply{Pem: pem}, nil
 }

@@ -15,6 +15,8 @@ type Input struct {
 	Leader time.Time
 	// Heartbeats is when each node was last heard of, as far as this leader knows.
 	Heartbeats map[api.NodeID]time.Time
+	// Silence is how long a node may say nothing before it counts as down; 0 for the default.
+	Silence time.Duration
 }
 
 // Sooner returns the earlier of two wake-up times; zero means never.
@@ -28,18 +30,12 @@ func Sooner(a, b time.Time) time.Time {
 // Apps returns the apps that a change set touches, in name order.
 func Apps(v *state.View, ch state.Changes) []*api.App {
 	touched := map[api.AppName]bool{}
-	for a := range ch.Apps {
-		touched[a] = true
-	}
 	for k := range ch.Services {
 		touched[k.App] = true
 	}
-	for a := range ch.Routes {
-		touched[a] = true
-	}
 	var out []*api.App
 	for a := range v.Apps() {
-		if ch.All || touched[a.Name] {
+		if ch.All || touched[a.Name] || ch.Apps[a.Name] || ch.Routes[a.Name] {
 			out = append(out, a)
 		}
 	}

@@ -1,4 +1,6 @@
 // Package builds turns a build that was asked for into a process of kind build, and fails the
-// build when its process ended without a result. A build that ended well becomes a release by
-// the hand of the control service, which can read the environment; this step cannot.
+// build when its process ended without a result.
+//
+// A build that ended well is left alone: its release needs the environment, which only the
+// keyring opens, and so the control service makes it and proposes EndBuild.
 package builds

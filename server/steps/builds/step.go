@@ -8,8 +8,8 @@ import (
 	"slipway/server/steps"
 )
 
-// Ask is what a build reserves on its node.
-func Ask() api.Amount { return api.Amount{CPU: 250, Memory: 512 * api.MiB} }
+// Ask is what a build reserves on its node; it may use more processor time where that is free.
+func Ask() api.Amount { return api.Amount{CPU: 500, Memory: 512 * api.MiB} }
 
 // Step looks at the builds that have not ended.
 func Step(v *state.View, _ state.Changes, in steps.Input) (cmds []state.Command, wake time.Time) {
@@ -25,14 +25,24 @@ func Step(v *state.View, _ state.Changes, in steps.Input) (cmds []state.Command,
 		case p.Live() || p.Observed.State == api.StateExited && p.Observed.ExitCode == 0:
 			// Still building, or waiting for the control service to make the release.
 		default:
-			failure := p.Observed.Message
-			if failure == "" {
-				failure = "the process that built it " + p.Observed.State.String()
-			}
-			cmds = append(cmds, state.EndBuild{Build: b.ID, Failure: failure})
+			cmds = append(cmds, state.EndBuild{Build: b.ID, Failure: failureOf(p)})
 		}
 	}
 	return cmds, time.Time{}
+}
+
+// failureOf says why a build failed, in the words of its node where there are any.
+func failureOf(p *api.Process) string {
+	switch o := p.Observed; {
+	case o.State == api.StateLost:
+		return "its node was lost: " + o.Message + "; build again"
+	case p.Reason != "":
+		return "it was stopped: " + p.Reason
+	case o.Message != "":
+		return o.Message
+	default:
+		return "its process " + o.State.String()
+	}
 }
 
 func begin(b *api.Build, in steps.Input) []state.Command {

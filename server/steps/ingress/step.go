@@ -1,10 +1,6 @@
 package ingress
 
 import (
-	"cmp"
-	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"slipway/api"
@@ -95,7 +91,9 @@ func (p *pass) process(q *api.Process) {
 	}
 }
 
-// isReady: healthy, and named by a table that every router serves, if it is routed at all.
+// isReady: healthy, and named by a table that every router serves, if it is routed at all. A
+// process that was ready stays so while it is healthy and named: a router that joins later
+// takes the whole table before its first request.
 func (p *pass) isReady(q *api.Process) bool {
 	if q.Observed.State != api.StateRunning || q.Observed.Health != api.HealthHealthy {
 		return false
@@ -115,7 +113,7 @@ func (p *pass) isReady(q *api.Process) bool {
 		return true
 	}
 	since, named := p.since[q.ID]
-	return named && p.acks.any && p.acks.oldest >= since
+	return named && (q.Ready || p.acks.any && p.acks.oldest >= since)
 }
 
 // drain lets a process stop once nothing is sent to it any more.
@@ -150,66 +148,4 @@ func sinceOf(routes []api.Route) map[api.ProcessID]uint64 {
 		}
 	}
 	return m
-}
-
-// routesOf derives the routes of an app, one for each routed service that is in force, in name
-// order. A service without targets keeps its route: a router then says that nobody is there
-// instead of not knowing the host.
-func routesOf(v *state.View, app api.AppName) []api.Route {
-	a, ok := v.App(app)
-	if !ok || a.Deleting {
-		return nil
-	}
-	var routes []api.Route
-	for s := range v.Services(app) {
-		if r, ok := routeOf(v, a, s); ok {
-			routes = append(routes, r)
-		}
-	}
-	if len(routes) == 1 {
-		routes[0].Hosts = append(routes[0].Hosts, string(app)+"."+v.Rack().Domain)
-	}
-	slices.SortFunc(routes, func(x, y api.Route) int { return cmp.Compare(x.Key.Service, y.Key.Service) })
-	return routes
-}
-
-func routeOf(v *state.View, a *api.App, s *api.Service) (api.Route, bool) {
-	if len(s.Want) == 0 {
-		return api.Route{}, false
-	}
-	spec, ok := v.Spec(s.Want[0].Release, s.Key.Service)
-	if !ok || !spec.Routed() {
-		return api.Route{}, false
-	}
-	r := api.Route{
-		Key: s.Key, Scheme: spec.Port.Scheme, Sticky: spec.Sticky, Redirect: spec.Redirect,
-		Timeout: spec.Timeout, Drain: spec.Drain, Whitelist: spec.Whitelist,
-		Hosts: []string{fmt.Sprintf("%s.%s.%s", s.Key.Service, a.Name, v.Rack().Domain)},
-	}
-	for _, d := range spec.Domains {
-		r.Hosts = append(r.Hosts, strings.ToLower(d))
-	}
-	for q := range v.LiveOf(s.Key) {
-		if q.Kind != api.KindService || q.Desired != api.DesiredRun || q.Observed.State != api.StateRunning ||
-			q.Observed.Health != api.HealthHealthy || q.Observed.Addr == "" {
-			continue
-		}
-		own, ok := v.Spec(q.Release, q.Service)
-		if !ok || !own.Routed() {
-			continue
-		}
-		r.Targets = append(r.Targets, api.Target{Process: q.ID, Addr: fmt.Sprintf("%s:%d", q.Observed.Addr, own.Port.Number)})
-	}
-	return r, true
-}
-
-// same compares what is wanted with what is stored, which knows since when each target is
-// named.
-func same(want, have []api.Route) bool {
-	return slices.EqualFunc(want, have, func(w, h api.Route) bool {
-		return w.Key == h.Key && slices.Equal(w.Hosts, h.Hosts) && w.Scheme == h.Scheme && w.Sticky == h.Sticky &&
-			w.Redirect == h.Redirect && w.Timeout == h.Timeout && w.Drain == h.Drain &&
-			slices.Equal(w.Whitelist, h.Whitelist) &&
-			slices.EqualFunc(w.Targets, h.Targets, func(a, b api.Target) bool { return a.Process == b.Process && a.Addr == b.Addr })
-	})
 }

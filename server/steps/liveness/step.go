@@ -9,37 +9,67 @@ import (
 	"slipway/server/steps"
 )
 
-// SilenceMax is how long a node may say nothing before its processes are replaced.
-const SilenceMax = 15 * time.Second
+// SilenceMax is how long a node may say nothing before its processes are replaced, unless the
+// rack is configured otherwise.
+const SilenceMax = 10 * time.Second
 
-// When more than a third of at least holdFrom nodes are silent at once, the fault is more
-// likely here than there: nothing is replaced.
-const holdFrom = 4
+// When many nodes fall silent at once, the fault is more likely here than there, and replacing
+// everything at once makes things worse: nothing is replaced for holdMax longer. A fault that
+// lasts is a real one.
+const (
+	holdFrom    = 4  // nodes
+	holdPercent = 30 // of the nodes that were ready
+	holdMax     = 2 * time.Minute
+)
+
+// silent is a node that passed its deadline.
+type silent struct {
+	node  api.NodeID
+	since time.Time // when it was last heard of, or might have been
+}
 
 // Step finds the nodes that went silent.
 func Step(v *state.View, _ state.Changes, in steps.Input) (cmds []state.Command, wake time.Time) {
-	total := 0
+	limit := in.Silence
+	if limit == 0 {
+		limit = SilenceMax
+	}
+	var gone []silent
+	ready := 0
 	for n := range v.Nodes() {
 		if n.Status != api.NodeReady {
 			continue
 		}
-		total++
-		heard := in.Leader
-		if at, ok := in.Heartbeats[n.ID]; ok && at.After(heard) {
-			heard = at
-		}
-		deadline := heard.Add(SilenceMax)
-		if in.Now.Before(deadline) {
+		ready++
+		s := silent{n.ID, heard(n, in)}
+		if deadline := s.since.Add(limit); in.Now.Before(deadline) {
 			wake = steps.Sooner(wake, deadline)
 			continue
 		}
+		gone = append(gone, s)
+	}
+	hold := ready >= holdFrom && 100*len(gone) > holdPercent*ready
+	for _, s := range gone {
+		if until := s.since.Add(limit + holdMax); hold && in.Now.Before(until) {
+			wake = steps.Sooner(wake, until)
+			continue
+		}
 		cmds = append(cmds, state.SetNodeStatus{
-			Node: n.ID, Status: api.NodeDown,
-			Reason: fmt.Sprintf("silent for %s", in.Now.Sub(heard).Round(time.Second)),
+			Node: s.node, Status: api.NodeDown, Reason: fmt.Sprintf("silent for %s", in.Now.Sub(s.since).Round(time.Second)),
 		})
 	}
-	if total >= holdFrom && 3*len(cmds) > total {
-		return nil, in.Now.Add(SilenceMax)
-	}
 	return cmds, wake
+}
+
+// heard is when a node last gave a sign of life. This leader has heard nothing from before its
+// election, and a node that has just become ready may not have sent its first heartbeat.
+func heard(n *api.Node, in steps.Input) time.Time {
+	at := in.Leader
+	if n.Since.After(at) {
+		at = n.Since
+	}
+	if beat, ok := in.Heartbeats[n.ID]; ok && beat.After(at) {
+		at = beat
+	}
+	return at
 }

@@ -1,6 +1,8 @@
 package rollout
 
 import (
+	"slices"
+
 	"slipway/api"
 )
 
@@ -8,45 +10,60 @@ import (
 func (p *pass) receipt(d *api.Deployment) *api.Receipt {
 	r := &api.Receipt{Verified: d.Status == api.DeploySucceeded, Took: p.in.Now.Sub(d.Created)}
 	routers := p.routers()
-	for _, name := range p.services(d.Release) {
-		s := api.ServiceReceipt{Service: name}
-		for q := range p.v.ProcessesOf(api.ServiceKey{App: p.app.Name, Service: name}) {
-			if q.Kind != api.KindService {
-				continue
-			}
-			switch {
-			case q.Release == d.Release && !q.Created.Before(d.Created):
-				s.Started = append(s.Started, proof(q, routers))
-			case q.DrainSince.After(d.Created):
-				s.Stopped = append(s.Stopped, proof(q, 0))
-			}
-			if q.Live() && q.Ready && q.Release == d.Release {
-				s.Ready++
-			}
+	names := p.services(d.Release)
+	if old, ok := p.v.Release(d.Previous); ok {
+		for i := range old.Services {
+			names = append(names, old.Services[i].Name)
 		}
-		if spec, ok := p.v.Spec(d.Release, name); ok {
-			svc, _ := p.v.Service(api.ServiceKey{App: p.app.Name, Service: name})
-			if s.Count = spec.Scale.Count; svc != nil {
-				s.Count = svc.Override.Apply(spec.Scale).Count
-			}
-			if spec.Agent {
-				s.Count = p.eligible()
-			}
-		}
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		s := p.serviceReceipt(d, name, routers)
 		r.Verified = r.Verified && s.Ready >= s.Count
 		r.Services = append(r.Services, s)
 	}
 	return r
 }
 
+func (p *pass) serviceReceipt(d *api.Deployment, name api.ServiceName, routers int) api.ServiceReceipt {
+	s := api.ServiceReceipt{Service: name}
+	key := api.ServiceKey{App: p.app.Name, Service: name}
+	spec, ok := p.v.Spec(d.Release, name)
+	if ok {
+		svc, known := p.v.Service(key)
+		if !known {
+			svc = &api.Service{Key: key}
+		}
+		s.Count = p.scale(svc, spec)
+		if !spec.Routed() {
+			routers = 0
+		}
+	}
+	for q := range p.v.ProcessesOf(key) {
+		if q.Kind != api.KindService {
+			continue
+		}
+		switch {
+		case q.Release == d.Release && !q.Created.Before(d.Created):
+			s.Started = append(s.Started, proof(q, routers))
+		case !q.DrainSince.IsZero() && !q.DrainSince.Before(d.Created):
+			s.Stopped = append(s.Stopped, proof(q, 0))
+		}
+		if q.Live() && q.Ready && q.Release == d.Release {
+			s.Ready++
+		}
+	}
+	return s
+}
+
 func proof(q *api.Process, routers int) api.ProcessReceipt {
 	o := q.Observed
 	pr := api.ProcessReceipt{
 		Process: q.ID, Node: q.Node, Created: q.Created, Started: o.Started, Healthy: o.Healthy,
-		Drained: q.DrainedAt, Finished: o.Finished, Forced: q.Forced,
+		Ready: q.ReadyAt, Drained: q.DrainedAt, Finished: o.Finished, Forced: q.Forced,
 	}
 	if q.Ready {
-		pr.Ready, pr.Routers = q.ReadyAt, routers
+		pr.Routers = routers
 	}
 	return pr
 }

@@ -15,7 +15,7 @@ const progressDeadline = 10 * time.Minute
 
 // Step paces all deployments that are open and keeps all other services at their scale.
 func Step(v *state.View, ch state.Changes, in steps.Input) (cmds []state.Command, wake time.Time) {
-	for _, a := range steps.Apps(v, ch) {
+	for _, a := range apps(v, ch) {
 		if a.Deleting {
 			continue
 		}
@@ -25,6 +25,32 @@ func Step(v *state.View, ch state.Changes, in steps.Input) (cmds []state.Command
 		wake = steps.Sooner(wake, p.wake)
 	}
 	return cmds, wake
+}
+
+// apps returns the apps that changed, and those whose scale follows the nodes that changed.
+func apps(v *state.View, ch state.Changes) []*api.App {
+	out := steps.Apps(v, ch)
+	if ch.All || len(ch.Nodes) == 0 {
+		return out
+	}
+	for a := range v.Apps() {
+		if followsNodes(v, a) && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// followsNodes reports whether an app has services whose scale is the number of nodes.
+func followsNodes(v *state.View, a *api.App) bool {
+	for s := range v.Services(a.Name) {
+		for _, w := range s.Want {
+			if spec, ok := v.Spec(w.Release, s.Key.Service); ok && spec.Agent {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // pass looks at one app.
@@ -90,15 +116,22 @@ func (p *pass) progress(d api.Deployment) {
 
 // turn gives a deployment up: from now on the app moves back.
 func (p *pass) turn(d api.Deployment, cause string, f *api.Failure) {
-	d.Status, d.Cause, d.Failure = api.DeployRollingBack, cause, f
+	p.cmds = nil // what would have moved it forward
+	d.Status, d.Cause, d.Failure, d.Progress = api.DeployRollingBack, cause, f, p.in.Now
 	p.update(d)
 	p.move(d.Previous)
 }
 
-// back moves the app to the previous release and ends the deployment once it is there.
+// back moves the app to the previous release and ends the deployment once it is there. One that
+// does not get there ends as well: its user should hear of it, and the app goes on moving.
 func (p *pass) back(d api.Deployment) {
-	if !p.move(d.Previous) || !p.gone(d.Release) {
+	deadline := d.Progress.Add(progressDeadline)
+	switch there := p.move(d.Previous) && (d.Previous == d.Release || p.gone(d.Release)); {
+	case !there && p.in.Now.Before(deadline):
+		p.wake = steps.Sooner(p.wake, deadline)
 		return
+	case !there:
+		d.Cause += fmt.Sprintf("; release %s is not fully in force again after %s", d.Previous, progressDeadline)
 	}
 	d.Status, d.Ended = api.DeployFailed, p.in.Now
 	if d.Cancel {
@@ -159,13 +192,9 @@ func (p *pass) settled(release api.ReleaseID) bool {
 	return true
 }
 
-// gone reports whether no live copy of a release is left; one that came back into force by
-// being the previous one as well is not asked to go.
+// gone reports whether no live copy of a release is left.
 func (p *pass) gone(release api.ReleaseID) bool {
 	for q := range p.v.ProcessesOfApp(p.app.Name) {
-		if d, ok := p.v.Deployment(p.app.Deployment); ok && d.Previous == release {
-			return true
-		}
 		if q.Live() && q.Kind == api.KindService && q.Release == release {
 			return false
 		}
@@ -196,8 +225,7 @@ func (p *pass) stalled(d *api.Deployment) *api.Failure {
 	}
 	for _, q := range p.copies(d.Release) {
 		if q.Live() && !q.Ready {
-			e := evidence(q, f.Reason)
-			return &e
+			return evidence(q, f.Reason)
 		}
 	}
 	return f

@@ -8,74 +8,90 @@ import (
 	"slipway/server/steps"
 )
 
-// A copy that ends by itself before it was ready fails its deployment the second time: once
-// may be bad luck.
-const endsTolerated = 1
+const (
+	// badEndsMax fails a deployment: that many copies of a service ended by themselves before
+	// they were ready, or soon after they started. One may be bad luck.
+	badEndsMax = 2
+	// slotEndsMax fails it as well: that many copies in one slot ended, however late.
+	slotEndsMax = 3
+	// early is the age below which the end of a copy says that it does not run.
+	early = 10 * time.Second
+)
+
+// trial gathers what speaks against a deployment.
+type trial struct {
+	bad       map[api.ServiceName]int
+	ends      map[string]int // service and slot
+	unhealthy map[api.ServiceName]int
+}
 
 // failure is the verdict on a deployment: nil while there is still hope.
 func (p *pass) failure(d *api.Deployment) *api.Failure {
-	ends := map[api.ServiceName]int{}
+	t := trial{map[api.ServiceName]int{}, map[string]int{}, map[api.ServiceName]int{}}
 	for _, q := range p.copies(d.Release) {
-		if q.Created.Before(d.Created) {
-			continue // of an earlier deployment of the same release
+		if q.Created.Before(d.Created) || q.Desired != api.DesiredRun || q.Observed.State == api.StateLost {
+			continue // of an earlier deployment, stopped by us, or the node's fault
 		}
-		if q.Live() {
-			if f := p.unhealthy(q); f != nil {
-				return f
-			}
-			continue
+		f := p.unhealthy(q, &t)
+		if !q.Live() {
+			f = t.ended(q)
 		}
-		if q.Desired != api.DesiredRun || q.Observed.State == api.StateLost {
-			continue // stopped by us, or the node's fault
-		}
-		if ends[q.Service]++; ends[q.Service] > endsTolerated || final(q) {
-			f := evidence(q, ended(q, ends[q.Service]))
-			return &f
+		if f != nil {
+			return f
 		}
 	}
 	return nil
 }
 
-// final reports whether a second try cannot end otherwise: the image or the spec is at fault.
-func final(q *api.Process) bool {
-	return q.Observed.State == api.StateFailed && q.Observed.Started.IsZero()
-}
-
-func ended(q *api.Process, times int) string {
+// ended judges a copy that ended by itself.
+func (t *trial) ended(q *api.Process) *api.Failure {
 	o := q.Observed
-	switch {
-	case o.State == api.StateFailed:
-		return fmt.Sprintf("%s could not start: %s", q.Service, o.Message)
-	case o.OOM:
-		return fmt.Sprintf("%s was %s", q.Service, o.Message)
-	case times > 1:
-		return fmt.Sprintf("%s keeps ending: %s, %d times", q.Service, o.Message, times)
+	slot := fmt.Sprint(q.Service, " ", q.Slot)
+	t.ends[slot]++
+	if q.ReadyAt.IsZero() || o.Finished.Sub(o.Started) < early {
+		t.bad[q.Service]++
 	}
-	return fmt.Sprintf("%s ended: %s", q.Service, o.Message)
+	switch {
+	case o.State == api.StateFailed && o.Started.IsZero():
+		// The agent has tried several times; the image or the spec is at fault.
+		return evidence(q, fmt.Sprintf("%s could not start: %s", q.Service, o.Message))
+	case t.bad[q.Service] < badEndsMax && t.ends[slot] < slotEndsMax:
+		return nil
+	}
+	return evidence(q, fmt.Sprintf("%s keeps ending: %s, %d times", q.Service, o.Message, max(t.bad[q.Service], t.ends[slot])))
 }
 
-// unhealthy is the failure of a running copy that does not become healthy in time: its checks
-// fail after its grace, or say nothing for much longer than they should take.
-func (p *pass) unhealthy(q *api.Process) *api.Failure {
+// unhealthy judges a running copy: its checks fail after its grace, or say nothing for much
+// longer than they should take. Of copies that were ready before, as many may be unhealthy as
+// may be missing.
+func (p *pass) unhealthy(q *api.Process, t *trial) *api.Failure {
 	o := q.Observed
 	spec, ok := p.v.Spec(q.Release, q.Service)
-	if !ok || q.Ready || q.Desired != api.DesiredRun || o.State != api.StateRunning || o.Started.IsZero() {
+	if !ok || q.Ready || o.State != api.StateRunning || o.Started.IsZero() || o.Health == api.HealthHealthy {
 		return nil
 	}
 	if o.Health == api.HealthUnhealthy {
-		f := evidence(q, string(q.Service)+" is not healthy: "+o.Message)
-		return &f
-	}
-	if o.Health == api.HealthHealthy {
-		return nil
+		t.unhealthy[q.Service]++
+		if !q.ReadyAt.IsZero() && t.unhealthy[q.Service] <= p.tolerated(q, spec) {
+			return nil
+		}
+		return evidence(q, string(q.Service)+" is not healthy: "+o.Message)
 	}
 	deadline := o.Started.Add(patience(spec))
 	if !p.in.Now.Before(deadline) {
-		f := evidence(q, fmt.Sprintf("%s did not become healthy within %s", q.Service, patience(spec)))
-		return &f
+		return evidence(q, fmt.Sprintf("%s did not become healthy within %s", q.Service, patience(spec)))
 	}
 	p.wake = steps.Sooner(p.wake, deadline)
 	return nil
+}
+
+// tolerated is how many copies of a service may be unhealthy after they were ready.
+func (p *pass) tolerated(q *api.Process, spec *api.ServiceSpec) int {
+	svc, ok := p.v.Service(q.Key())
+	if !ok {
+		return 0
+	}
+	return boundsOf(spec, p.scale(svc, spec)).missing
 }
 
 // patience is how long a started copy may take to become healthy.
@@ -88,9 +104,9 @@ func patience(spec *api.ServiceSpec) time.Duration {
 }
 
 // evidence takes what explains a failure from the process that failed.
-func evidence(q *api.Process, reason string) api.Failure {
+func evidence(q *api.Process, reason string) *api.Failure {
 	o := q.Observed
-	return api.Failure{
+	return &api.Failure{
 		Service: q.Service, Process: q.ID, Reason: reason, State: o.State, ExitCode: o.ExitCode, OOM: o.OOM,
 		Probe: o.Probe, Sockets: o.Sockets, Lines: o.Lines,
 	}
