@@ -23,6 +23,7 @@ type World struct {
 	seq     int
 	changes state.Changes
 	passDue time.Time // of the leader; zero when none is planned
+	due     time.Time // when the leader looks at everything; zero for never
 	leader  time.Time // since when it leads
 	beats   map[api.NodeID]time.Time
 	nodes   []*node
@@ -132,7 +133,7 @@ func (w *World) planPass(at time.Time) {
 // pass is one pass of the leader.
 func (w *World) pass() {
 	ch := w.changes
-	if ch.Empty() {
+	if !w.due.IsZero() && !w.due.After(w.Now) {
 		ch = state.Everything() // woken by the timer
 	}
 	w.changes = state.Changes{}
@@ -145,11 +146,12 @@ func (w *World) pass() {
 	for _, e := range entries {
 		w.Apply(e.Actor, e.Command)
 	}
-	if !wake.IsZero() {
-		if !wake.After(w.Now) {
-			wake = w.Now.Add(time.Millisecond)
-		}
-		w.planPass(wake)
+	if w.due = steps.Sooner(w.due, wake); ch.All {
+		w.due = wake
+	}
+	if !w.due.IsZero() {
+		w.due = laterOf(w.due, w.Now.Add(time.Millisecond))
+		w.planPass(w.due)
 	}
 }
 
