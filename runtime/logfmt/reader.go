@@ -27,6 +27,8 @@ type Reader struct {
 	buf  []byte   // bytes read from file
 	at   int      // how much of buf is consumed
 	done bool     // the last record says that the output ended
+	// suspect: the segment is damaged, so that next may be wrong.
+	suspect bool
 	// gap is reported before anything else.
 	gap uint64
 }
@@ -111,6 +113,7 @@ func (r *Reader) resync() bool {
 		end = len(r.buf) - r.at - 1
 	}
 	r.at += end + 1
+	r.suspect = true
 	return true
 }
 
@@ -144,10 +147,16 @@ func (r *Reader) advance() error {
 		} else if err == nil {
 			_ = f.Close()
 		}
-		if !r.unlinked() {
+		if !r.unlinked() && !r.suspect && r.at == len(r.buf) {
 			return io.EOF
 		}
 	}
+	return r.advanceByList()
+}
+
+// advanceByList opens the oldest segment that holds the next entry or a later one. It is for
+// when the name of the next segment cannot be told: at the start, after a removal or damage.
+func (r *Reader) advanceByList() error {
 	seqs, err := listSegments(r.dir)
 	if err != nil {
 		return err
@@ -163,6 +172,10 @@ func (r *Reader) advance() error {
 		if err != nil {
 			return fmt.Errorf("open log segment: %w", err)
 		}
+		if r.file != nil && sameFile(f, r.file) {
+			_ = f.Close()
+			continue
+		}
 		if r.next > 0 {
 			r.gap = seq - r.next
 		}
@@ -177,11 +190,10 @@ func (r *Reader) use(f *os.File, seq uint64) {
 	if r.file != nil {
 		_ = r.file.Close()
 	}
-	r.file, r.next, r.at, r.buf = f, seq, 0, r.buf[:0]
+	r.file, r.next, r.at, r.buf, r.suspect = f, seq, 0, r.buf[:0], false
 }
 
-// unlinked reports whether the open segment was removed, or is followed by others although its
-// end is torn.
+// unlinked reports whether the open segment was removed.
 func (r *Reader) unlinked() bool {
 	info, err := r.file.Stat()
 	if err != nil {

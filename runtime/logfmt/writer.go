@@ -95,8 +95,9 @@ func (w *Writer) recoverLocked() error {
 	last := seqs[len(seqs)-1]
 	n, err := countEntries(segmentPath(w.dir, last))
 	w.next = last + n
-	if w.next == last { // nothing whole in it: the new segment takes its name
+	if err == nil && n == 0 { // nothing whole in it: the new segment takes its name
 		w.segments = w.segments[:len(w.segments)-1]
+		err = os.Remove(segmentPath(w.dir, last))
 	}
 	return err
 }
@@ -237,6 +238,9 @@ func (w *Writer) openLocked(now time.Time) error {
 		return errors.Join(fmt.Errorf("open log segment: %w", err), os.MkdirAll(w.dir, 0o750))
 	}
 	w.file, w.size = f, 0
+	if n := len(w.segments); n > 0 && w.segments[n-1].seq == w.next {
+		w.segments = w.segments[:n-1]
+	}
 	w.segments = append(w.segments, segment{seq: w.next})
 	total := w.max / segmentsPerLog // what the new one may grow to
 	for _, s := range w.segments {
