@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"regexp"
+	"strings"
 )
 
 // The typed names and identifiers. Names are chosen by users, IDs are minted by the server
@@ -35,12 +36,25 @@ type (
 
 // ServiceKey identifies a service in the rack.
 type ServiceKey struct {
-	App     AppName     `json:"app"`
-	Service ServiceName `json:"service"`
+	App     AppName
+	Service ServiceName
 }
 
 // String returns "app/service".
 func (k ServiceKey) String() string { return string(k.App) + "/" + string(k.Service) }
+
+// MarshalText writes "app/service", which makes the key usable as the key of a document.
+func (k ServiceKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads "app/service".
+func (k *ServiceKey) UnmarshalText(b []byte) error {
+	app, service, ok := strings.Cut(string(b), "/")
+	if !ok {
+		return Errorf(CodeInvalid, "service key %q is not of the form app/service", b)
+	}
+	k.App, k.Service = AppName(app), ServiceName(service)
+	return nil
+}
 
 // NameMax is the longest app or service name in bytes. Both become DNS labels.
 const NameMax = 63

@@ -3,13 +3,18 @@ package raftstore
 import (
 	"context"
 	"fmt"
+	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
 
 	"slipway/api"
+	"slipway/api/pb"
 	"slipway/raftstore/state"
 )
 
@@ -138,19 +143,77 @@ func TestConcurrentProposalsAndSubscription(t *testing.T) {
 	}
 }
 
-func TestEveryCommandHasACodec(t *testing.T) {
-	for name := range commandTypes {
-		if name == "" {
-			t.Error("a command without a name")
+// TestEveryCommandSurvivesTheLog fills every command with values, also behind pointers, in maps
+// and lists, and reads back what was written.
+func TestEveryCommandSurvivesTheLog(t *testing.T) {
+	for name, typ := range commandTypes {
+		v := reflect.New(typ)
+		fill(v.Elem(), 3)
+		in := []state.Entry{{Request: "r", At: time.Unix(3, 4).UTC(), Actor: "ann", Command: v.Elem().Interface().(state.Command)}}
+		b, err := encode(in)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		out, err := decode(b)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if diff := cmp.Diff(in, out); diff != "" {
+			t.Errorf("%s does not survive the log:\n%s", name, diff)
 		}
 	}
-	in := []state.Entry{{Request: "r", At: time.Unix(3, 4).UTC(), Actor: "ann", Command: state.SetReady{Ready: []api.ProcessID{"p1"}}}}
-	b, err := encode(in)
-	if err != nil {
-		t.Fatal(err)
+}
+
+// fill sets every exported field to something that is not its zero value.
+func fill(v reflect.Value, depth int) {
+	if t, ok := v.Addr().Interface().(*time.Time); ok {
+		*t = time.Unix(7, 8).UTC()
+		return
 	}
-	out, err := decode(b)
-	if err != nil || len(out) != 1 || out[0].Request != "r" || !out[0].At.Equal(in[0].At) || out[0].Command.(state.SetReady).Ready[0] != "p1" {
-		t.Errorf("decoded %+v, %v", out, err)
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString("x")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		v.SetInt(1)
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		v.SetUint(1)
+	case reflect.Float32, reflect.Float64:
+		v.SetFloat(1.5)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), depth)
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0), depth)
+	case reflect.Array:
+		for i := range v.Len() {
+			fill(v.Index(i), depth)
+		}
+	case reflect.Map:
+		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		fill(key, depth)
+		fill(value, depth)
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(key, value)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i), depth)
+		}
+	}
+}
+
+func TestUnknownCommandsStopTheReplica(t *testing.T) {
+	for _, c := range []*pb.Command{{Version: 1, Type: "from_the_future"}, {Version: commandVersion + 1, Type: "create_app", Body: []byte("{}")}} {
+		b, err := proto.Marshal(&pb.Batch{Command: []*pb.Command{c}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := decode(b); err == nil || !strings.Contains(err.Error(), "newer server") {
+			t.Errorf("%v: %v", c, err)
+		}
 	}
 }
