@@ -11,11 +11,16 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"slipway/api"
 	"slipway/raftstore"
 	"slipway/raftstore/state"
 	"slipway/server/auth"
 )
+
+// aloneTimeout is the election timeout of a server that no other can vote for.
+const aloneTimeout = 50 * time.Millisecond
 
 // The files of a bootstrapped server that hold the first secrets, mode 0600.
 const (
@@ -57,8 +62,15 @@ func openStore(cfg Config) (*raftstore.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	var tune func(*raft.Config)
+	if cfg.Alone {
+		tune = func(c *raft.Config) {
+			c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = aloneTimeout, aloneTimeout, aloneTimeout
+		}
+	}
 	return raftstore.Open(raftstore.Config{
-		Dir: filepath.Join(cfg.Dir, "raft"), ID: id, Addr: cfg.RaftAddr, Log: cfg.Log,
+		Tune: tune,
+		Dir:  filepath.Join(cfg.Dir, "raft"), ID: id, Addr: cfg.RaftAddr, Log: cfg.Log,
 		Bootstrap: cfg.Bootstrap && !raftstore.HasState(filepath.Join(cfg.Dir, "raft")),
 	})
 }

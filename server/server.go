@@ -47,7 +47,9 @@ type Config struct {
 	// other servers.
 	GRPCAddr, HTTPAddr, RaftAddr string
 	Version                      string
-	Log                          *slog.Logger
+	// Alone makes elections quick; for a rack of one server on one machine.
+	Alone bool
+	Log   *slog.Logger
 }
 
 // Server is one server of a rack.
@@ -64,6 +66,7 @@ type Server struct {
 	tls      *tls.Config
 
 	grpcListener, httpListener net.Listener
+	ready                      chan struct{}
 }
 
 // New opens the data directory and the listeners. Run serves.
@@ -71,7 +74,7 @@ func New(cfg Config) (*Server, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, ready: make(chan struct{})}
 	if err := s.open(); err != nil {
 		s.close()
 		return nil, err
@@ -177,6 +180,10 @@ func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.lead(ctx) })
 	group.Go(func() error {
+		if err := s.awaitRack(ctx); err != nil {
+			return err
+		}
+		close(s.ready)
 		if err := s.grpc.Serve(s.grpcListener); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("serve clients and agents: %w", err)
 		}
@@ -202,6 +209,22 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	return err
 }
+
+// awaitRack waits until this replica knows its rack: before that it knows no token either, and
+// would turn everybody away who merely came early.
+func (s *Server) awaitRack(ctx context.Context) error {
+	v := s.store.View()
+	for v.Rack().ClusterID == "" {
+		var err error
+		if v, err = s.store.Next(ctx, v.Index()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Ready is closed once clients are served.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
 
 // routes are what the HTTPS listener serves.
 func (s *Server) routes() http.Handler {

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -66,15 +65,19 @@ func dev(ctx context.Context, s serverFlags, a agentFlags, log *slog.Logger) err
 	}
 	defer unlock()
 	s.dir, s.bootstrap = p.data("server"), true
-	srv, err := server.New(s.config(log))
+	config := s.config(log)
+	config.Alone = true
+	srv, err := server.New(config)
 	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return srv.Run(ctx) })
 	group.Go(func() error {
-		if !waitFor(ctx, 30*time.Second, func() bool { return readable(p.data("server/" + server.NodeTokenFile)) }) {
-			return api.Errorf(api.CodeUnavailable, "the server did not become the leader within 30 s")
+		select {
+		case <-srv.Ready():
+		case <-ctx.Done():
+			return nil
 		}
 		token, err := os.ReadFile(p.data("server/" + server.NodeTokenFile))
 		if err != nil {
@@ -94,11 +97,6 @@ func dev(ctx context.Context, s serverFlags, a agentFlags, log *slog.Logger) err
 	})
 	err = group.Wait()
 	return errors.Join(err, removeFile(p.readyFile()))
-}
-
-func readable(path string) bool {
-	b, err := os.ReadFile(path)
-	return err == nil && len(b) > 0
 }
 
 // lock makes sure that one process at a time runs the rack of a directory. The kernel gives

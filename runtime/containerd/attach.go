@@ -248,38 +248,35 @@ func (e *Engine) Exec(ctx context.Context, id api.ProcessID, x runtime.ExecSpec)
 		opts = append(opts, cio.WithTerminal)
 	}
 	name := fmt.Sprintf("x%d", time.Now().UnixNano())
-	var proc client.Process
+	eof := make(chan struct{})
 	if in := x.Streams.Stdin; in != nil {
-		opts[0] = cio.WithStreams(&lastReader{Reader: in, ended: func() {
-			// One that has ended already needs no end of its input.
-			_ = proc.CloseIO(context.WithoutCancel(ctx), client.WithStdinCloser)
-		}}, x.Streams.Stdout, x.Streams.Stderr)
+		opts[0] = cio.WithStreams(&lastReader{Reader: in, eof: eof}, x.Streams.Stdout, x.Streams.Stderr)
 	}
-	proc, err = task.Exec(ctx, name, &p, cio.NewCreator(opts...))
+	proc, err := task.Exec(ctx, name, &p, cio.NewCreator(opts...))
 	if err != nil {
 		return 0, fmt.Errorf("exec in container %s: %w", id, classify(err))
 	}
-	return e.follow(ctx, id, proc, x)
+	return e.follow(ctx, id, proc, x, eof)
 }
 
-// lastReader tells when its reader has ended.
+// lastReader closes eof when its reader has ended.
 type lastReader struct {
 	io.Reader
-	ended func()
-	once  sync.Once
+	eof  chan struct{}
+	once sync.Once
 }
 
 // Read implements io.Reader.
 func (r *lastReader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
 	if err != nil {
-		r.once.Do(r.ended)
+		r.once.Do(func() { close(r.eof) })
 	}
 	return n, err
 }
 
 // follow runs a process that was made by Exec to its end, whatever happens to the caller.
-func (e *Engine) follow(ctx context.Context, id api.ProcessID, proc client.Process, x runtime.ExecSpec) (int, error) {
+func (e *Engine) follow(ctx context.Context, id api.ProcessID, proc client.Process, x runtime.ExecSpec, eof <-chan struct{}) (int, error) {
 	detached := context.WithoutCancel(ctx)
 	defer func() {
 		if _, err := proc.Delete(detached, client.WithProcessKill); ignoreNotFound(err) != nil {
@@ -293,9 +290,17 @@ func (e *Engine) follow(ctx context.Context, id api.ProcessID, proc client.Proce
 	if err := proc.Start(ctx); err != nil {
 		return 0, startError(id, err)
 	}
-	resizing, stop := context.WithCancel(ctx)
+	running, stop := context.WithCancel(ctx)
 	defer stop()
-	go resize(resizing, proc, x.Streams.Resize)
+	go resize(running, proc, x.Streams.Resize)
+	go func() {
+		select {
+		case <-eof:
+			// One that has ended already needs no end of its input.
+			_ = proc.CloseIO(running, client.WithStdinCloser)
+		case <-running.Done():
+		}
+	}()
 	select {
 	case status := <-exit:
 		proc.IO().Wait()

@@ -16,7 +16,7 @@ import (
 
 // retryAfter is the pause before a node is asked again that did not answer. It is also how
 // long a log must be silent, once nothing writes to it any more, before its reader is let go.
-const retryAfter = time.Second
+const retryAfter = 200 * time.Millisecond
 
 // sendLines takes lines for a client.
 type sendLines func([]api.LogLine) error

@@ -14,16 +14,18 @@ type tally struct {
 	old          int            // copies to be replaced that hold room, draining ones included
 	stale        []*api.Process // running copies of the release from before a requested restart
 	others       []api.Want     // what Want names of other releases, the most ready first
+	readyOf      map[api.ReleaseID]int
+	staleReady   int
 }
 
 func (p *pass) tally(svc *api.Service, release api.ReleaseID) (t tally) {
-	readyOf := map[api.ReleaseID]int{}
+	t.readyOf = map[api.ReleaseID]int{}
 	for q := range p.v.LiveOf(svc.Key) {
 		if q.Kind != api.KindService {
 			continue
 		}
 		if q.Ready {
-			readyOf[q.Release]++
+			t.readyOf[q.Release]++
 		}
 		running, stale := q.Desired == api.DesiredRun, q.Created.Before(svc.RestartAt)
 		switch {
@@ -33,6 +35,9 @@ func (p *pass) tally(svc *api.Service, release api.ReleaseID) (t tally) {
 			t.old++
 			if running {
 				t.stale = append(t.stale, q)
+				if q.Ready {
+					t.staleReady++
+				}
 			}
 		case running:
 			t.fresh++
@@ -46,7 +51,7 @@ func (p *pass) tally(svc *api.Service, release api.ReleaseID) (t tally) {
 			t.others = append(t.others, w)
 		}
 	}
-	slices.SortStableFunc(t.others, func(a, b api.Want) int { return cmp.Compare(readyOf[b.Release], readyOf[a.Release]) })
+	slices.SortStableFunc(t.others, func(a, b api.Want) int { return cmp.Compare(t.readyOf[b.Release], t.readyOf[a.Release]) })
 	// Those that do not serve go first, then the oldest: they are at the end.
 	slices.SortStableFunc(t.stale, func(a, b *api.Process) int {
 		if a.Ready != b.Ready {
@@ -75,12 +80,12 @@ func (p *pass) want(svc *api.Service, release api.ReleaseID) ([]api.Want, bool) 
 	wantNew, wantOld := boundsOf(spec, n).next(t.fresh, t.ready, t.old)
 	var old []api.Want
 	for _, w := range t.others {
-		if keep := min(w.Count, wantOld); keep > 0 {
+		if keep := min(w.Count, wantOld, t.readyOf[w.Release]); keep > 0 {
 			old = append(old, api.Want{Release: w.Release, Count: keep})
 			wantOld -= keep
 		}
 	}
-	keep := min(wantOld, len(t.stale))
+	keep := min(wantOld, t.staleReady)
 	for _, q := range t.stale[keep:] {
 		p.cmds = append(p.cmds, state.StopProcess{Process: q.ID, Reason: "the service was restarted"})
 	}
