@@ -108,7 +108,7 @@ func runAgent(ctx context.Context, p paths, f agentFlags, access rackAccess, log
 		return api.Errorf(api.CodeInvalid, "the rack's CA is not a certificate in PEM")
 	}
 	engine, err := containerd.New(ctx, containerd.Config{
-		Socket: socket, Namespace: p.namespace(), Dir: p.run("containers"), Sliplog: logger, Cgroup: p.namespace(),
+		Socket: socket, Namespace: p.namespace(), Dir: p.run("containers"), Sliplog: logger, Cgroup: p.namespace(), Init: initProgram(),
 		Hosts: rackHosts(access, pool), Log: log,
 	})
 	if err != nil {
@@ -142,6 +142,15 @@ func runAgent(ctx context.Context, p paths, f agentFlags, access rackAccess, log
 	group.Go(func() error { return supervise(ctx, ingress, log) })
 	group.Go(func() error { return node.Run(ctx) })
 	return group.Wait()
+}
+
+// initProgram is where Debian's package tini keeps it; "" where it is not installed.
+func initProgram() string {
+	const tini = "/usr/bin/tini-static"
+	if _, err := os.Stat(tini); err != nil {
+		return ""
+	}
+	return tini
 }
 
 // rackHosts maps the name of the rack's registry to its address.

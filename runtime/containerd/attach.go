@@ -24,6 +24,7 @@ import (
 type attachment struct {
 	io   *cio.DirectIO
 	busy bool
+	over bool // the process has ended and its output was kept
 	log  *logfmt.Writer // nil without a log
 	once sync.Once
 }
@@ -73,7 +74,7 @@ func (e *Engine) drain(id api.ProcessID) {
 		e.mu.Unlock()
 		return
 	}
-	a.busy = true
+	a.busy, a.over = true, true
 	e.mu.Unlock()
 	stop := time.AfterFunc(drainTime, a.close)
 	defer stop.Stop()
@@ -139,6 +140,10 @@ func (e *Engine) Attach(ctx context.Context, id api.ProcessID, streams runtime.S
 		return err
 	}
 	e.mu.Lock()
+	if a.over {
+		e.mu.Unlock()
+		return api.Errorf(api.CodeNotFound, "the process of container %s has ended", id)
+	}
 	if a.busy {
 		e.mu.Unlock()
 		return api.Errorf(api.CodeConflict, "somebody is attached to container %s already", id)

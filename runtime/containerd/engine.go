@@ -26,6 +26,9 @@ type Config struct {
 	Dir string
 	// Sliplog is the path of the log writer.
 	Sliplog string
+	// Init is the path of a static init program for containers that ask for one, such as
+	// tini-static; empty where the machine has none.
+	Init string
 	// Cgroup is the parent of all containers, for example "slipway-dev".
 	Cgroup string
 	// Hosts says how to reach the registry of a host name; api.RackHost is among them.

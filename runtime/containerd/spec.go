@@ -27,6 +27,9 @@ const (
 	uidMax      = 1<<31 - 1
 )
 
+// initPath is where the init program is seen inside.
+const initPath = "/.slipway-init"
+
 // capabilities are what a process has unless the spec says otherwise: Docker's set without raw
 // sockets, device nodes and the audit log.
 var capabilities = []string{
@@ -49,6 +52,9 @@ func (e *Engine) options(s *runtime.Spec, img client.Image, info runtime.ImageIn
 	}
 	if err := checkWorkDir(workdir); err != nil {
 		return nil, err
+	}
+	if s.Init && e.cfg.Init != "" {
+		args = append([]string{initPath, "--"}, args...)
 	}
 	user := s.User
 	if user == "" {
@@ -193,6 +199,9 @@ func (e *Engine) mounts(s *runtime.Spec) oci.SpecOpts {
 	bind(filepath.Join(dir, "hostname"), "/etc/hostname", "rw")
 	if len(s.Network.ResolvConf) > 0 {
 		bind(filepath.Join(dir, "resolv.conf"), "/etc/resolv.conf", "rw")
+	}
+	if s.Init && e.cfg.Init != "" {
+		bind(e.cfg.Init, initPath, "ro")
 	}
 	for _, m := range s.Mounts {
 		switch {
