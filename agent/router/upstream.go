@@ -113,6 +113,10 @@ func (x *exchange) stream(c *conn, head []byte) (keep bool, err error) {
 	}
 	// Without full duplex, net/http would wait for the body before it lets a response out.
 	_ = x.control.EnableFullDuplex()
+	if x.r.ProtoMajor == 1 && hasToken(x.r.Header["Expect"], "100-continue") {
+		// Reading the body would say it, on another goroutine than an interim response.
+		x.w.WriteHeader(http.StatusContinue)
+	}
 	up := &upload{x: x, c: c, done: make(chan struct{})}
 	x.sent = true
 	go up.copy()
