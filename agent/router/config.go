@@ -66,7 +66,7 @@ const (
 	streamsMax      = 250      // of one HTTP/2 connection
 	replayBodyMax   = 64 << 10 // a body up to this size is kept so that it can be sent again
 	responseHeadMax = 64 << 10
-	attemptsMax     = 3
+	sendsMax        = 3 // times a request is written; refused connections do not count
 )
 
 // The bounds of what the router keeps open towards a target.

@@ -47,6 +47,7 @@ func (c *conn) alive() bool {
 		return false
 	}
 	if c.raw == nil {
+		return true // a request will tell
 	}
 	var b [1]byte
 	var n int

@@ -9,7 +9,7 @@
 //
 // # Invariants
 //
-//   - A request sees exactly one table. Tables are immutable once compiled; a new one is swapped
+//   - A try of a request sees exactly one table. Tables are immutable once compiled; a new one is swapped
 //     in by one atomic store, and nothing on the path of a request takes the router's lock.
 //   - When Apply returns, no request can reach a target that the table does not name. A target
 //     counts its requests in the same atomic word that says whether it is retired, so a request
@@ -20,7 +20,9 @@
 //     the grace period of the process.
 //   - A request is sent twice only when the first try cannot have been carried out: the
 //     connection was never made, the kernel says that the process did not take the bytes, or the
-//     method is idempotent; and never after a byte of the response was seen.
+//     method is idempotent; and never after a byte of the response was seen. A target that refuses
+//     the connection is exchanged for another of the newest table, each tried once within the
+//     route's timeout, and only where the route admits the client.
 //   - What a client says about where it comes from is never believed: X-Forwarded-*, Forwarded,
 //     X-Real-IP and their spellings with underscores are replaced by what the router knows.
 //   - Framing is the router's own on both sides. A response whose length could be read in two

@@ -40,12 +40,35 @@ func (f *flight) board(host string) bool {
 			f.target = tg
 			return true
 		}
-		rt := f.router.table.Load().find(host)
-		if rt == nil || rt.scheme != f.route.scheme {
+		if !f.reroute(host) {
 			return false
 		}
-		f.route = rt
 	}
+}
+
+// reroute moves the request to the newest table. It reports false if that has no route for it.
+func (f *flight) reroute(host string) bool {
+	rt := f.router.table.Load().find(host)
+	if rt == nil || rt.scheme != f.route.scheme || !rt.admitsRemote(f.r.RemoteAddr) {
+		return false
+	}
+	f.route = rt
+	return true
+}
+
+// another exchanges a target that refused a connection for one that was not tried, of the
+// newest table. It reports false, with no target acquired, if there is none.
+func (f *flight) another(host string) bool {
+	f.target.setSuspect()
+	f.tried = append(f.tried, f.target)
+	f.leave()
+	return f.reroute(host) && f.board(host)
+}
+
+// countRetry counts a second try.
+func (f *flight) countRetry() {
+	f.router.counters.retries.Add(1)
+	f.route.metrics.retries.Inc()
 }
 
 func (f *flight) choose() *target {
@@ -81,11 +104,15 @@ type failure struct {
 	client bool
 }
 
-// send carries the request to targets until one answers or nothing can be done.
+// send carries the request to targets until one answers or nothing can be done. Targets that
+// refuse a connection are each tried once, within the route's timeout.
 func (f *flight) send(host string, try func(fresh bool) *failure) {
-	fresh := false
-	for attempt := 1; ; attempt++ {
+	begun, fresh, sends := time.Now(), false, 0
+	for {
 		fail := try(fresh)
+		if fail != nil && !fail.dial {
+			sends++
+		}
 		switch {
 		case fail == nil:
 			return
@@ -102,23 +129,16 @@ func (f *flight) send(host string, try func(fresh bool) *failure) {
 			}
 			f.refuse(http.StatusBadRequest, "the request body could not be read")
 			return
-		case !fail.again || attempt == attemptsMax:
+		case !fail.again || sends == sendsMax || time.Since(begun) >= f.route.timeout:
 			f.fail(fail)
 			return
 		}
-		f.router.counters.retries.Add(1)
-		f.route.metrics.retries.Inc()
 		fresh = true // an idle connection that died has siblings that did
-		if !fail.dial {
-			continue
-		}
-		last := f.target
-		f.tried = append(f.tried, last)
-		f.leave()
-		if !f.board(host) {
+		if fail.dial && !f.another(host) {
 			f.fail(fail)
 			return
 		}
+		f.countRetry()
 	}
 }
 
@@ -153,6 +173,7 @@ func (f *flight) refuse(status int, text string) {
 	f.status = status
 	if status >= http.StatusBadGateway {
 		f.router.counters.errors.Add(1)
+		f.route.metrics.errors.Inc()
 	}
 	refuse(f.w, status, text)
 }

@@ -77,7 +77,7 @@ func (g *grpcCall) RoundTrip(req *http.Request) (*http.Response, error) {
 		body = &watchedBody{req.Body, g}
 		defer func() { body = nil }()
 	}
-	for attempt := 1; ; attempt++ {
+	for {
 		out := *req
 		u := *req.URL
 		u.Host = g.target.id.addr
@@ -89,17 +89,13 @@ func (g *grpcCall) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err == nil {
 			return resp, nil
 		}
-		if _, dial := errors.AsType[dialError](err); !dial || req.Context().Err() != nil || attempt == attemptsMax {
+		if _, dial := errors.AsType[dialError](err); !dial || req.Context().Err() != nil {
 			return nil, err
 		}
-		g.target.setSuspect()
-		g.router.counters.retries.Add(1)
-		g.route.metrics.retries.Inc()
-		g.tried = append(g.tried, g.target)
-		g.leave()
-		if !g.board(g.host) {
+		if !g.another(g.host) {
 			return nil, err
 		}
+		g.countRetry()
 	}
 }
 

@@ -20,6 +20,8 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 	retries  *prometheus.CounterVec
 	cut      *prometheus.CounterVec
+	errors   *prometheus.CounterVec
+	inFlight *prometheus.GaugeVec
 
 	mu sync.Mutex
 
@@ -32,6 +34,8 @@ type routeMetrics struct {
 	duration prometheus.Observer
 	retries  prometheus.Counter
 	cut      prometheus.Counter
+	errors   prometheus.Counter
+	inFlight prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -48,9 +52,14 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}, labels),
 		retries: counter("retries_total", "Requests sent again.", labels...),
 		cut:     counter("responses_cut_total", "Responses that ended before their body did.", labels...),
-		routes:  make(map[api.ServiceKey]*routeMetrics),
+		errors:  counter("errors_total", "Requests that the router itself answered with 502, 503 or 504.", labels...),
+		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "slipway_router_in_flight",
+			Help: "Requests and upgraded connections in flight.",
+		}, labels),
+		routes: make(map[api.ServiceKey]*routeMetrics),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.retries, m.cut} {
+	for _, c := range []prometheus.Collector{m.requests, m.duration, m.retries, m.cut, m.errors, m.inFlight} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -70,6 +79,8 @@ func (m *metrics) route(key api.ServiceKey) *routeMetrics {
 		duration: m.duration.WithLabelValues(app, service),
 		retries:  m.retries.WithLabelValues(app, service),
 		cut:      m.cut.WithLabelValues(app, service),
+		errors:   m.errors.WithLabelValues(app, service),
+		inFlight: m.inFlight.WithLabelValues(app, service),
 	}
 	for class := 1; class < len(rm.classes); class++ {
 		rm.classes[class] = m.requests.WithLabelValues(app, service, strconv.Itoa(class)+"xx")
@@ -96,6 +107,8 @@ func (m *metrics) keep(spec api.RouteTable) {
 		m.duration.DeletePartialMatch(labels)
 		m.retries.DeletePartialMatch(labels)
 		m.cut.DeletePartialMatch(labels)
+		m.errors.DeletePartialMatch(labels)
+		m.inFlight.DeletePartialMatch(labels)
 	}
 }
 
@@ -109,10 +122,10 @@ func (r *Router) record(f *flight, start time.Time) {
 	}
 }
 
-// inFlight reports the requests in flight of every service, when it is asked.
+// inFlight reports the requests in flight of every process, when it is asked.
 type inFlight struct{ router *Router }
 
-var inFlightDesc = prometheus.NewDesc("slipway_router_in_flight",
+var inFlightDesc = prometheus.NewDesc("slipway_router_process_in_flight",
 	"Requests and upgraded connections in flight, by process.", []string{"process"}, nil)
 
 // Describe implements prometheus.Collector.

@@ -88,6 +88,15 @@ func (rt *route) admits(addr netip.Addr) bool {
 	return false
 }
 
+// admitsRemote is admits for the address of a connection, "host:port".
+func (rt *route) admitsRemote(remote string) bool {
+	if !rt.restricted {
+		return true
+	}
+	ap, err := netip.ParseAddrPort(remote)
+	return err == nil && rt.admits(ap.Addr())
+}
+
 // exactTargets is the number of targets up to which all are compared; of more, two are drawn
 // (Mitzenmacher: "The power of two choices in randomized load balancing", 2001).
 const exactTargets = 16

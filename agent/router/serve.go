@@ -2,7 +2,6 @@ package router
 
 import (
 	"net/http"
-	"net/netip"
 	"strconv"
 	"time"
 
@@ -31,9 +30,11 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	f := &flight{router: r, route: rt, w: w, r: req, origin: originOf(req)}
-	start := time.Now()
+	start, load := time.Now(), rt.metrics.inFlight
+	load.Inc()
 	defer func() {
 		f.leave()
+		load.Dec()
 		r.record(f, start)
 	}()
 	f.serve(host)
@@ -44,12 +45,9 @@ func (f *flight) serve(host string) {
 	case f.route.redirect && f.r.TLS == nil && f.router.httpsPort != 0:
 		f.redirect(host)
 		return
-	case f.route.restricted:
-		ap, err := netip.ParseAddrPort(f.r.RemoteAddr)
-		if err != nil || !f.route.admits(ap.Addr()) {
-			f.refuse(http.StatusForbidden, "your address is not allowed here")
-			return
-		}
+	case !f.route.admitsRemote(f.r.RemoteAddr):
+		f.refuse(http.StatusForbidden, "your address is not allowed here")
+		return
 	}
 	if !f.board(host) {
 		f.refuse(http.StatusServiceUnavailable, "no process of "+f.route.key.String()+" is ready")

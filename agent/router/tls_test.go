@@ -236,7 +236,7 @@ func TestGRPC(t *testing.T) {
 		t.Errorf("draining %+v, want the open stream", st.Draining)
 	}
 	b, err := g.client.Metrics(ctx)
-	if err != nil || !strings.Contains(string(b), `slipway_router_in_flight`) {
+	if err != nil || !strings.Contains(string(b), `slipway_router_in_flight{app="app",service="web"}`) {
 		t.Errorf("metrics: %v %s", err, b)
 	}
 	cancel()

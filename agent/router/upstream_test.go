@@ -64,12 +64,7 @@ func TestNotSentTwice(t *testing.T) {
 // TestRefused leads to one process that listens and one that does not.
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead := l.Addr().String()
-	l.Close()
+	dead := refusing(t)
 	addr := backend(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
 	g := newRig(t)
 	g.apply(lead(dead, addr))
