@@ -31,34 +31,9 @@ func TestHandover(t *testing.T) {
 	say(t, sock, "before")
 	g.apply(lead(addr))
 
-	stop := make(chan struct{})
-	var load sync.WaitGroup
 	var requests atomic.Int64
-	for i := range 4 {
-		load.Go(func() {
-			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: i%2 == 0}, Timeout: deadline}
-			defer client.CloseIdleConnections()
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				req, _ := http.NewRequest("POST", "http://"+g.router.HTTPAddr()+"/", strings.NewReader("x"))
-				req.Host = "app.test"
-				resp, err := client.Do(req)
-				if err != nil {
-					t.Errorf("request: %v", err)
-					return
-				}
-				if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "ok" {
-					t.Errorf("%s %q %v", resp.Status, b, err)
-				}
-				resp.Body.Close()
-				requests.Add(1)
-			}
-		})
-	}
+	stopLoad := g.load(&requests)
+	defer stopLoad()
 	busy := func(n int64) {
 		eventually(t, "more requests", func() (bool, string) { return requests.Load() > n, fmt.Sprint(requests.Load()) })
 	}
@@ -88,12 +63,47 @@ func TestHandover(t *testing.T) {
 		st, err := next.client.Status(t.Context())
 		return err == nil && len(st.Draining) == 0 && next.router.previous.Load() == nil, fmt.Sprintf("%+v %v", st, err)
 	})
-	close(stop)
-	load.Wait()
+	stopLoad()
 	if left, _ := filepath.Glob(cfg.ControlSocket + ".*"); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 	t.Logf("%d requests", requests.Load())
+}
+
+// load has four clients post to the router, two of them over a new connection each time, until
+// the returned function is called. None may fail.
+func (g *rig) load(requests *atomic.Int64) (stop func()) {
+	stopped := make(chan struct{})
+	var clients sync.WaitGroup
+	for i := range 4 {
+		clients.Go(func() {
+			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: i%2 == 0}, Timeout: deadline}
+			defer client.CloseIdleConnections()
+			for {
+				select {
+				case <-stopped:
+					return
+				default:
+				}
+				req, _ := http.NewRequest("POST", "http://"+g.router.HTTPAddr()+"/", strings.NewReader("x"))
+				req.Host = "app.test"
+				resp, err := client.Do(req)
+				if err != nil {
+					g.t.Errorf("request: %v", err)
+					return
+				}
+				if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "ok" {
+					g.t.Errorf("%s %q %v", resp.Status, b, err)
+				}
+				resp.Body.Close()
+				requests.Add(1)
+			}
+		})
+	}
+	return sync.OnceFunc(func() {
+		close(stopped)
+		clients.Wait()
+	})
 }
 
 // TestHandoverAbandoned: a successor that asks and dies changes nothing.
