@@ -37,6 +37,8 @@ const wakeSoonest = 5 * time.Millisecond
 
 // loopStore is what the loop needs of the replicated state.
 type loopStore interface {
+	// View returns the newest state, which holds whatever ProposeBatch has applied.
+	View() *state.View
 	Subscribe(ctx context.Context) (*state.View, <-chan raftstore.Update)
 	ProposeBatch(ctx context.Context, entries []state.Entry) ([]state.Result, error)
 }
@@ -80,10 +82,13 @@ func (l *loop) run(ctx context.Context) error {
 			if !ok {
 				return context.Cause(ctx)
 			}
-			v, changes = u.View, u.Changes
+			changes = u.Changes
 		case <-timer.C:
 			changes = state.Everything()
 		}
+		// An update may have waited while this pass proposed; a decision from its view would be
+		// taken twice.
+		v = l.store.View()
 	}
 }
 

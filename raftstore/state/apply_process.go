@@ -17,6 +17,9 @@ func (c *change) createProcess(cmd CreateProcess) *api.Error {
 	if _, err := c.app(p.App); err != nil {
 		return err
 	}
+	if b, ok := c.Build(p.Build); p.Kind == api.KindBuild && (!ok || b.Status != api.BuildCreated) {
+		return api.Errorf(api.CodeConflict, "build %q is not waiting for a process", p.Build)
+	}
 	p.Created, p.Observed = c.at, api.ProcessStatus{State: api.StatePending, Health: api.HealthUnknown}
 	c.putProcess(p)
 	c.event("process.created", p.App, string(p.ID), p.Cause)

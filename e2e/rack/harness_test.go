@@ -1,0 +1,283 @@
+package rack
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// binaries are built once for all tests, below the directory of TestMain.
+var (
+	binDir    string
+	buildOnce sync.Once
+	buildErr  error
+)
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "slwbin")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	binDir = dir
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+func build(t *testing.T) {
+	t.Helper()
+	if testing.Short() || os.Geteuid() != 0 {
+		t.Skip("needs root, containerd and time")
+	}
+	buildOnce.Do(func() {
+		for _, pkg := range []string{"slipway/cmd/slipway", "slipway/cmd/slipwayd", "slipway/cmd/sliplog", "slipway/e2e/rack/testapp"} {
+			cmd := exec.Command("go", "build", "-o", binDir+"/", pkg)
+			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				buildErr = fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+			}
+		}
+	})
+	if buildErr != nil {
+		t.Fatal(buildErr)
+	}
+}
+
+// rack is one running rack.
+type rack struct {
+	t           *testing.T
+	dir         string
+	http, https int
+	args        []string
+	daemon      *exec.Cmd
+	exited      chan struct{}
+	before      string
+}
+
+// start starts a rack; the test's end stops it and compares the machine.
+func start(t *testing.T) *rack {
+	t.Helper()
+	build(t)
+	dir, err := os.MkdirTemp("", "slw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := ports(t, 5)
+	r := &rack{t: t, dir: dir, http: p[0], https: p[1], before: machine(t, dir)}
+	r.args = []string{
+		"dev", "--dir", dir + "/rack", "--debug", "--log", dir + "/log", "--containerd", "own",
+		"--http", fmt.Sprint(p[0]), "--https", fmt.Sprint(p[1]),
+		"--addr", fmt.Sprintf("127.0.0.1:%d", p[2]), "--registry-addr", fmt.Sprintf("127.0.0.1:%d", p[3]), "--raft-addr", fmt.Sprintf("127.0.0.1:%d", p[4]),
+	}
+	t.Cleanup(r.finish)
+	r.launch()
+	var ready struct{ Addr, CA, Token string }
+	b, err := os.ReadFile(dir + "/rack/ready")
+	if err == nil {
+		err = json.Unmarshal(b, &ready)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := os.ReadFile(ready.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.must("", "login", ready.Addr, "--ca", ready.CA, "--name", "test", "--token", string(token))
+	return r
+}
+
+// launch starts the daemon and waits until it serves.
+func (r *rack) launch() {
+	r.t.Helper()
+	os.Remove(r.dir + "/rack/ready")
+	r.daemon = exec.Command(binDir+"/slipwayd", r.args...)
+	r.daemon.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	var out bytes.Buffer
+	r.daemon.Stderr, r.daemon.Stdout = &out, &out
+	if err := r.daemon.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	exited, daemon := make(chan struct{}), r.daemon
+	go func() {
+		daemon.Wait()
+		close(exited)
+	}()
+	r.exited = exited
+	r.await("a rack that serves", 30*time.Second, func() bool {
+		select {
+		case <-exited:
+			r.t.Fatalf("slipwayd ended:\n%s", out.String())
+		default:
+		}
+		_, err := os.Stat(r.dir + "/rack/ready")
+		return err == nil
+	})
+}
+
+// kill ends the daemon as a power failure would end it, but for what outlives it.
+func (r *rack) kill() {
+	r.daemon.Process.Signal(syscall.SIGKILL)
+	<-r.exited
+}
+
+// finish stops everything and compares the machine with what it was.
+func (r *rack) finish() {
+	out, err := exec.Command(binDir+"/slipwayd", "down", "--dir", r.dir+"/rack", "--containerd", "own").CombinedOutput()
+	if err != nil {
+		r.t.Errorf("down: %v\n%s", err, out)
+	}
+	if after := machine(r.t, r.dir); after != r.before {
+		r.t.Errorf("the machine before:\n%s\nand after:\n%s", r.before, after)
+	}
+	if r.t.Failed() {
+		log, _ := os.ReadFile(r.dir + "/log")
+		if len(log) > 8000 {
+			log = log[len(log)-8000:]
+		}
+		r.t.Logf("the end of the daemon's log:\n%s", log)
+	}
+	os.RemoveAll(r.dir)
+}
+
+// machine lists what a rack in dir could leave behind. Things of other racks are not listed:
+// their names differ.
+func machine(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	for _, file := range globs("/proc/[0-9]*/cmdline") {
+		if cmdline, err := os.ReadFile(file); err == nil && strings.Contains(string(cmdline), dir) {
+			fmt.Fprintf(&b, "process %s\n", bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '}))
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, dir) {
+			b.WriteString("mount " + line)
+		}
+	}
+	return b.String()
+}
+
+func globs(pattern string) []string {
+	list, _ := filepath.Glob(pattern)
+	return list
+}
+
+// ports finds free ports.
+func ports(t *testing.T, n int) (out []int) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		out = append(out, l.Addr().(*net.TCPAddr).Port)
+	}
+	return out
+}
+
+// slipway runs the CLI and returns what it printed and its exit code.
+func (r *rack) slipway(stdin string, args ...string) (out string, code int) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binDir+"/slipway", args...)
+	cmd.Env = append(os.Environ(), "SLIPWAY_CONFIG="+r.dir+"/cli.json", "SLIPWAY_RACK=")
+	cmd.Stdin = strings.NewReader(stdin)
+	b, err := cmd.CombinedOutput()
+	if err != nil && cmd.ProcessState == nil {
+		r.t.Fatalf("slipway %q: %v", args, err)
+	}
+	return string(b), cmd.ProcessState.ExitCode()
+}
+
+// must runs a command that has to succeed.
+func (r *rack) must(stdin string, args ...string) string {
+	r.t.Helper()
+	out, code := r.slipway(stdin, args...)
+	if code != 0 {
+		r.t.Fatalf("slipway %q: exit code %d\n%s", args, code, out)
+	}
+	return out
+}
+
+// await waits for a condition.
+func (r *rack) await(what string, limit time.Duration, ok func() bool) {
+	r.t.Helper()
+	deadline := time.Now().Add(limit)
+	for !ok() {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("no %s within %s", what, limit)
+		}
+		time.Sleep(20 * time.Millisecond) // polls, does not order anything
+	}
+}
+
+// source writes an app's directory. The manifest declares the test app's variables.
+func (r *rack) source(app string, scale int, extra string) string {
+	r.t.Helper()
+	dir := filepath.Join(r.dir, app)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		r.t.Fatal(err)
+	}
+	manifest := fmt.Sprintf(`environment:
+  - VERSION=one
+  - MODE=
+services:
+  web:
+    build: .
+    port: 3000
+    health:
+      path: /check
+      grace: 2
+      interval: 2
+      timeout: 1
+    scale: %d
+    tls:
+      redirect: false
+%s`, scale, extra)
+	for name, text := range map[string]string{"convox.yml": manifest, "Dockerfile": "FROM scratch\nCOPY testapp /testapp\nENTRYPOINT [\"/testapp\"]\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(binDir + "/testapp")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "testapp"), b, 0o755); err != nil {
+		r.t.Fatal(err)
+	}
+	return dir
+}
+
+// client sends every request to the router, whatever the host.
+func (r *rack) client() *http.Client {
+	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			_, port, _ := net.SplitHostPort(addr)
+			return new(net.Dialer).DialContext(ctx, network, "127.0.0.1:"+port)
+		},
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: 100,
+	}}
+}
+
+func (r *rack) url(app string) string { return fmt.Sprintf("http://web.%s.localhost:%d", app, r.http) }
