@@ -24,7 +24,7 @@ import (
 type attachment struct {
 	io   *cio.DirectIO
 	busy bool
-	over bool // the process has ended and its output was kept
+	over bool           // the process has ended and its output was kept
 	log  *logfmt.Writer // nil without a log
 	once sync.Once
 }

@@ -1,0 +1,56 @@
+# Two commands matter: `make up` and `make test`.
+GO      ?= go
+DIR     ?= .slipway
+VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  = -s -w -X main.version=$(VERSION)
+
+.PHONY: up down clean build install test lint bench sim generate fmt
+
+## up: install what is missing, build, start a rack in the background, deploy examples/hello
+up: install build
+	@scripts/up.sh $(DIR)
+
+## down: stop the rack; leaves nothing but its data
+down:
+	@scripts/down.sh $(DIR)
+
+## clean: stop the rack and remove its data and the binaries
+clean: down
+	rm -rf $(DIR) bin bench.json
+
+## build: the binaries, in bin/
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/slipway ./cmd/slipwayd ./cmd/sliplog
+
+## install: what a node needs, on Debian and Ubuntu; elsewhere the list of what is missing
+install:
+	@scripts/install.sh containerd runc nft ip busybox tini-static curl jq
+
+## test: everything that CI runs
+test: install lint
+	$(GO) test -timeout 40m ./...
+
+## lint: formatting, vet, and the rules of the house (e2e/tidy)
+lint:
+	@files=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$files" || { echo "not gofmt-ed: $$files"; exit 1; }
+	$(GO) vet ./...
+
+## sim: the control plane in virtual time, under faults
+sim:
+	$(GO) test -count=1 -v -run 'TestFaults|TestSameSeed' ./e2e/sim
+
+## bench: figures beside a peer or a floor of the same run, also written to bench.json
+bench: build
+	@scripts/install.sh containerd runc nft ip busybox tini-static haproxy wrk jq
+	$(GO) run ./e2e/bench
+
+## generate: the wire, from the .proto files
+generate:
+	@scripts/install.sh protoc
+	GOBIN=$(CURDIR)/bin/tools $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go
+	GOBIN=$(CURDIR)/bin/tools $(GO) install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.1
+	PATH=$(CURDIR)/bin/tools:$$PATH $(GO) generate ./api/pb
+
+## fmt: format the code
+fmt:
+	gofmt -w $$(git ls-files '*.go')

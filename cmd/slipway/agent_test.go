@@ -1,0 +1,270 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"slipway/api"
+	"slipway/api/pb"
+	"slipway/raftstore"
+	"slipway/raftstore/state"
+	"slipway/server/control"
+)
+
+// fakeAgent is a node that runs nothing: processes are healthy at once, unless their service
+// is called crash. One-offs end when somebody attaches, with the words of their command:
+// "echo WORDS", "exit N", "cat".
+type fakeAgent struct {
+	store   *raftstore.Store
+	secrets *control.Secrets
+
+	mu    sync.Mutex
+	files map[string][]byte // what was copied in, by directory
+	codes sync.Map          // api.ProcessID → exit code of a one-off
+}
+
+// run reports what the processes of the node do.
+func (a *fakeAgent) run(ctx context.Context) {
+	v := a.store.View()
+	for {
+		statuses := map[api.ProcessID]api.ProcessStatus{}
+		for p := range v.ProcessesOn("n1") {
+			if next, moved := a.next(v, p); moved {
+				statuses[p.ID] = next
+			}
+		}
+		if len(statuses) > 0 {
+			a.propose(ctx, state.UpdateProcesses{Node: "n1", Statuses: statuses})
+		}
+		if n, ok := v.Node("n1"); ok && n.RoutesAcked < v.RoutesVersion() {
+			a.propose(ctx, state.AckRoutes{Node: "n1", Version: v.RoutesVersion()})
+		}
+		var err error
+		if v, err = a.store.Next(ctx, v.Index()); err != nil {
+			return
+		}
+	}
+}
+
+func (a *fakeAgent) propose(ctx context.Context, cmd state.Command) {
+	_, _ = a.store.Propose(ctx, state.Entry{At: time.Now(), Actor: "node/n1", Command: cmd}) // the next view tells
+}
+
+// next is what a process does next.
+func (a *fakeAgent) next(v *state.View, p *api.Process) (api.ProcessStatus, bool) {
+	o, now := p.Observed, time.Now()
+	if p.Desired == api.DesiredStop {
+		o.State, o.ExitCode, o.Finished = api.StateExited, 0, now
+		return o, true
+	}
+	if code, ended := a.codes.Load(p.ID); ended {
+		o.State, o.ExitCode, o.Finished = api.StateExited, code.(int), now
+		return o, true
+	}
+	if o.State == api.StateRunning {
+		return o, false
+	}
+	o.Started, o.Addr = now, "10.0.0.2"
+	switch {
+	case p.Kind == api.KindBuild:
+		return built(v, p, o), true
+	case p.Service == "crash":
+		o.State, o.ExitCode, o.Finished, o.Health = api.StateExited, 3, now, api.HealthUnknown
+		o.Message, o.Lines = "exited with code 3", []string{"boot", "panic: no database\x1b[31m"}
+		o.Sockets = []string{"tcp 127.0.0.1:8080"}
+		o.Probe = &api.ProbeResult{Kind: "health", Target: "GET http://10.0.0.2:3000/", Error: "connection refused", At: now, Failures: 2}
+		return o, true
+	}
+	o.State, o.Health, o.Healthy = api.StateRunning, api.HealthHealthy, now
+	return o, true
+}
+
+// built ends a build; the build argument FAIL makes it fail.
+func built(v *state.View, p *api.Process, o api.ProcessStatus) api.ProcessStatus {
+	b, ok := v.Build(p.Build)
+	o.State, o.Finished = api.StateExited, time.Now()
+	if !ok || b.Options.Args["FAIL"] != "" {
+		o.ExitCode, o.Message = 1, "step 2/2 RUN make: exit code 2"
+		return o
+	}
+	o.Images = map[api.ServiceName]api.Image{}
+	for _, s := range b.Services {
+		o.Images[s.Name] = api.Image{Repository: string(b.App), Digest: "sha256:" + strings.Repeat("0", 64)}
+	}
+	return o
+}
+
+// OpenStream answers as an agent would.
+func (a *fakeAgent) OpenStream(ctx context.Context, _ api.NodeID, open *pb.Open) (control.Stream, error) {
+	s := &fakeStream{ctx: ctx, down: make(chan *pb.Frame), up: make(chan *pb.Frame)}
+	go func() {
+		defer close(s.down)
+		switch open.Kind {
+		case "logs":
+			a.logs(s, open)
+		case "exec":
+			s.exit(s.command(open.Command))
+		case "attach":
+			a.attach(s, open)
+		case "copy_in":
+			tar := s.input()
+			a.mu.Lock()
+			a.files[open.Path] = tar
+			a.mu.Unlock()
+			s.exit(0)
+		case "copy_out":
+			a.mu.Lock()
+			tar := a.files[open.Path[:strings.LastIndex(open.Path, "/")]]
+			a.mu.Unlock()
+			s.send(&pb.Frame{Kind: &pb.Frame_Stdout{Stdout: tar}})
+			s.exit(0)
+		}
+	}()
+	return s, nil
+}
+
+// logs sends two lines of every process that was ever on the node.
+func (a *fakeAgent) logs(s *fakeStream, open *pb.Open) {
+	q, err := pb.Unmarshal[api.LogQuery](open.Query)
+	if err != nil {
+		return
+	}
+	v := a.store.View()
+	told := map[api.ProcessID]bool{}
+	for {
+		for p := range v.ProcessesOfApp(q.App) {
+			wanted := (q.Process == "" && p.Kind == api.KindService || q.Process == p.ID) && (q.Service == "" || q.Service == p.Service)
+			if !wanted || told[p.ID] || p.Observed.Started.IsZero() {
+				continue
+			}
+			told[p.ID] = true
+			if !s.send(&pb.Frame{Kind: &pb.Frame_Lines{Lines: pb.Marshal(lines(p, q))}}) {
+				return
+			}
+		}
+		if !q.Follow || q.Process != "" && told[q.Process] {
+			s.exit(0)
+			return
+		}
+		if v, err = a.store.Next(s.ctx, v.Index()); err != nil {
+			return
+		}
+	}
+}
+
+func lines(p *api.Process, q api.LogQuery) []api.LogLine {
+	texts := []string{"listening on 3000", "GET / \x1b[32m200\x1b[0m\a"}
+	if p.Kind == api.KindBuild {
+		texts = []string{"#1 [1/2] FROM base", "#2 [2/2] RUN make"}
+	}
+	out := []api.LogLine{}
+	for i, text := range texts {
+		if strings.Contains(text, q.Filter) {
+			out = append(out, api.LogLine{
+				At: p.Observed.Started.Add(time.Duration(i)), App: p.App, Service: p.Service, Process: p.ID, Stream: "stdout", Text: text,
+			})
+		}
+	}
+	return out
+}
+
+// attach runs the command of a one-off.
+func (a *fakeAgent) attach(s *fakeStream, open *pb.Open) {
+	p, ok := a.store.View().Process(api.ProcessID(open.Process))
+	if !ok {
+		return
+	}
+	words, err := a.secrets.Command(p)
+	if err != nil {
+		return
+	}
+	code := s.command(words)
+	a.codes.Store(p.ID, code)
+	s.exit(code)
+}
+
+// fakeStream is both ends of a stream.
+type fakeStream struct {
+	ctx      context.Context
+	down, up chan *pb.Frame
+}
+
+// Send implements control.Stream.
+func (s *fakeStream) Send(f *pb.Frame) error {
+	select {
+	case s.up <- f:
+		return nil
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
+}
+
+// Recv implements control.Stream.
+func (s *fakeStream) Recv() (*pb.Frame, error) {
+	select {
+	case f, ok := <-s.down:
+		if !ok {
+			return nil, io.EOF
+		}
+		return f, nil
+	case <-s.ctx.Done():
+		return nil, s.ctx.Err()
+	}
+}
+
+func (s *fakeStream) send(f *pb.Frame) bool {
+	select {
+	case s.down <- f:
+		return true
+	case <-s.ctx.Done():
+		return false
+	}
+}
+
+func (s *fakeStream) exit(code int) {
+	s.send(&pb.Frame{Kind: &pb.Frame_Exit{Exit: &pb.Exit{Code: int32(code)}}})
+}
+
+// input reads all input.
+func (s *fakeStream) input() []byte {
+	var all bytes.Buffer
+	for {
+		select {
+		case f := <-s.up:
+			if f.GetStdinClose() {
+				return all.Bytes()
+			}
+			all.Write(f.GetStdin())
+		case <-s.ctx.Done():
+			return nil
+		}
+	}
+}
+
+// command does what the words say and returns an exit code.
+func (s *fakeStream) command(words []string) int {
+	if len(words) == 0 {
+		return 0
+	}
+	out := func(text string) { s.send(&pb.Frame{Kind: &pb.Frame_Stdout{Stdout: []byte(text)}}) }
+	switch words[0] {
+	case "echo":
+		out(strings.Join(words[1:], " ") + "\n")
+	case "cat":
+		out(string(s.input()))
+	case "exit":
+		s.send(&pb.Frame{Kind: &pb.Frame_Stderr{Stderr: []byte("leaving\n")}})
+		code, _ := strconv.Atoi(words[1])
+		return code
+	default:
+		out(fmt.Sprintf("%s: not found\n", words[0]))
+		return 127
+	}
+	return 0
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"slipway/api/client"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"slipway": main})
+}
+
+// TestScripts runs every verb against a rack: the real control service, Raft store, steps and
+// scheduler, with agents that pretend. Run it with -update to rewrite the expected output.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata",
+		UpdateScripts: os.Getenv("UPDATE") != "",
+		Setup:         setup,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"slip": slip,
+		},
+	})
+}
+
+type namesKey struct{}
+
+// setup starts a rack for a script and logs it in.
+func setup(env *testscript.Env) error {
+	t := env.T().(testing.TB)
+	r := startRack(t)
+	ca := filepath.Join(env.WorkDir, ".ca.crt")
+	if err := os.WriteFile(ca, r.ca.PEM(), 0o600); err != nil {
+		return err
+	}
+	conf := filepath.Join(env.WorkDir, ".config.json")
+	s := newShell(nil, nil, nil, []string{"SLIPWAY_CONFIG=" + conf})
+	err := s.saveConfig(config{Current: "test", Racks: map[string]client.Context{
+		"test":   {Addr: r.addr, CA: string(r.ca.PEM()), Token: r.tokens["admin"]},
+		"viewer": {Addr: r.addr, CA: string(r.ca.PEM()), Token: r.tokens["viewer"]},
+		"scoped": {Addr: r.addr, CA: string(r.ca.PEM()), Token: r.tokens["scoped"]},
+		"wrong":  {Addr: r.addr, CA: string(r.ca.PEM()), Token: "slip_wrong"},
+		"down":   {Addr: "127.0.0.1:1", CA: string(r.ca.PEM()), Token: "slip_wrong"},
+	}})
+	env.Setenv("SLIPWAY_CONFIG", conf)
+	env.Setenv("ADDR", r.addr)
+	env.Setenv("CA", ca)
+	env.Setenv("TOKEN", r.tokens["admin"])
+	env.Values[namesKey{}] = &names{known: map[string]string{}, real: map[string]string{}, count: map[string]int{}}
+	return err
+}
+
+// slip runs slipway and checks its exit code: slip CODE ARGS…. What it printed is in the files
+// out and err, with IDs and times replaced by names; the names may be used in ARGS.
+func slip(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: slip CODE ARGS...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	n := ts.Value(namesKey{}).(*names)
+	words := make([]string, 0, len(args))
+	for _, a := range args[1:] {
+		words = append(words, n.expand(a))
+	}
+	err = ts.Exec("slipway", words...)
+	got := 0
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		got = e.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	for file, stream := range map[string]string{"out": "stdout", "err": "stderr"} {
+		ts.Check(os.WriteFile(ts.MkAbs(file), []byte(ts.ReadFile(stream)), 0o600))
+	}
+	for _, file := range []string{"out", "err"} {
+		text := n.replace(ts.ReadFile(file), ts.Getenv("ADDR"), ts.MkAbs("."))
+		ts.Check(os.WriteFile(ts.MkAbs(file), []byte(text), 0o600))
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// names gives IDs names that are the same in every run, in the order in which they appear.
+type names struct {
+	known, real map[string]string
+	count       map[string]int
+}
+
+var (
+	idRule     = regexp.MustCompile(`\b(?:[BRD][A-Z]{10}|p[a-z]{10})\b`)
+	agoRule    = regexp.MustCompile(`\b(?:now|\d+ (?:second|minute)s? ago)\b *`)
+	tookRule   = regexp.MustCompile(`\b\d+\.\d s\b`)
+	stampRule  = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z`)
+	digestRule = regexp.MustCompile(`sha256:[0-9a-f]{64}`)
+	nanosRule  = regexp.MustCompile(`("took": )\d+`)
+)
+
+func (n *names) replace(text, addr, dir string) string {
+	text = strings.ReplaceAll(text, addr, "ADDR")
+	text = strings.ReplaceAll(text, strings.TrimSuffix(dir, "/."), "DIR")
+	text = idRule.ReplaceAllStringFunc(text, func(id string) string {
+		if n.known[id] == "" {
+			kind := map[byte]string{'B': "BUILD", 'R': "RELEASE", 'D': "DEPLOY", 'p': "PROC"}[id[0]]
+			n.count[kind]++
+			n.known[id] = fmt.Sprintf("%s%d", kind, n.count[kind])
+			n.real[n.known[id]] = id
+		}
+		return n.known[id]
+	})
+	text = agoRule.ReplaceAllString(text, "AGO ")
+	text = tookRule.ReplaceAllString(text, "TOOK")
+	text = stampRule.ReplaceAllString(text, "TIME")
+	text = digestRule.ReplaceAllString(text, "DIGEST")
+	text = nanosRule.ReplaceAllString(text, "${1}0")
+	var lines []string
+	for line := range strings.Lines(text) {
+		lines = append(lines, strings.TrimRight(line, " \n")+"\n")
+	}
+	return strings.Join(lines, "")
+}
+
+var nameRule = regexp.MustCompile(`\b(?:BUILD|RELEASE|DEPLOY|PROC)\d+\b`)
+
+func (n *names) expand(arg string) string {
+	return nameRule.ReplaceAllStringFunc(arg, func(name string) string {
+		if id := n.real[name]; id != "" {
+			return id
+		}
+		return name
+	})
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/binary"
+	"iter"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"slipway/api"
+	"slipway/api/pb"
+	"slipway/raftstore"
+	"slipway/raftstore/keyring"
+	"slipway/raftstore/state"
+	"slipway/scheduler"
+	"slipway/server/auth"
+	"slipway/server/control"
+	"slipway/server/objects"
+	"slipway/server/steps"
+	"slipway/server/steps/builds"
+	"slipway/server/steps/ingress"
+	"slipway/server/steps/reap"
+	"slipway/server/steps/rollout"
+)
+
+// testRack is a rack of one server, with one node that pretends.
+type testRack struct {
+	addr   string
+	ca     *auth.CA
+	tokens map[string]string // by role
+	store  *raftstore.Store
+}
+
+// startRack starts a rack that ends with the test.
+func startRack(t testing.TB) *testRack {
+	dir := t.TempDir()
+	store, err := raftstore.Open(raftstore.Config{
+		Dir: dir, ID: "s1", Addr: "127.0.0.1:0", Bootstrap: true, Log: slog.New(slog.DiscardHandler),
+		Tune: func(c *raft.Config) {
+			c.HeartbeatTimeout, c.ElectionTimeout = 100*time.Millisecond, 100*time.Millisecond
+			c.LeaderLeaseTimeout, c.CommitTimeout = 50*time.Millisecond, 2*time.Millisecond
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := keyring.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blobs, err := objects.Open(dir + "/objects")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := auth.CreateCA(dir+"/ca", "test", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &testRack{ca: ca, tokens: map[string]string{}, store: store}
+	agent := &fakeAgent{store: store, files: map[string][]byte{}, secrets: control.NewSecrets(keys)}
+	service := control.New(control.Config{
+		Store: store, Keyring: keys, Objects: blobStore{blobs}, Agents: agent, Callers: callers{},
+		Mint: mint, Now: time.Now, Log: slog.New(slog.DiscardHandler), Version: "test",
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	r.seed(ctx, t)
+	running.Go(func() { r.lead(ctx) })
+	running.Go(func() { agent.run(ctx) })
+	running.Go(func() { _ = service.RunFinisher(ctx) })
+	stop := r.serve(t, service)
+	t.Cleanup(func() {
+		cancel()
+		stop()
+		running.Wait()
+		store.Close()
+	})
+	return r
+}
+
+// serve listens on loopback, with TLS and tokens.
+func (r *testRack) serve(t testing.TB, service *control.Server) func() {
+	cert, err := r.ca.Issue(time.Now(), "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	guard := auth.NewGuard(r.store, time.Now)
+	s := grpc.NewServer(
+		grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13})),
+		grpc.UnaryInterceptor(guard.Unary()), grpc.StreamInterceptor(guard.Stream()),
+	)
+	pb.RegisterControlServer(s, service)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.addr = l.Addr().String()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = s.Serve(l)
+	}()
+	return func() {
+		s.Stop()
+		<-ended
+	}
+}
+
+// seed waits for leadership and writes what a bootstrap writes.
+func (r *testRack) seed(ctx context.Context, t testing.TB) {
+	deadline := time.Now().Add(20 * time.Second)
+	for !r.store.IsLeader() {
+		if time.Now().After(deadline) {
+			t.Fatal("the store has no leader after 20 s")
+		}
+		time.Sleep(time.Millisecond) // polls, does not order anything
+	}
+	cmds := []state.Command{
+		state.ConfigureRack{Rack: state.Rack{Name: "test", Domain: "rack.test", HTTPPort: 8080, HTTPSPort: 8443}},
+		state.RegisterNode{Node: api.Node{
+			ID: "n1", Name: "node1", Addr: "127.0.0.1", BootID: "1", Version: "test", Router: true,
+			Capacity: api.Amount{CPU: 4000, Memory: 8 * api.GiB, Disk: 100 * api.GiB},
+		}},
+	}
+	for name, token := range map[string]state.Token{
+		"admin":  {Role: auth.RoleAdmin},
+		"viewer": {Role: auth.RoleViewer},
+		"scoped": {Role: auth.RoleDeployer, Apps: []api.AppName{"hello"}},
+	} {
+		secret := auth.NewSecret()
+		r.tokens[name] = secret
+		token.ID, token.Name, token.Hash = name, name, auth.Hash(secret)
+		cmds = append(cmds, state.PutToken{Token: token})
+	}
+	for _, cmd := range cmds {
+		if res, err := r.store.Propose(ctx, state.Entry{At: time.Now(), Actor: "rack", Command: cmd}); err != nil || res.Err != nil {
+			t.Fatalf("%s: %v %v", cmd.Type(), err, res.Err)
+		}
+	}
+}
+
+// lead is the leader's loop in short.
+func (r *testRack) lead(ctx context.Context) {
+	started := time.Now()
+	v := r.store.View()
+	for {
+		in := steps.Input{Now: time.Now(), IDs: api.NewIDs(mint()), Leader: started}
+		var cmds []state.Command
+		wake := in.Now.Add(time.Hour)
+		for _, step := range []func(*state.View, state.Changes, steps.Input) ([]state.Command, time.Time){
+			builds.Step, rollout.Step, ingress.Step, schedule, reap.Step,
+		} {
+			more, at := step(v, state.Everything(), in)
+			cmds, wake = append(cmds, more...), steps.Sooner(wake, at)
+		}
+		for _, cmd := range cmds {
+			if _, err := r.store.Propose(ctx, state.Entry{At: time.Now(), Actor: "rack", Command: cmd}); err != nil {
+				return
+			}
+		}
+		if len(cmds) > 0 {
+			v = r.store.View()
+			continue
+		}
+		waiting, cancel := context.WithDeadline(ctx, wake)
+		next, err := r.store.Next(waiting, v.Index())
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			v = next
+		}
+	}
+}
+
+func schedule(v *state.View, _ state.Changes, in steps.Input) ([]state.Command, time.Time) {
+	var keys []api.ServiceKey
+	for s := range v.AllServices() {
+		keys = append(keys, s.Key)
+	}
+	plan, wake := scheduler.Schedule(placement{v}, keys, slices.Collect(v.Pending()), scheduler.Input{Now: in.Now, IDs: in.IDs})
+	waiting := map[api.ServiceKey]string{}
+	for k, sentence := range plan.Waiting {
+		if s, ok := v.Service(k); ok && s.Waiting != sentence {
+			waiting[k] = sentence
+		}
+	}
+	if plan.Empty() && len(waiting) == 0 {
+		return nil, wake
+	}
+	return []state.Command{state.ApplyPlan{Index: v.Index(), Place: plan.Place, Stop: plan.Stop, Waiting: waiting}}, wake
+}
+
+// placement shows a view to the scheduler.
+type placement struct{ v *state.View }
+
+func (p placement) Nodes() iter.Seq[*api.Node]                          { return p.v.Nodes() }
+func (p placement) Used(n api.NodeID) api.Amount                        { return p.v.Used(n) }
+func (p placement) Service(k api.ServiceKey) (*api.Service, bool)       { return p.v.Service(k) }
+func (p placement) ProcessesOf(k api.ServiceKey) iter.Seq[*api.Process] { return p.v.ProcessesOf(k) }
+func (p placement) Spec(r api.ReleaseID, s api.ServiceName) (*api.ServiceSpec, bool) {
+	return p.v.Spec(r, s)
+}
+
+type blobStore struct{ *objects.Store }
+
+func (b blobStore) Has(digest string) bool {
+	f, err := b.Open(digest)
+	if err != nil {
+		return false
+	}
+	f.Close()
+	return true
+}
+
+type callers struct{}
+
+func (callers) Actor(ctx context.Context) string                  { return auth.Actor(ctx) }
+func (callers) Visible(ctx context.Context, app api.AppName) bool { return auth.Visible(ctx, app) }
+
+func mint() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:])
+	return binary.BigEndian.Uint64(b[:])
+}
