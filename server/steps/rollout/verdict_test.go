@@ -34,9 +34,11 @@ func trialOf(t *testing.T, count int, after time.Duration, processes ...api.Proc
 	apply(state.RegisterNode{Node: api.Node{ID: "n1", Name: "n1", Capacity: api.Amount{CPU: 4000, Memory: api.GiB}}})
 	for i, p := range processes {
 		p.ID, p.App, p.Service, p.Kind, p.Release = api.ProcessID(rune('a'+i)), "shop", "web", api.KindService, "R1"
+		once := p.Ready
+		p.Ready = false
 		apply(state.CreateProcess{Process: p})
 		apply(state.ApplyPlan{Place: []api.Process{{ID: p.ID, Node: "n1"}}})
-		if p.Ready {
+		if once {
 			apply(state.SetReady{Ready: []api.ProcessID{p.ID}})
 			apply(state.SetReady{Unready: []api.ProcessID{p.ID}})
 		}
