@@ -42,7 +42,7 @@ sim:
 ## bench: figures beside a peer or a floor of the same run, also written to bench.json
 bench: build
 	@scripts/install.sh containerd runc nft ip busybox tini-static haproxy wrk jq
-	$(GO) run ./e2e/bench
+	SLIPWAY_BENCH=$(CURDIR)/bench.json $(GO) test -count=1 -timeout 30m -run TestBench -v ./e2e/rack
 
 ## generate: the wire, from the .proto files
 generate:

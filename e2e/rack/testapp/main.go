@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -16,6 +17,10 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "count" {
+		count(os.Args[2])
+		return
+	}
 	version, port := os.Getenv("VERSION"), os.Getenv("PORT")
 	fmt.Println("starting", version)
 	mux := http.NewServeMux()
@@ -52,6 +57,20 @@ func main() {
 		os.Exit(1)
 	}
 	time.Sleep(50 * time.Millisecond)
+}
+
+// count writes numbered lines, some milliseconds apart now and then.
+func count(to string) {
+	n, err := strconv.Atoi(to)
+	if err != nil {
+		os.Exit(2)
+	}
+	for i := range n {
+		fmt.Println("count", i)
+		if i%20 == 0 {
+			time.Sleep(2 * time.Millisecond)
+		}
+	}
 }
 
 // echo sends back what comes, on a websocket.

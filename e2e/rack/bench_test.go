@@ -1,0 +1,376 @@
+package rack
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// row is one line of the report: a figure beside what it is measured against in the same run.
+type row struct {
+	Name         string  `json:"name"`
+	Value        float64 `json:"value"`
+	Unit         string  `json:"unit"`
+	Against      string  `json:"against"`
+	AgainstValue float64 `json:"against_value"`
+	Ratio        float64 `json:"ratio"`
+	Note         string  `json:"note"`
+}
+
+type report struct{ rows []row }
+
+func (r *report) add(name string, value float64, unit, against string, againstValue float64, note string) {
+	x := row{Name: name, Value: value, Unit: unit, Against: against, AgainstValue: againstValue, Note: note}
+	if againstValue != 0 {
+		x.Ratio = value / againstValue
+	}
+	r.rows = append(r.rows, x)
+}
+
+// TestBench measures a real rack. It runs with SLIPWAY_BENCH set to the file for the rows.
+func TestBench(t *testing.T) {
+	file := os.Getenv("SLIPWAY_BENCH")
+	if file == "" {
+		t.Skip("set SLIPWAY_BENCH to a file, or run: make bench")
+	}
+	var rep report
+	r := start(t)
+	r.must("", "deploy", r.source("shop", 1, ""), "-a", "shop")
+	t.Run("idle", func(*testing.T) { idle(r, &rep) })
+	floor := startFloor(t, r)
+	t.Run("deploy", func(t *testing.T) { deploys(t, r, &rep, floor) })
+	t.Run("router", func(t *testing.T) { routers(t, r, &rep) })
+	t.Run("logs", func(t *testing.T) { logs(t, r, &rep) })
+	fmt.Printf("\n%-26s %10s %-6s %-34s %10s %7s\n", "name", "value", "unit", "against", "value", "ratio")
+	for _, x := range rep.rows {
+		fmt.Printf("%-26s %10.3f %-6s %-34s %10.3f %7.2f  %s\n", x.Name, x.Value, x.Unit, x.Against, x.AgainstValue, x.Ratio, x.Note)
+	}
+	b, err := json.MarshalIndent(rep.rows, "", "  ")
+	if err == nil {
+		err = os.WriteFile(file, b, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// idle reads what the daemon takes while nothing happens.
+func idle(r *rack, rep *report) {
+	pid := r.daemon.Process.Pid
+	const span = 10 * time.Second
+	before := cpuTime(pid)
+	time.Sleep(span) // the measured time
+	percent := 100 * float64(cpuTime(pid)-before) / float64(span)
+	rep.add("idle_rss_mb", rss(pid), "MB", "limit", 120, "slipwayd dev, one app; without router and containerd")
+	rep.add("idle_cpu_percent", percent, "%", "limit", 1, "of one core, over 10 s")
+}
+
+// startFloor is the median time of `ctr run` until the same image answers on its port.
+func startFloor(t *testing.T, r *rack) time.Duration {
+	t.Helper()
+	socket := strings.TrimSpace(firstMatch(t, r.dir+"/rack/containerd.toml", `address = "(.*)"`))
+	namespaces := ctr(t, socket, "namespaces", "ls", "-q")
+	namespace := strings.Fields(namespaces)[0]
+	image := strings.Fields(ctr(t, socket, "-n", namespace, "images", "ls", "-q"))[0]
+	var times []time.Duration
+	for i := range 7 {
+		port := ports(t, 1)[0]
+		id := fmt.Sprintf("floor%d", i)
+		began := time.Now()
+		ctr(t, socket, "-n", namespace, "run", "-d", "--net-host", "--env", fmt.Sprintf("PORT=%d", port), image, id)
+		for {
+			if resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/check", port)); err == nil {
+				resp.Body.Close()
+				break
+			}
+			time.Sleep(time.Millisecond) // polls
+		}
+		times = append(times, time.Since(began))
+		ctr(t, socket, "-n", namespace, "task", "rm", "-f", id)
+		ctr(t, socket, "-n", namespace, "container", "rm", id)
+	}
+	slices.Sort(times)
+	return times[len(times)/2]
+}
+
+func ctr(t *testing.T, socket string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("ctr", append([]string{"-a", socket}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("ctr %q: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+func firstMatch(t *testing.T, file, pattern string) string {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(pattern).FindSubmatch(b)
+	if m == nil {
+		t.Fatalf("%s does not match %s", file, pattern)
+	}
+	return string(m[1])
+}
+
+func deploys(t *testing.T, r *rack, rep *report, floor time.Duration) {
+	client := r.client()
+	var times []time.Duration
+	for i := range 7 {
+		version := fmt.Sprintf("bench%d", i)
+		r.must("", "env", "set", "VERSION="+version, "-a", "shop")
+		began := time.Now()
+		r.must("", "releases", "promote", "--wait=false", "-a", "shop")
+		for {
+			resp, err := client.Get(r.url("shop") + "/")
+			if err == nil {
+				b, _ := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if strings.HasPrefix(string(b), version+" ") {
+					break
+				}
+			}
+			time.Sleep(2 * time.Millisecond) // polls
+		}
+		times = append(times, time.Since(began))
+		r.await("deployment that has ended", time.Minute, func() bool {
+			return strings.Contains(r.must("", "apps", "info", "-a", "shop"), "running")
+		})
+	}
+	slices.Sort(times)
+	rep.add("deploy_over_floor", times[3].Seconds(), "s", "ctr run until the port answers", floor.Seconds(), "median of 7, promote by CLI to first answer of the new version")
+
+	src := filepath.Join(r.dir, "shop")
+	began := time.Now()
+	r.must("", "deploy", src, "-a", "shop")
+	rep.add("redeploy_unchanged_s", time.Since(began).Seconds(), "s", "limit", 2, "whole deploy, nothing changed, old copy drained and stopped")
+
+	r.source("shop", 10, "    deployment:\n      minimum: 100\n      maximum: 120\n")
+	r.must("", "deploy", src, "-a", "shop")
+	r.must("", "env", "set", "VERSION=rolled", "-a", "shop")
+	began = time.Now()
+	r.must("", "releases", "promote", "-a", "shop")
+	const batches = 5
+	rep.add("roll_over_floor", time.Since(began).Seconds(), "s", "start floor x 5 batches", batches*floor.Seconds(), "10 copies, 2 at a time, to the end of the last old one")
+}
+
+// routers compares processor time per request of the rack's router with its peers, on the same
+// backend and loader.
+func routers(t *testing.T, r *rack, rep *report) {
+	const seconds = 5
+	backend := backendAddr(t, r)
+	dir := t.TempDir()
+	p := ports(t, 2)
+	config := fmt.Sprintf("global\n  nbthread 1\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\nfrontend f\n  bind 127.0.0.1:%d\n  default_backend b\nbackend b\n  server s %s\n", p[0], backend)
+	if err := os.WriteFile(dir+"/haproxy.cfg", []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	haproxy := exec.Command("haproxy", "-db", "-f", dir+"/haproxy.cfg")
+	if err := haproxy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { haproxy.Process.Kill(); haproxy.Wait() }()
+	plain := exec.Command(os.Args[0], "-test.run", "TestReverseProxy")
+	plain.Env = append(os.Environ(), fmt.Sprintf("REVERSE_PROXY=127.0.0.1:%d http://%s", p[1], backend), "GOMAXPROCS=1")
+	if err := plain.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { plain.Process.Kill(); plain.Wait() }()
+	for _, port := range p {
+		r.await("proxy", 10*time.Second, func() bool {
+			resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/", port))
+			if err == nil {
+				resp.Body.Close()
+			}
+			return err == nil
+		})
+	}
+	var router int
+	if _, err := fmt.Sscan(readFile(t, "/run/slipway/"+filepath.Base(filepath.Dir(firstMatch(t, r.dir+"/rack/containerd.toml", `address = "(.*)"`)))+"/router.pid"), &router); err != nil {
+		t.Fatal(err)
+	}
+	var ours, haproxys, nethttps []float64
+	var p99 string
+	for range 3 {
+		a, tail := cost(t, router, r.http, seconds)
+		b, _ := cost(t, haproxy.Process.Pid, p[0], seconds)
+		c, _ := cost(t, plain.Process.Pid, p[1], seconds)
+		ours, haproxys, nethttps, p99 = append(ours, a), append(haproxys, b), append(nethttps, c), tail
+	}
+	for _, s := range [][]float64{ours, haproxys, nethttps} {
+		slices.Sort(s)
+	}
+	rep.add("router_cpu_over_haproxy", ours[1], "us/req", "haproxy, one thread", haproxys[1], "median of 3 x 5 s in turns, wrk -c64; router's p99 "+p99)
+	rep.add("router_cpu_over_nethttp", ours[1], "us/req", "httputil.ReverseProxy", nethttps[1], "same")
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// backendAddr is the address of one copy of the app.
+func backendAddr(t *testing.T, r *rack) string {
+	t.Helper()
+	var list []struct{ Addr string }
+	if err := json.Unmarshal([]byte(r.must("", "ps", "-a", "shop", "--json")), &list); err != nil || len(list) == 0 {
+		t.Fatal(list, err)
+	}
+	return list[0].Addr + ":3000"
+}
+
+// TestReverseProxy is the peer: it serves until it is killed.
+func TestReverseProxy(t *testing.T) {
+	addr, target, ok := strings.Cut(os.Getenv("REVERSE_PROXY"), " ")
+	if !ok {
+		t.Skip("a helper of TestBench")
+	}
+	u, err := url.Parse(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(u)
+	proxy.Transport = &http.Transport{MaxIdleConnsPerHost: 128}
+	t.Fatal(http.ListenAndServe(addr, proxy))
+}
+
+// cost is the processor time per request in µs, and the loader's p99.
+func cost(t *testing.T, pid, port, seconds int) (float64, string) {
+	t.Helper()
+	before := cpuTime(pid)
+	out, err := exec.Command("wrk", "-t1", "-c64", fmt.Sprintf("-d%ds", seconds), "--latency",
+		"-H", "Host: web.shop.localhost", fmt.Sprintf("http://127.0.0.1:%d/", port)).CombinedOutput()
+	if err != nil || strings.Contains(string(out), "Non-2xx") {
+		t.Fatalf("wrk: %v\n%s", err, out)
+	}
+	used := cpuTime(pid) - before
+	m := regexp.MustCompile(`(\d+) requests in`).FindSubmatch(out)
+	n, err := strconv.Atoi(string(m[1]))
+	if err != nil || n == 0 {
+		t.Fatalf("wrk: %s", out)
+	}
+	tail := regexp.MustCompile(`99%\s+(\S+)`).FindSubmatch(out)
+	return float64(used.Microseconds()) / float64(n), string(tail[1])
+}
+
+// logs measures the log writer against a plain copy, and counts lines over a restart of the
+// daemon.
+func logs(t *testing.T, r *rack, rep *report) {
+	const size = 1 << 30
+	line := strings.Repeat("x", 199) + "\n"
+	input := filepath.Join(r.dir, "input")
+	f, err := os.Create(input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 256 {
+		if _, err := io.WriteString(f, strings.Repeat(line, size/256/len(line))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.Close()
+	rate := func(cmd *exec.Cmd, writer *os.File, extra ...*os.File) float64 {
+		began := time.Now()
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range extra {
+			e.Close()
+		}
+		in, err := os.Open(input)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		if _, err := io.CopyBuffer(struct{ io.Writer }{writer}, struct{ io.Reader }{in}, make([]byte, 64<<10)); err != nil {
+			t.Fatal(err)
+		}
+		writer.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		return size / 1e6 / time.Since(began).Seconds()
+	}
+	outR, outW, _ := os.Pipe()
+	errR, errW, _ := os.Pipe()
+	readyR, readyW, _ := os.Pipe()
+	errW.Close()
+	logger := exec.Command(binDir+"/sliplog", "dir", r.dir+"/benchlog")
+	logger.ExtraFiles = []*os.File{outR, errR, readyW}
+	ours := rate(logger, outW, outR, errR, readyW)
+	readyR.Close()
+	catR, catW, _ := os.Pipe()
+	cat := exec.Command("cat")
+	cat.Stdin = catR
+	copied, err := os.Create(r.dir + "/copied")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cat.Stdout = copied
+	plain := rate(cat, catW, catR)
+	copied.Close()
+	rep.add("log_over_pipe", ours, "MB/s", "cat through a pipe into a file", plain, "1 GiB of 200-byte lines through sliplog")
+
+	const lines = 20000
+	before := strings.Count(r.must("", "logs", "--no-follow", "--since", "1h", "-a", "shop"), "count ")
+	id := strings.TrimSpace(r.must("", "run", "web", "--detach", "-a", "shop", "--", "count", strconv.Itoa(lines)))
+	time.Sleep(500 * time.Millisecond) // lets some lines pass before the kill
+	r.kill()
+	r.launch()
+	var got int
+	r.await("end of the count", time.Minute, func() bool {
+		out := r.must("", "logs", "--no-follow", "--since", "1h", "-a", "shop")
+		got = strings.Count(out, "count ") - before
+		return strings.Contains(out, fmt.Sprintf("count %d\n", lines-1))
+	})
+	rep.add("log_lines_lost", float64(lines-got), "lines", "written", lines, "kill -9 of slipwayd while a process writes; "+firstLine(id))
+}
+
+func firstLine(s string) string { a, _, _ := strings.Cut(s, "\n"); return a }
+
+// cpuTime is what a process has used, user and system (proc(5), fields 14 and 15 of stat).
+func cpuTime(pid int) time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	fields := strings.Fields(rest)
+	user, _ := strconv.ParseInt(fields[11], 10, 64)
+	system, _ := strconv.ParseInt(fields[12], 10, 64)
+	const tick = 10 * time.Millisecond
+	return time.Duration(user+system) * tick
+}
+
+// rss is the resident memory of a process in MB.
+func rss(pid int) float64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) >= 2 && f[0] == "VmRSS:" {
+			kib, _ := strconv.ParseFloat(f[1], 64)
+			return kib / 1024
+		}
+	}
+	return 0
+}
