@@ -1,0 +1,194 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"slipway/api"
+	"slipway/raftstore"
+	"slipway/raftstore/state"
+)
+
+// fakeStore is a log of one replica: what is proposed is applied at once, and the subscriber
+// is told.
+type fakeStore struct {
+	t       *testing.T
+	state   *state.State
+	index   uint64
+	updates chan raftstore.Update
+	batches []int // entries per proposal
+	fail    error // what proposals fail with
+}
+
+func newFakeStore(t *testing.T) *fakeStore {
+	return &fakeStore{t: t, state: state.New(), updates: make(chan raftstore.Update, 1)}
+}
+
+func (f *fakeStore) View() *state.View { return f.state.View() }
+
+func (f *fakeStore) Subscribe(context.Context) (*state.View, <-chan raftstore.Update) {
+	return f.state.View(), f.updates
+}
+
+func (f *fakeStore) ProposeBatch(_ context.Context, entries []state.Entry) ([]state.Result, error) {
+	if f.fail != nil {
+		return nil, f.fail
+	}
+	f.batches = append(f.batches, len(entries))
+	var results []state.Result
+	for _, e := range entries {
+		results = append(results, f.apply(e.Command))
+	}
+	return results, nil
+}
+
+// apply puts a command through the log and merges it into what waits for the subscriber.
+func (f *fakeStore) apply(c state.Command) state.Result {
+	f.index++
+	r := f.state.Apply(f.index, state.Entry{At: time.Now(), Actor: "test", Command: c})
+	u := raftstore.Update{View: f.state.View(), Changes: r.Changes}
+	select {
+	case old := <-f.updates:
+		u.Changes.Merge(old.Changes)
+	default:
+	}
+	f.updates <- u
+	return r
+}
+
+func (f *fakeStore) must(c state.Command) {
+	f.t.Helper()
+	if r := f.apply(c); r.Err != nil {
+		f.t.Fatal(r.Err)
+	}
+}
+
+func (f *fakeStore) loop(heartbeats map[api.NodeID]time.Time) *loop {
+	return &loop{
+		store: f, heartbeats: func() map[api.NodeID]time.Time { return heartbeats }, now: time.Now,
+		seed: func() uint64 { return f.index + 1 }, log: slog.New(slog.DiscardHandler),
+	}
+}
+
+// lead runs a loop until the function returns, and checks that it ends with its context.
+func (f *fakeStore) lead(l *loop, during func()) {
+	f.t.Helper()
+	lost := errors.New("leadership lost")
+	ctx, cancel := context.WithCancelCause(f.t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- l.run(ctx) }()
+	during()
+	cancel(lost)
+	if err := <-ended; !errors.Is(err, lost) {
+		f.t.Errorf("the loop ended with %v, want %v", err, lost)
+	}
+}
+
+func (f *fakeStore) node(id api.NodeID) {
+	f.must(state.RegisterNode{Node: api.Node{ID: id, Name: string(id), Capacity: api.Amount{CPU: 4000, Memory: api.GiB}}})
+}
+
+func (f *fakeStore) promote(app api.AppName, count int) {
+	f.must(state.CreateApp{App: api.App{Name: app}})
+	release := api.ReleaseID("R" + app)
+	f.must(state.CreateRelease{Release: api.Release{ID: release, App: app, Services: []api.ServiceSpec{{
+		Name: "worker", Minimum: 50, Maximum: 200, Scale: api.Scale{Count: count, Ask: api.Amount{CPU: 1, Memory: 1}},
+	}}}})
+	f.must(state.CreateDeployment{Deployment: api.Deployment{ID: api.DeploymentID("D" + app), App: app, Release: release}})
+}
+
+func (f *fakeStore) live() int {
+	n := 0
+	for range f.state.View().LiveProcesses() {
+		n++
+	}
+	return n
+}
+
+func TestLoopActsOnWhatIsThereAndOnChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore(t)
+		f.node("n1")
+		f.promote("before", 2) // the update of it may be lost: the loop looks at everything first
+		<-f.updates
+		f.lead(f.loop(map[api.NodeID]time.Time{}), func() {
+			synctest.Wait()
+			if n := f.live(); n != 2 {
+				t.Errorf("%d processes live after the first pass, want 2", n)
+			}
+			f.promote("after", 3)
+			synctest.Wait()
+			if n := f.live(); n != 5 {
+				t.Errorf("%d processes live after a change, want 5", n)
+			}
+			batches := len(f.batches)
+			time.Sleep(5 * time.Second)
+			synctest.Wait()
+			if n := len(f.batches) - batches; n != 0 {
+				t.Errorf("a rack at rest has %d proposals", n)
+			}
+		})
+	})
+}
+
+// A pass over one app must not forget what another one waits for.
+func TestLoopKeepsTheEarliestWakeUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore(t)
+		f.node("n1")
+		beats := map[api.NodeID]time.Time{"n1": time.Now()}
+		f.lead(f.loop(beats), func() {
+			for range 4 { // changes that have nothing to do with the node
+				time.Sleep(2 * time.Second)
+				f.must(state.CreateApp{App: api.App{Name: api.AppName("a" + time.Now().Format("05"))}})
+			}
+			time.Sleep(2*time.Second - time.Millisecond)
+			synctest.Wait()
+			if n, _ := f.state.View().Node("n1"); n.Status != api.NodeReady {
+				t.Error("the node is down before its deadline")
+			}
+			time.Sleep(10 * time.Millisecond)
+			synctest.Wait()
+			if n, _ := f.state.View().Node("n1"); n.Status != api.NodeDown {
+				t.Error("the node is not down after its deadline")
+			}
+		})
+	})
+}
+
+func TestLoopBoundsItsProposals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore(t)
+		f.node("n1")
+		for i := range 3 * batchMax {
+			f.promote(api.AppName("a"+string(rune('a'+i/26))+string(rune('a'+i%26))), 1)
+		}
+		f.lead(f.loop(map[api.NodeID]time.Time{}), func() {
+			synctest.Wait()
+			if n := f.live(); n != 3*batchMax {
+				t.Errorf("%d processes live, want %d", n, 3*batchMax)
+			}
+			for _, n := range f.batches {
+				if n > batchMax {
+					t.Errorf("a batch of %d entries, the limit is %d", n, batchMax)
+				}
+			}
+		})
+	})
+}
+
+func TestLoopEndsWhenItCannotPropose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeStore(t)
+		f.node("n1")
+		f.promote("shop", 1)
+		f.fail = api.Errorf(api.CodeNotLeader, "this server does not lead the rack")
+		if err := f.loop(map[api.NodeID]time.Time{}).run(t.Context()); api.CodeOf(err) != api.CodeNotLeader {
+			t.Errorf("the loop ended with %v", err)
+		}
+	})
+}
