@@ -135,26 +135,38 @@ func TestLoopActsOnWhatIsThereAndOnChanges(t *testing.T) {
 	})
 }
 
-// A pass over one app must not forget what another one waits for.
+// A pass over one app must not forget what another one waits for: here a process without a
+// check, which is ready when it has stayed for a while.
 func TestLoopKeepsTheEarliestWakeUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeStore(t)
 		f.node("n1")
-		beats := map[api.NodeID]time.Time{"n1": time.Now()}
-		f.lead(f.loop(beats), func() {
-			for range 4 { // changes that have nothing to do with the node
-				time.Sleep(2 * time.Second)
-				f.must(state.CreateApp{App: api.App{Name: api.AppName("a" + time.Now().Format("05"))}})
+		f.promote("shop", 1)
+		ready := func() bool {
+			for p := range f.state.View().LiveProcesses() {
+				return p.Ready
 			}
-			time.Sleep(2*time.Second - time.Millisecond)
+			return false
+		}
+		f.lead(f.loop(map[api.NodeID]time.Time{}), func() {
 			synctest.Wait()
-			if n, _ := f.state.View().Node("n1"); n.Status != api.NodeReady {
-				t.Error("the node is down before its deadline")
+			for p := range f.state.View().LiveProcesses() {
+				f.must(state.UpdateProcesses{Node: "n1", Statuses: map[api.ProcessID]api.ProcessStatus{
+					p.ID: {State: api.StateRunning, Health: api.HealthHealthy, Started: time.Now()},
+				}})
 			}
-			time.Sleep(10 * time.Millisecond)
+			for i := range 9 { // changes that have nothing to do with it
+				time.Sleep(200 * time.Millisecond)
+				f.must(state.CreateApp{App: api.App{Name: api.AppName("a" + string(rune('a'+i)))}})
+			}
 			synctest.Wait()
-			if n, _ := f.state.View().Node("n1"); n.Status != api.NodeDown {
-				t.Error("the node is not down after its deadline")
+			if ready() {
+				t.Error("the process is ready too soon")
+			}
+			time.Sleep(300 * time.Millisecond)
+			synctest.Wait()
+			if !ready() {
+				t.Error("the process is not ready after its time")
 			}
 		})
 	})
