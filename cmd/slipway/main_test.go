@@ -105,9 +105,12 @@ var (
 	stampRule  = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z`)
 	digestRule = regexp.MustCompile(`sha256:[0-9a-f]{64}`)
 	nanosRule  = regexp.MustCompile(`("took": )\d+`)
+	// moveRule is the progress of one process. Which moves are seen depends on how fast they are.
+	moveRule = regexp.MustCompile(`(?m)^\S+ p[a-z]{10} on \S+: .*\n`)
 )
 
 func (n *names) replace(text, addr, dir string) string {
+	text = moveRule.ReplaceAllString(text, "")
 	text = strings.ReplaceAll(text, addr, "ADDR")
 	text = strings.ReplaceAll(text, strings.TrimSuffix(dir, "/."), "DIR")
 	text = idRule.ReplaceAllStringFunc(text, func(id string) string {

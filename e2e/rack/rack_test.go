@@ -79,6 +79,15 @@ func TestVerbs(t *testing.T) {
 	if out := r.must("", "why", "web", "-a", "shop"); !strings.Contains(out, "scaled by") {
 		t.Errorf("why:\n%s", out)
 	}
+	var list []struct{ ID string }
+	if err := json.Unmarshal([]byte(r.must("", "ps", "-a", "shop", "--json")), &list); err != nil {
+		t.Fatal(err)
+	}
+	r.must("", "ps", "stop", list[0].ID, "-a", "shop")
+	r.await("replacement of the stopped copy", 20*time.Second, func() bool {
+		out := r.must("", "ps", "-a", "shop")
+		return strings.Count(out, "running") == 3 && !strings.Contains(out, list[0].ID)
+	})
 	if out, code := r.slipway("", "ps", "-a", "shopp"); code != 4 || !strings.Contains(out, `did you mean "shop"`) {
 		t.Errorf("an unknown app: code %d\n%s", code, out)
 	}

@@ -12,8 +12,8 @@ import (
 
 var seed = flag.Uint64("seed", 0, "run this one seed instead of the usual ones")
 
-// TestFaults runs many racks through crashes, restarts, slow pulls, bad releases and changes of
-// the leader. When the faults stop, every rack must converge.
+// TestFaults runs many racks through crashes, restarts, partitions, drains, slow pulls, bad
+// releases and changes of the leader. When the faults stop, every rack must converge.
 func TestFaults(t *testing.T) {
 	seeds := []uint64{*seed}
 	if *seed == 0 {
@@ -33,6 +33,12 @@ func TestFaults(t *testing.T) {
 			if !w.RunUntil(20*time.Minute, Converged) {
 				t.Fatalf("seed %d does not converge; broken %q\n%s", s, w.Broken(), w.Trace())
 			}
+			w.Run(time.Minute)
+			for n := range w.State.View().Nodes() {
+				if n.Status != api.NodeReady {
+					t.Errorf("seed %d: node %s is %s although nothing is wrong with it\n%s", s, n.ID, n.Status, w.Trace())
+				}
+			}
 		})
 	}
 }
@@ -50,11 +56,12 @@ func storm(w *World, r *api.IDs) {
 	}
 	bad := []Behaviour{
 		{Boot: time.Second, Crash: 200 * time.Millisecond, Linger: time.Millisecond}, {Never: true, Linger: time.Second},
+		{Boot: 300 * time.Millisecond, Fade: 3 * time.Second, Linger: time.Millisecond},
 		{BadName: true}, {Boot: 20 * time.Second, Linger: 20 * time.Second, Drain: 40 * time.Second},
 	}
 	for end := w.Now.Add(time.Hour); w.Now.Before(end) && len(w.Broken()) == 0; {
 		i := pick(len(apps))
-		switch n := w.nodes[pick(len(w.nodes))]; pick(9) {
+		switch n := w.nodes[pick(len(w.nodes))]; pick(11) {
 		case 0:
 			if n.up {
 				n.kill()
@@ -80,17 +87,36 @@ func storm(w *World, r *api.IDs) {
 			w.Apply("ann", state.RestartService{Key: api.ServiceKey{App: apps[i], Service: "web"}})
 		case 8:
 			w.Apply("ann", state.CancelDeployment{App: apps[i]})
+		case 9:
+			switch {
+			case n.up && n.cut:
+				n.heal()
+			case n.up:
+				n.silence()
+			}
+		case 10:
+			v, _ := w.State.View().Node(n.id)
+			w.drain(n, !v.Draining)
 		}
 		w.Run(time.Duration(1+pick(60)) * time.Second)
 	}
 	for _, n := range w.nodes {
-		if !n.up {
+		switch {
+		case !n.up:
 			n.reboot()
+		case n.cut:
+			n.heal()
 		}
+		w.drain(n, false)
 	}
 	for i, a := range apps {
 		w.Promote(a, w.Release(a, good, Web(counts[i], 50, 200)))
 	}
+}
+
+// drain begins or ends the draining of a node.
+func (w *World) drain(n *node, drain bool) {
+	w.Apply("ann", state.UpdateNode{Node: n.id, Draining: &drain})
 }
 
 func TestSameSeedSameHistory(t *testing.T) {

@@ -20,8 +20,10 @@ type node struct {
 	id      api.NodeID
 	boot    int
 	up      bool
+	cut     bool // the network does not reach it; its processes run on
 	epoch   int // changes when the agent restarts or the machine goes away
 	syncDue time.Time
+	beatDue time.Time // the next heartbeat; there is one chain of them
 	procs   map[api.ProcessID]*proc
 	images  map[api.ReleaseID]bool
 	table   map[api.ProcessID]bool // targets that the router serves
@@ -39,13 +41,34 @@ type proc struct {
 
 // start boots the machine.
 func (n *node) start() {
-	n.up, n.epoch = true, n.epoch+1
+	n.up, n.cut, n.epoch, n.beatDue = true, false, n.epoch+1, time.Time{}
 	n.procs, n.images = map[api.ProcessID]*proc{}, map[api.ReleaseID]bool{}
 	n.table, n.drains, n.acked = map[api.ProcessID]bool{}, map[api.ProcessID]time.Time{}, 0
 	n.register()
 }
 
+// silence cuts the network; heal brings it back, and the agent tells everything anew.
+func (n *node) silence() {
+	n.w.note("node %s is cut off", n.id)
+	n.cut = true
+}
+
+func (n *node) heal() {
+	n.w.note("node %s is reached again", n.id)
+	n.cut = false
+	for _, p := range n.procs {
+		p.sent = ""
+	}
+	n.register()
+	for _, id := range slices.Sorted(maps.Keys(n.procs)) {
+		n.report(n.procs[id])
+	}
+}
+
 func (n *node) register() {
+	if n.cut {
+		return
+	}
 	n.w.Apply("node/"+string(n.id), state.RegisterNode{Node: api.Node{
 		ID: n.id, Name: string(n.id), BootID: fmt.Sprint(n.boot), Router: true,
 		Capacity: api.Amount{CPU: 4000, Memory: 8 * api.GiB},
@@ -69,7 +92,7 @@ func (n *node) reboot() {
 // restartAgent is a crash of the agent alone: processes live on, actions in progress are lost.
 func (n *node) restartAgent() {
 	n.w.note("agent of %s restarts", n.id)
-	n.epoch++
+	n.epoch, n.beatDue = n.epoch+1, time.Time{}
 	for _, p := range n.procs {
 		p.acting, p.sent = agent.ActNone, ""
 	}
@@ -83,11 +106,12 @@ func (n *node) restartAgent() {
 }
 
 func (n *node) beat(epoch int) {
-	if !n.up || epoch != n.epoch {
+	if !n.up || n.cut || epoch != n.epoch || n.beatDue.After(n.w.Now) {
 		return
 	}
+	n.beatDue = n.w.Now.Add(heartbeat)
 	n.w.beats[n.id] = n.w.Now
-	n.w.at(n.w.Now.Add(heartbeat), func() { n.beat(epoch) })
+	n.w.at(n.beatDue, func() { n.beat(epoch) })
 	if v, ok := n.w.State.View().Node(n.id); ok && v.Status == api.NodeDown {
 		n.register()
 	}
@@ -99,7 +123,7 @@ func (n *node) planSync(at time.Time) {
 	}
 	n.syncDue = at
 	n.w.at(at, func() {
-		if n.up && n.syncDue.Equal(at) {
+		if n.up && !n.cut && n.syncDue.Equal(at) {
 			n.syncDue = time.Time{}
 			n.sync()
 		}
@@ -165,6 +189,9 @@ func (n *node) ack() {
 			delete(n.drains, id)
 		}
 	}
+	if n.cut {
+		return
+	}
 	n.w.Apply("node/"+string(n.id), state.AckRoutes{Node: n.id, Version: n.acked, Draining: slices.Sorted(maps.Keys(n.drains))})
 }
 
@@ -202,7 +229,7 @@ func (n *node) again(epoch int, id api.ProcessID) {
 
 func (n *node) report(p *proc) {
 	doc := fmt.Sprint(p.l.Status)
-	if doc == p.sent {
+	if doc == p.sent || n.cut {
 		return
 	}
 	p.sent = doc
@@ -269,6 +296,9 @@ func (n *node) live(p *proc) {
 	}
 	if b.Never {
 		set(b.Boot+p.a.Spec.Health.Grace+15*time.Second, func(p *proc) { p.l.Status.Health = api.HealthUnhealthy })
+	}
+	if b.Fade > 0 {
+		set(b.Fade, func(p *proc) { p.l.Status.Health = api.HealthUnhealthy })
 	}
 	if b.Crash > 0 {
 		set(b.Crash, func(p *proc) { p.l.Exit = &agent.Exit{Code: 1, At: n.w.Now} })

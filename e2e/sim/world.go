@@ -39,6 +39,7 @@ type Behaviour struct {
 	Pull    time.Duration // of the image, per node
 	Boot    time.Duration // from the start until healthy
 	Never   bool          // never becomes healthy
+	Fade    time.Duration // is unhealthy after this time; 0 for never
 	Crash   time.Duration // ends by itself after this time; 0 for never
 	Linger  time.Duration // from SIGTERM to the end
 	Drain   time.Duration // requests in flight last this long
@@ -66,6 +67,7 @@ func NewWorld(seed uint64, nodes int) *World {
 // Apply puts one command through the log and plans a pass of the leader.
 func (w *World) Apply(actor string, c state.Command) state.Result {
 	w.index++
+	before := w.State.View()
 	r := w.State.Apply(w.index, state.Entry{At: w.Now, Actor: actor, Command: c})
 	w.changes.Merge(r.Changes)
 	if r.Err != nil {
@@ -75,6 +77,8 @@ func (w *World) Apply(actor string, c state.Command) state.Result {
 		w.note("%s %s %s", e.Type, e.Object, e.Message)
 	}
 	w.broken = append(w.broken, w.State.View().Check()...)
+	w.checkMoves(before, r.Changes)
+	w.checkRoutes(c)
 	w.checkMinimum()
 	if !w.changes.Empty() {
 		w.planPass(w.Now.Add(time.Millisecond))
@@ -83,6 +87,38 @@ func (w *World) Apply(actor string, c state.Command) state.Result {
 		}
 	}
 	return r
+}
+
+// checkMoves: states and what is wanted of a process never go back.
+func (w *World) checkMoves(before *state.View, ch state.Changes) {
+	now := w.State.View()
+	for id := range ch.Processes {
+		was, ok := before.Process(id)
+		is, still := now.Process(id)
+		if !ok || !still {
+			continue
+		}
+		if !was.Observed.State.CanMove(is.Observed.State) || is.Desired < was.Desired {
+			w.broken = append(w.broken, fmt.Sprintf("process %s went from %s/%s to %s/%s",
+				id, was.Observed.State, was.Desired, is.Observed.State, is.Desired))
+		}
+	}
+}
+
+// checkRoutes: a table leads to processes that are reported healthy and meant to run.
+func (w *World) checkRoutes(c state.Command) {
+	set, ok := c.(state.SetRoutes)
+	if !ok {
+		return
+	}
+	for _, r := range set.Routes {
+		for _, t := range r.Targets {
+			p, ok := w.State.View().Process(t.Process)
+			if !ok || p.Desired != api.DesiredRun || p.Observed.Health != api.HealthHealthy {
+				w.broken = append(w.broken, fmt.Sprintf("route %s leads to process %s, which is not healthy or is to go", r.Key, t.Process))
+			}
+		}
+	}
 }
 
 // checkMinimum compares the ready copies with what a rollout may not undercut.
