@@ -21,7 +21,7 @@ type node struct {
 	boot    int
 	up      bool
 	cut     bool // the network does not reach it; its processes run on
-	epoch   int // changes when the agent restarts or the machine goes away
+	epoch   int  // changes when the agent restarts or the machine goes away
 	syncDue time.Time
 	beatDue time.Time // the next heartbeat; there is one chain of them
 	procs   map[api.ProcessID]*proc
