@@ -50,8 +50,8 @@ func (w *World) Await(id api.DeploymentID, limit time.Duration) *api.Deployment 
 	return d
 }
 
-// Converged reports whether every service has exactly what its app's release asks for, ready,
-// and nothing else is alive.
+// Converged reports whether every service has exactly what its app's release asks for, ready
+// and routed, and nothing else is alive.
 func Converged(v *state.View) bool {
 	for a := range v.Apps() {
 		if d, ok := v.Deployment(a.Deployment); ok && !d.Status.Ended() {
@@ -74,10 +74,20 @@ func Converged(v *state.View) bool {
 				}
 				ready++
 			}
-			if ready != want {
+			if ready != want || r.Services[i].Routed() && targets(v, key) != ready {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+// targets counts the processes that the route of a service leads to.
+func targets(v *state.View, key api.ServiceKey) int {
+	for _, r := range v.Routes(key.App) {
+		if r.Key == key {
+			return len(r.Targets)
+		}
+	}
+	return 0
 }

@@ -105,7 +105,9 @@ func (w *World) checkMoves(before *state.View, ch state.Changes) {
 	}
 }
 
-// checkRoutes: a table leads to processes that are reported healthy and meant to run.
+// checkRoutes: a table leads to processes that are reported healthy and have not been asked to
+// stop. One that began to drain in the same pass may be named once more, for all steps of a
+// pass see the same snapshot; it is not stopped before a table without it is acknowledged.
 func (w *World) checkRoutes(c state.Command) {
 	set, ok := c.(state.SetRoutes)
 	if !ok {
@@ -114,8 +116,8 @@ func (w *World) checkRoutes(c state.Command) {
 	for _, r := range set.Routes {
 		for _, t := range r.Targets {
 			p, ok := w.State.View().Process(t.Process)
-			if !ok || p.Desired != api.DesiredRun || p.Observed.Health != api.HealthHealthy {
-				w.broken = append(w.broken, fmt.Sprintf("route %s leads to process %s, which is not healthy or is to go", r.Key, t.Process))
+			if !ok || p.Desired == api.DesiredStop || p.Observed.Health != api.HealthHealthy {
+				w.broken = append(w.broken, fmt.Sprintf("route %s leads to process %s, which is not healthy or is to stop", r.Key, t.Process))
 			}
 		}
 	}
