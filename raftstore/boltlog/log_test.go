@@ -1,0 +1,134 @@
+package boltlog
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/raft"
+	"go.etcd.io/bbolt"
+)
+
+func open(t testing.TB, path string) *Log {
+	t.Helper()
+	l, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func entry(i uint64) *raft.Log {
+	return &raft.Log{Index: i, Term: i / 3, Type: raft.LogCommand, Data: fmt.Appendf(nil, "data %d", i), Extensions: []byte("x"), AppendedAt: time.Unix(0, int64(i))}
+}
+
+func bounds(t *testing.T, l *Log, first, last uint64) {
+	t.Helper()
+	f, errF := l.FirstIndex()
+	n, errL := l.LastIndex()
+	if f != first || n != last || errF != nil || errL != nil {
+		t.Errorf("the log goes from %d to %d (%v, %v), want %d to %d", f, n, errF, errL, first, last)
+	}
+}
+
+func TestEntriesSurviveAReopen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "raft.db")
+	l := open(t, path)
+	bounds(t, l, 0, 0)
+	var batch []*raft.Log
+	for i := uint64(5); i < 25; i++ {
+		batch = append(batch, entry(i))
+	}
+	if err := l.StoreLogs(batch); err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	l = open(t, path)
+	bounds(t, l, 5, 24)
+	for _, want := range batch {
+		var got raft.Log
+		if err := l.GetLog(want.Index, &got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, &got); diff != "" {
+			t.Errorf("entry %d:\n%s", want.Index, diff)
+		}
+	}
+	if err := l.GetLog(25, new(raft.Log)); !errors.Is(err, raft.ErrLogNotFound) {
+		t.Errorf("an entry that is not there: %v", err)
+	}
+}
+
+func TestDeleteRange(t *testing.T) {
+	for name, c := range map[string]struct{ min, max, first, last uint64 }{
+		"front": {1, 4, 5, 10}, "back": {8, 10, 1, 7}, "all": {1, 10, 0, 0}, "beyond": {9, 99, 1, 8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := open(t, filepath.Join(t.TempDir(), "raft.db"))
+			for i := uint64(1); i <= 10; i++ {
+				if err := l.StoreLog(entry(i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := l.DeleteRange(c.min, c.max); err != nil {
+				t.Fatal(err)
+			}
+			bounds(t, l, c.first, c.last)
+		})
+	}
+}
+
+func TestStableValues(t *testing.T) {
+	l := open(t, filepath.Join(t.TempDir(), "raft.db"))
+	if _, err := l.GetUint64([]byte("term")); err == nil || err.Error() != "not found" {
+		t.Errorf("a value that is not there: %v; raft compares the text", err)
+	}
+	if err := l.SetUint64([]byte("term"), 7); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := l.GetUint64([]byte("term")); n != 7 || err != nil {
+		t.Errorf("term %d, %v", n, err)
+	}
+}
+
+func TestDamagedEntryIsNamed(t *testing.T) {
+	l := open(t, filepath.Join(t.TempDir(), "raft.db"))
+	if err := l.StoreLog(entry(1)); err != nil {
+		t.Fatal(err)
+	}
+	err := l.db.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketLogs)
+		return b.Put(key(1), b.Get(key(1))[:entryHead+2])
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.GetLog(1, new(raft.Log)); err == nil || !strings.Contains(err.Error(), "raft log 1 is damaged") {
+		t.Errorf("a torn entry: %v", err)
+	}
+}
+
+func BenchmarkStoreLogs(b *testing.B) {
+	for _, n := range []int{1, 64, 512} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			l := open(b, filepath.Join(b.TempDir(), "raft.db"))
+			next := uint64(1)
+			for b.Loop() {
+				batch := make([]*raft.Log, n)
+				for i := range batch {
+					batch[i] = &raft.Log{Index: next, Data: make([]byte, 256)}
+					next++
+				}
+				if err := l.StoreLogs(batch); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(next)/b.Elapsed().Seconds(), "logs/s")
+		})
+	}
+}
