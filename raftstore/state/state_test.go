@@ -1,0 +1,124 @@
+package state
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"slipway/api"
+)
+
+// draw makes a command that may or may not make sense: few names, so that they meet.
+func draw(t *rapid.T) Command {
+	pick := func(name string, n int) int { return rapid.IntRange(1, n).Draw(t, name) }
+	app := api.AppName(fmt.Sprint("app", pick("app", 2)))
+	release := api.ReleaseID(fmt.Sprint("R", pick("release", 3)))
+	node := api.NodeID(fmt.Sprint("n", pick("node", 2)))
+	process := api.ProcessID(fmt.Sprint("p", pick("process", 12)))
+	key := api.ServiceKey{App: app, Service: "web"}
+	ask := api.Amount{CPU: 400, Memory: api.Bytes(pick("memory", 4)) * 300 * api.MiB}
+	switch pick("command", 16) {
+	case 1:
+		return CreateApp{App: api.App{Name: app}}
+	case 2:
+		return DeleteApp{App: app}
+	case 3, 4:
+		return CreateRelease{Release: api.Release{ID: release, App: app, Services: []api.ServiceSpec{{Name: "web"}}}}
+	case 5:
+		return CreateDeployment{Deployment: api.Deployment{ID: api.DeploymentID(fmt.Sprint("D", pick("deployment", 9))), App: app, Release: release}}
+	case 6, 7:
+		return SetWant{Key: key, Want: []api.Want{{Release: release, Count: pick("count", 4)}}}
+	case 8, 9, 10:
+		return ApplyPlan{Place: []api.Process{{ID: process, App: app, Service: "web", Kind: api.KindService, Release: release, Slot: pick("slot", 3), Node: node, Ask: ask}}}
+	case 11, 12:
+		return UpdateProcesses{Node: node, Statuses: map[api.ProcessID]api.ProcessStatus{process: {State: api.State(pick("state", 8)), Health: api.HealthHealthy, Addr: "10.0.0.1"}}}
+	case 13:
+		return RegisterNode{Node: api.Node{ID: node, Name: string(node), BootID: fmt.Sprint(pick("boot", 2)), Capacity: api.Amount{CPU: 1000, Memory: 2 * api.GiB}}}
+	case 14:
+		return SetNodeStatus{Node: node, Status: api.NodeDown}
+	case 15:
+		return ApplyPlan{Stop: []api.Stop{{Process: process, Reason: "test"}}}
+	}
+	return Reap{Processes: []api.ProcessID{process}, Releases: []api.ReleaseID{release}, Apps: []api.AppName{app}}
+}
+
+func encoded(t *rapid.T, s *State) []byte {
+	var b bytes.Buffer
+	if err := s.View().Encode(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// TestReplicasStayEqual feeds any log to two replicas, one of which is restored from its own
+// snapshot half-way, and checks every invariant after every entry.
+func TestReplicasStayEqual(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := New(), New()
+		n := rapid.IntRange(1, 60).Draw(t, "entries")
+		restore := rapid.IntRange(1, n).Draw(t, "restored at")
+		for i := 1; i <= n; i++ {
+			e := Entry{At: time.Unix(int64(i), 0).UTC(), Actor: "test", Command: draw(t)}
+			if rapid.Bool().Draw(t, "has request") {
+				e.Request = api.RequestID(fmt.Sprint("q", rapid.IntRange(1, 20).Draw(t, "request")))
+			}
+			before := a.View()
+			kept := encoded(t, a)
+			ra, rb := a.Apply(uint64(i), e), b.Apply(uint64(i), e)
+			if fmt.Sprint(ra.Err, ra.Dropped, ra.Value) != fmt.Sprint(rb.Err, rb.Dropped, rb.Value) {
+				t.Fatalf("entry %d: results differ: %+v and %+v", i, ra, rb)
+			}
+			if broken := a.View().Check(); len(broken) > 0 {
+				t.Fatalf("entry %d, %T: %q", i, e.Command, broken)
+			}
+			if got := encoded(t, &State{view: before}); !bytes.Equal(got, kept) {
+				t.Fatalf("entry %d changed the view of before", i)
+			}
+			if i == restore {
+				s, err := Decode(bytes.NewReader(encoded(t, b)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				b = s
+			}
+		}
+		if x, y := encoded(t, a), encoded(t, b); !bytes.Equal(x, y) {
+			t.Fatalf("the replicas differ:\n%s\n%s", x, y)
+		}
+	})
+}
+
+func TestProcessStatesNeverGoBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := New()
+		states := map[api.ProcessID]api.State{}
+		for i := range 60 {
+			s.Apply(uint64(i+1), Entry{At: time.Unix(int64(i), 0), Command: draw(t)})
+			now := map[api.ProcessID]api.State{}
+			for p := range s.View().Processes() {
+				if was, ok := states[p.ID]; ok && !was.CanMove(p.Observed.State) {
+					t.Fatalf("process %s went from %s to %s", p.ID, was, p.Observed.State)
+				}
+				now[p.ID] = p.Observed.State
+			}
+			states = now
+		}
+	})
+}
+
+func TestRejectedCommandsLeaveNoTrace(t *testing.T) {
+	s := New()
+	s.Apply(1, Entry{Command: CreateApp{App: api.App{Name: "shop"}}})
+	s.Apply(2, Entry{Command: LockApp{App: "shop", Locked: true}})
+	r := s.Apply(3, Entry{Command: DeleteApp{App: "shop"}})
+	if a, _ := s.View().App("shop"); api.CodeOf(r.Err) != api.CodeConflict || a.Deleting || !r.Changes.Empty() {
+		t.Errorf("deleting a locked app: %+v, app %+v", r, a)
+	}
+	r = s.Apply(4, Entry{Command: DeleteApp{App: "shpo"}})
+	if api.CodeOf(r.Err) != api.CodeNotFound || r.Err.Message != `app "shpo" not found; did you mean "shop"?` {
+		t.Errorf("an unknown app: %v", r.Err)
+	}
+}
