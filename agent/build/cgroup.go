@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,6 +15,12 @@ import (
 )
 
 const cgroupRoot = "/sys/fs/cgroup"
+
+// busyMax bounds the wait for the last process of a cgroup, busyPause is between two looks.
+const (
+	busyMax   = 5 * time.Second
+	busyPause = 10 * time.Millisecond
+)
 
 // cgroupV2 reports whether the machine has only the unified hierarchy.
 func cgroupV2() bool {
@@ -85,8 +92,14 @@ func removeCgroupDir(dir string) error {
 			}
 		}
 	}
-	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove cgroup: %w", err)
+	// A process that was killed leaves its cgroup a moment after it has gone from sight.
+	for end := time.Now().Add(busyMax); ; time.Sleep(busyPause) {
+		err := os.Remove(dir)
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(end) {
+			return fmt.Errorf("remove cgroup: %w", err)
+		}
 	}
-	return nil
 }
