@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -28,7 +29,7 @@ func TestScripts(t *testing.T) {
 		UpdateScripts: os.Getenv("UPDATE") != "",
 		Setup:         setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"slip": slip,
+			"slip": slip, "settle": settle,
 		},
 	})
 }
@@ -68,15 +69,41 @@ func slip(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
+	if got := runSlipway(ts, args[1:]); got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// settle runs slipway until what it prints is what a file says: settle FILE ARGS…. It is for
+// what a rack reaches a moment after the command that asked for it.
+func settle(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: settle FILE ARGS...")
+	}
+	want := ts.ReadFile(args[0])
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		code := runSlipway(ts, args[1:])
+		if got := ts.ReadFile("out"); code == 0 && got == want {
+			return
+		} else if time.Now().After(deadline) {
+			ts.Fatalf("after 20 s, exit code %d and\n%swant\n%s", code, got, want)
+		}
+		time.Sleep(10 * time.Millisecond) // polls, does not order anything
+	}
+}
+
+// runSlipway runs slipway, keeps what it printed in the files out and err, and returns its exit
+// code.
+func runSlipway(ts *testscript.TestScript, args []string) int {
 	n := ts.Value(namesKey{}).(*names)
 	words := make([]string, 0, len(args))
-	for _, a := range args[1:] {
+	for _, a := range args {
 		words = append(words, n.expand(a))
 	}
-	err = ts.Exec("slipway", words...)
-	got := 0
+	err := ts.Exec("slipway", words...)
+	code := 0
 	if e, ok := errors.AsType[*exec.ExitError](err); ok {
-		got = e.ExitCode()
+		code = e.ExitCode()
 	} else {
 		ts.Check(err)
 	}
@@ -87,9 +114,7 @@ func slip(ts *testscript.TestScript, neg bool, args []string) {
 		text := n.replace(ts.ReadFile(file), ts.Getenv("ADDR"), ts.MkAbs("."))
 		ts.Check(os.WriteFile(ts.MkAbs(file), []byte(text), 0o600))
 	}
-	if got != want {
-		ts.Fatalf("exit code %d, want %d", got, want)
-	}
+	return code
 }
 
 // names gives IDs names that are the same in every run, in the order in which they appear.
