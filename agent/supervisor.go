@@ -157,9 +157,17 @@ func (s *supervisor) run(ctx context.Context, a *api.Assignment, l Local) {
 // begin starts an action when none is in progress, and breaks off one that has lost its point.
 func (f *life) begin(ctx context.Context, act Action) {
 	switch {
+	case f.acting == ActTerm || f.acting == ActKill:
+		// A signal is on its way.
 	case f.acting != ActNone && act != f.acting && interrupts(act):
 		f.breakOff()
 	case f.acting == ActNone && act != ActNone:
+		switch act { // the exit may be known before the call returns
+		case ActTerm:
+			f.local.TermAt = f.now()
+		case ActKill:
+			f.local.KillAt = f.now()
+		}
 		actCtx, cancel := context.WithCancel(ctx)
 		f.acting, f.breakOff = act, cancel
 		a := f.want
@@ -288,11 +296,6 @@ func (s *supervisor) learn(l Local, r done) Local {
 	case ActTerm, ActKill:
 		if r.err != nil {
 			s.log.Warn("signal not delivered", "process", s.id, "err", r.err)
-		}
-		if r.act == ActTerm {
-			l.TermAt = now
-		} else {
-			l.KillAt = now
 		}
 		return l
 	}
