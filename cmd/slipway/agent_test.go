@@ -165,9 +165,10 @@ func lines(p *api.Process, q api.LogQuery) []api.LogLine {
 	}
 	out := []api.LogLine{}
 	for i, text := range texts {
-		if strings.Contains(text, q.Filter) {
+		at := p.Observed.Started.Add(time.Duration(i))
+		if strings.Contains(text, q.Filter) && !at.Before(q.Since) {
 			out = append(out, api.LogLine{
-				At: p.Observed.Started.Add(time.Duration(i)), App: p.App, Service: p.Service, Process: p.ID, Stream: "stdout", Text: text,
+				At: at, App: p.App, Service: p.Service, Process: p.ID, Stream: "stdout", Text: text,
 			})
 		}
 	}

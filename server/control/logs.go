@@ -14,8 +14,7 @@ import (
 	"slipway/raftstore/state"
 )
 
-// retryAfter is the pause before a node is asked again that did not answer. It is also how
-// long a log must be silent, once nothing writes to it any more, before its reader is let go.
+// retryAfter is the pause before a node is asked again that did not answer.
 const retryAfter = 200 * time.Millisecond
 
 // sendLines takes lines for a client.
@@ -229,30 +228,29 @@ type batch struct {
 
 // followLogs sends lines as they come, from every node that has processes of the query: nodes
 // that get one later are added, those that break off are asked again from where they stopped.
+// Once nothing writes any more, what is left is read to its end.
 func (s *Server) followLogs(ctx context.Context, f logFollow) error {
-	ctx, cancel := context.WithCancel(ctx)
+	reading, cancel := context.WithCancel(ctx)
 	var readers sync.WaitGroup
 	defer readers.Wait()
 	defer cancel()
 
 	views, batches := make(chan *state.View), make(chan batch)
 	v := s.cfg.Store.View()
-	readers.Go(func() { s.watch(ctx, v.Index(), views) })
+	readers.Go(func() { s.watch(reading, v.Index(), views) })
 
 	t := newTail(f)
 	tick := time.NewTicker(retryAfter)
 	defer tick.Stop()
-	for quiet := false; ; {
+	for {
+		if f.ended != nil && f.ended(v) {
+			cancel()
+			return s.rest(ctx, t, logNodes(v, f.query))
+		}
 		for _, node := range t.toOpen(v) {
 			t.open[node] = true
-			q := f.query
-			if at, ok := t.last[node]; ok {
-				q.Since = at.Add(1)
-			}
-			readers.Go(func() { s.readLog(ctx, node, q, batches) })
-		}
-		if f.ended != nil && f.ended(v) && len(t.open) == 0 {
-			return nil
+			q := t.from(node)
+			readers.Go(func() { s.readLog(reading, node, q, batches) })
 		}
 		select {
 		case <-ctx.Done():
@@ -263,18 +261,25 @@ func (s *Server) followLogs(ctx context.Context, f logFollow) error {
 			}
 			v = next
 		case b := <-batches:
-			quiet = false
 			if err := t.take(s, b); err != nil {
 				return err
 			}
 		case <-tick.C:
 			t.retry()
-			if quiet && f.ended != nil && f.ended(v) {
-				return nil
-			}
-			quiet = true
 		}
 	}
+}
+
+// rest sends what nodes hold beyond what was sent already.
+func (s *Server) rest(ctx context.Context, t *tail, nodes []api.NodeID) error {
+	for _, node := range nodes {
+		q := t.from(node)
+		q.Follow = false
+		if err := s.history(ctx, q, []api.NodeID{node}, t.follow.send); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // watch hands over every new view, until ctx ends or the store does.
@@ -331,6 +336,15 @@ func newTail(f logFollow) *tail {
 		follow: f, last: map[api.NodeID]time.Time{}, open: map[api.NodeID]bool{}, wait: map[api.NodeID]bool{},
 		over: map[api.NodeID]bool{}, warned: map[api.NodeID]bool{},
 	}
+}
+
+// from is the query for the lines of a node that were not sent yet.
+func (t *tail) from(node api.NodeID) api.LogQuery {
+	q := t.follow.query
+	if at, ok := t.last[node]; ok {
+		q.Since = at.Add(1)
+	}
+	return q
 }
 
 // toOpen returns the nodes that should be read and are not.
