@@ -31,6 +31,9 @@ type record struct {
 	Local      Local          `json:"local"`
 }
 
+// batchDelay is how long a write waits for others to share its fsync.
+const batchDelay = 500 * time.Microsecond
+
 // openStore opens or creates the store in dir. A second agent on the same directory gets an
 // error instead of waiting.
 func openStore(dir string) (*store, error) {
@@ -39,6 +42,7 @@ func openStore(dir string) (*store, error) {
 	if err != nil {
 		return nil, api.Errorf(api.CodeConflict, "open agent store %s: %w; is another agent running with this directory?", path, err)
 	}
+	db.MaxBatchDelay = batchDelay
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, b := range [][]byte{bucketNode, bucketProcesses, bucketRoutes} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
