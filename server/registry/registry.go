@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/distribution/distribution/v3"
@@ -82,7 +82,9 @@ func (c *Config) setDefaults() error {
 // Registry serves and stores images. Its methods may be called at once.
 type Registry struct {
 	config Config
-	app    http.Handler
+	// app is made for the first request: it keeps a goroutine that never ends, which a server
+	// that is asked for no image does without.
+	app    func() (*handlers.App, error)
 	driver driver.StorageDriver
 	// store is the same data without HTTP and rights.
 	store distribution.Namespace
@@ -108,10 +110,7 @@ func New(config Config) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry %q: %w", config.Root, err)
 	}
-	app, err := newApp(ctx, config)
-	if err != nil {
-		return nil, fmt.Errorf("registry %q: %w", config.Root, err)
-	}
+	app := sync.OnceValues(func() (*handlers.App, error) { return newApp(ctx, config) })
 	return &Registry{config: config, app: app, driver: drv, store: store}, nil
 }
 

@@ -15,11 +15,17 @@ import (
 
 // ServeHTTP implements http.Handler for every path below /v2/.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	app, err := r.app()
+	if err != nil {
+		r.config.Logger.Error("registry does not start", "err", err)
+		http.Error(w, "the registry does not start; see the log of the server", http.StatusInternalServerError)
+		return
+	}
 	if req.Method == http.MethodGet || req.Method == http.MethodHead {
 		if req.Method == http.MethodHead {
 			w = &touchWriter{ResponseWriter: w, registry: r, path: req.URL.Path}
 		}
-		r.app.ServeHTTP(w, req)
+		app.ServeHTTP(w, req)
 		return
 	}
 
@@ -28,10 +34,10 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	defer r.gate.leave()
 	if req.Method == http.MethodDelete {
-		r.app.ServeHTTP(w, req)
+		app.ServeHTTP(w, req)
 		return
 	}
-	r.app.ServeHTTP(&fullWriter{ResponseWriter: w, registry: r, req: req}, req)
+	app.ServeHTTP(&fullWriter{ResponseWriter: w, registry: r, req: req}, req)
 }
 
 // full reports whether the disk has less room than the registry may use up.
