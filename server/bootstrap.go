@@ -69,8 +69,8 @@ func openStore(cfg Config) (*raftstore.Store, error) {
 		}
 	}
 	return raftstore.Open(raftstore.Config{
-		Tune: tune,
-		Dir:  filepath.Join(cfg.Dir, "raft"), ID: id, Addr: cfg.RaftAddr, Log: cfg.Log,
+		Tune: tune, Transport: cfg.Transport,
+		Dir: filepath.Join(cfg.Dir, "raft"), ID: id, Addr: cfg.RaftAddr, Log: cfg.Log,
 		Bootstrap: cfg.Bootstrap && !raftstore.HasState(filepath.Join(cfg.Dir, "raft")),
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -50,6 +51,10 @@ type Config struct {
 	// Alone makes elections quick; for a rack of one server on one machine.
 	Alone bool
 	Log   *slog.Logger
+	// Listen opens the listeners for clients, agents and registry; nil listens on TCP.
+	Listen func(addr string) (net.Listener, error)
+	// Transport carries Raft; nil listens on RaftAddr.
+	Transport raft.Transport
 }
 
 // Server is one server of a rack.
@@ -140,10 +145,14 @@ func (s *Server) serveGRPC() {
 }
 
 func (s *Server) listen() (err error) {
-	if s.grpcListener, err = net.Listen("tcp", s.cfg.GRPCAddr); err != nil {
+	listen := s.cfg.Listen
+	if listen == nil {
+		listen = func(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
+	}
+	if s.grpcListener, err = listen(s.cfg.GRPCAddr); err != nil {
 		return fmt.Errorf("listen for clients and agents: %w", err)
 	}
-	if s.httpListener, err = net.Listen("tcp", s.cfg.HTTPAddr); err != nil {
+	if s.httpListener, err = listen(s.cfg.HTTPAddr); err != nil {
 		return fmt.Errorf("listen for the registry: %w", err)
 	}
 	return nil
