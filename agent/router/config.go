@@ -42,6 +42,16 @@ type Config struct {
 	// Registry receives the metrics and serves them on the control socket. Nil makes one.
 	Registry *prometheus.Registry
 	Logger   *slog.Logger
+
+	bounds bounds
+}
+
+// bounds are what a client may cost; tests make them smaller.
+type bounds struct {
+	headerRead time.Duration // from the first byte of a head to its last
+	clientIdle time.Duration // between two requests of a connection
+	stall      time.Duration // without progress while the router writes
+	clients    int           // connections at a time; more wait in the kernel's queue
 }
 
 // Times that no one needs to set.
@@ -59,9 +69,10 @@ const (
 // The bounds of what a client may cost. They follow what net/http and HTTP/2 implementations
 // were attacked with: slow heads, endless heads, stalled readers, floods of streams.
 const (
-	headerReadMax   = 10 * time.Second // from the first byte of a head to its last
-	clientIdleMax   = 75 * time.Second // between two requests of a connection
-	clientStallMax  = 60 * time.Second // without progress while the router writes
+	headerReadMax   = 10 * time.Second
+	clientIdleMax   = 75 * time.Second
+	clientStallMax  = 60 * time.Second
+	clientsMax      = 32 << 10
 	headerBytesMax  = 64 << 10
 	streamsMax      = 250      // of one HTTP/2 connection
 	replayBodyMax   = 64 << 10 // a body up to this size is kept so that it can be sent again
@@ -97,6 +108,9 @@ func (c *Config) complete() error {
 	}
 	if c.ShutdownLimit == 0 {
 		c.ShutdownLimit = ShutdownDefault
+	}
+	if c.bounds == (bounds{}) {
+		c.bounds = bounds{headerReadMax, clientIdleMax, clientStallMax, clientsMax}
 	}
 	return nil
 }

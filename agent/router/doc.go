@@ -30,7 +30,7 @@
 //
 // # How a request travels
 //
-// net/http reads it (HTTP/1.1 and HTTP/2, TLS, limits). serve.go finds the route, forward.go
+// net/http reads it (HTTP/1.1, HTTP/2 over TLS or with prior knowledge, limits). serve.go finds the route, forward.go
 // chooses a target and decides about retries, upstream.go writes the request and copies the
 // response on the same goroutine over a pooled connection, which costs little more than half of
 // what httputil.ReverseProxy does. Upgrades continue in upgrade.go; gRPC goes to the process

@@ -113,6 +113,9 @@ func (f *flight) send(host string, try func(fresh bool) *failure) {
 		if fail != nil && !fail.dial {
 			sends++
 		}
+		if fail != nil && !fail.client && !f.gone {
+			f.route.metrics.failed(fail)
+		}
 		switch {
 		case fail == nil:
 			return

@@ -31,6 +31,9 @@ func newGRPCTransport() *http.Transport {
 	}
 }
 
+// grpcLastWord is the time for an answer to a call that went idle.
+const grpcLastWord = time.Second
+
 // dialError is a connection that could not be made.
 type dialError struct{ error }
 
@@ -41,7 +44,12 @@ func (f *flight) serveGRPC(host string) {
 	ctx, cancel := context.WithCancelCause(f.r.Context())
 	defer cancel(nil)
 	call := &grpcCall{flight: f, host: host}
-	call.idle = time.AfterFunc(f.route.timeout, func() { cancel(context.DeadlineExceeded) })
+	control := http.NewResponseController(f.w)
+	call.idle = time.AfterFunc(f.route.timeout, func() {
+		cancel(context.DeadlineExceeded)
+		// A client that takes nothing does not see that; one that does gets its answer first.
+		_ = control.SetWriteDeadline(time.Now().Add(grpcLastWord))
+	})
 	defer call.idle.Stop()
 	// No FlushInterval: a response of unknown length is flushed at once without it, and one that
 	// has trailers only must not be, for its head has to end the stream.
@@ -92,6 +100,7 @@ func (g *grpcCall) RoundTrip(req *http.Request) (*http.Response, error) {
 		if _, dial := errors.AsType[dialError](err); !dial || req.Context().Err() != nil {
 			return nil, err
 		}
+		g.route.metrics.failed(&failure{err: err, dial: true})
 		if !g.another(g.host) {
 			return nil, err
 		}
@@ -118,7 +127,11 @@ func (g *grpcCall) failed(req *http.Request, err error) {
 		err = cause
 	}
 	_, dial := errors.AsType[dialError](err)
-	g.fail(&failure{err: err, dial: dial})
+	fail := &failure{err: err, dial: dial}
+	if !dial { // counted when it happened
+		g.route.metrics.failed(fail)
+	}
+	g.fail(fail)
 }
 
 // watchedBody moves the idle deadline of its call whenever bytes pass.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -136,16 +137,18 @@ func (s *server) serve() error {
 // servers returns the servers of the public listeners.
 func (r *Router) servers() []*server {
 	var list []*server
+	slots := make(chan struct{}, r.cfg.bounds.clients)
 	if l := r.listeners.http; l != nil {
 		s := r.publicServer()
 		s.Protocols = new(http.Protocols)
 		s.Protocols.SetHTTP1(true)
-		list = append(list, &server{http: s, listener: stallListener{l}})
+		s.Protocols.SetUnencryptedHTTP2(true) // with prior knowledge only: gRPC without TLS
+		list = append(list, &server{http: s, listener: r.stallListener(l, slots)})
 	}
 	if l := r.listeners.https; l != nil {
 		s := r.publicServer()
 		s.TLSConfig = r.certs.config()
-		list = append(list, &server{http: s, listener: stallListener{l}, tls: true})
+		list = append(list, &server{http: s, listener: r.stallListener(l, slots), tls: true})
 	}
 	return list
 }
@@ -153,14 +156,14 @@ func (r *Router) servers() []*server {
 func (r *Router) publicServer() *http.Server {
 	return &http.Server{
 		Handler:           r,
-		ReadHeaderTimeout: headerReadMax,
-		IdleTimeout:       clientIdleMax,
+		ReadHeaderTimeout: r.cfg.bounds.headerRead,
+		IdleTimeout:       r.cfg.bounds.clientIdle,
 		MaxHeaderBytes:    headerBytesMax,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: streamsMax,
 			SendPingTimeout:      30 * time.Second,
 			PingTimeout:          15 * time.Second,
-			WriteByteTimeout:     clientStallMax,
+			WriteByteTimeout:     r.cfg.bounds.stall,
 		},
 		// What clients do wrong is counted, not logged: anyone can make it happen.
 		ErrorLog:                     log.New(io.Discard, "", 0),
@@ -169,26 +172,58 @@ func (r *Router) publicServer() *http.Server {
 	}
 }
 
-// stallListener bounds how long its connections may go without taking what is written to them.
-type stallListener struct{ net.Listener }
+// stallListener bounds how many connections there are, and how long each may go without taking
+// what is written to it.
+type stallListener struct {
+	net.Listener
+	stall  time.Duration
+	slots  chan struct{} // holds one per open connection
+	open   *atomic.Int64
+	closed chan struct{}
+	once   sync.Once
+}
 
-// Accept implements net.Listener.
-func (l stallListener) Accept() (net.Conn, error) {
+func (r *Router) stallListener(l net.Listener, slots chan struct{}) *stallListener {
+	return &stallListener{Listener: l, stall: r.cfg.bounds.stall, slots: slots, open: &r.clients, closed: make(chan struct{})}
+}
+
+// Accept implements net.Listener. Clients beyond the bound wait in the kernel's queue.
+func (l *stallListener) Accept() (net.Conn, error) {
+	select {
+	case l.slots <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
 	c, err := l.Listener.Accept()
 	if err != nil {
+		<-l.slots
 		return nil, err
 	}
-	tc, ok := c.(*net.TCPConn)
-	if !ok {
-		return c, nil
-	}
-	return &stallConn{TCPConn: tc}, nil
+	l.open.Add(1)
+	return &stallConn{TCPConn: c.(*net.TCPConn), listener: l}, nil
+}
+
+// Close implements net.Listener.
+func (l *stallListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
 }
 
 // stallConn moves its write deadline along with its writes, seldom enough to cost nothing.
 type stallConn struct {
 	*net.TCPConn
-	last atomic.Int64 // Unix nanoseconds of the last move
+	listener *stallListener
+	last     atomic.Int64 // Unix nanoseconds of the last move
+	gone     atomic.Bool
+}
+
+// Close implements net.Conn.
+func (c *stallConn) Close() error {
+	if c.gone.CompareAndSwap(false, true) {
+		c.listener.open.Add(-1)
+		<-c.listener.slots
+	}
+	return c.TCPConn.Close()
 }
 
 // Write implements net.Conn.
@@ -216,9 +251,9 @@ func (c *stallConn) SetWriteDeadline(t time.Time) error {
 
 func (c *stallConn) extend() {
 	now := time.Now()
-	if last := c.last.Load(); now.UnixNano()-last < int64(clientStallMax/4) {
+	if last := c.last.Load(); now.UnixNano()-last < int64(c.listener.stall/4) {
 		return
 	}
 	c.last.Store(now.UnixNano())
-	_ = c.TCPConn.SetWriteDeadline(now.Add(clientStallMax))
+	_ = c.TCPConn.SetWriteDeadline(now.Add(c.listener.stall))
 }

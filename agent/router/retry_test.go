@@ -172,5 +172,6 @@ func TestServiceMetrics(t *testing.T) {
 	g.apply(lead())
 	g.get("/")
 	expect("slipway_router_in_flight"+labels+" 0", "slipway_router_errors_total"+labels+" 1",
-		`slipway_router_requests_total{app="app",class="2xx",service="web"} 1`)
+		`slipway_router_requests_total{app="app",code="200",service="web"} 1`,
+		`slipway_router_requests_total{app="app",code="503",service="web"} 1`, "slipway_router_table_version 2")
 }

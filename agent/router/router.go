@@ -31,6 +31,8 @@ type Router struct {
 	table atomic.Pointer[table]
 	// settled wakes the drain loop; it holds one wake.
 	settled chan struct{}
+	// clients counts the open connections of clients.
+	clients atomic.Int64
 	// tunnels counts upgraded connections, which http.Server does not wait for.
 	tunnels sync.WaitGroup
 	// handedOver ends Run after another router took the listeners.
@@ -79,7 +81,7 @@ func New(cfg Config) (*Router, error) {
 		revision:   uint64(time.Now().UnixNano()), // never one that a predecessor told
 		news:       make(chan struct{}),
 	}
-	if err := cfg.Registry.Register(inFlight{r}); err != nil {
+	if err := r.register(cfg.Registry); err != nil {
 		return nil, fmt.Errorf("router: register metrics: %w", err)
 	}
 	r.certs.reload(r.logger)

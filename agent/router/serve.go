@@ -11,7 +11,9 @@ import (
 // ServeHTTP answers one request.
 func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.counters.requests.Add(1)
-	if r.leaving.Load() {
+	// HTTP/1.0 knows no transfer coding: whoever was before the router may have seen another end
+	// of a request that names one (RFC 9112 §6.1).
+	if r.leaving.Load() || !req.ProtoAtLeast(1, 1) {
 		w.Header()["Connection"] = []string{"close"}
 	}
 	host, ok := normalHost(req.Host)

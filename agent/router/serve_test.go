@@ -93,7 +93,15 @@ func TestSmuggling(t *testing.T) {
 		"absolute elsewhere":  "GET http://evil.test/ HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n",
 		"huge head":           "GET / HTTP/1.1\r\nHost: app.test\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n",
 		"CR in request line":  "GET /\rx HTTP/1.1\r\nHost: app.test\r\n\r\n",
-		"preface of HTTP/2":   "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+		"half a preface":      "PRI * HTTP/2.0\r\n\r\nSMuggled" + next,
+		"folded length":       post + "Content-Length: 4\r\n 4\r\n\r\nabcd" + next,
+		"folded coding":       post + "Transfer-Encoding: identity,\r\n chunked\r\n\r\n0\r\n\r\n" + next,
+		"CR in a value":       post + "X-A: 1\rX-B: 2\r\n\r\n" + next,
+		"no colon":            post + "Content-Length\r\n\r\n" + next,
+		"TE with a list":      post + "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n" + next,
+		"TE in quotes":        post + "Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n" + next,
+		"hex length":          post + "Content-Length: 0x2c\r\n\r\n" + next,
+		"huge length":         post + "Content-Length: 99999999999999999999\r\n\r\n" + next,
 		"body in bad lengths": post + "Content-Length: 4, 4\r\n\r\nabcd",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -54,11 +54,11 @@ func certificate(t *testing.T, serial int64, names ...string) []byte {
 }
 
 // newTLSRig is a rig that serves HTTPS with a default certificate.
-func newTLSRig(t *testing.T) *rig {
-	g := newRig(t, func(c *Config) {
+func newTLSRig(t *testing.T, edit ...func(*Config)) *rig {
+	g := newRig(t, append(edit, func(c *Config) {
 		c.HTTPSAddr = "127.0.0.1:0"
 		c.CertificateDir = filepath.Join(t.TempDir(), "certs")
-	})
+	})...)
 	if err := g.client.SetCertificate(t.Context(), "default", certificate(t, 1, "*.test")); err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,8 @@ type exchange struct {
 	kept     []byte
 	streamed bool
 	sent     bool
-	buf      *[]byte // scratch, for the head and then for copying
+	buf      *[]byte     // scratch, for the head and then for copying
+	stall    *time.Timer // cuts a client of HTTP/2 that takes nothing; nil until it is needed
 }
 
 // scratch recycles the buffers of exchanges.
@@ -283,8 +284,8 @@ func (x *exchange) copyLength(c *conn, n int64) error {
 			p = p[:k]
 		}
 		if len(p) > 0 {
-			if _, werr := x.w.Write(p); werr != nil {
-				return &clientError{werr}
+			if err := x.write(p); err != nil {
+				return err
 			}
 		}
 		n -= int64(len(p))
@@ -317,8 +318,8 @@ func (x *exchange) copyStream(c *conn, chunked bool) error {
 		_ = c.SetReadDeadline(x.deadline())
 		n, err := body.Read(buf)
 		if n > 0 {
-			if _, werr := x.w.Write(buf[:n]); werr != nil {
-				return &clientError{werr}
+			if werr := x.write(buf[:n]); werr != nil {
+				return werr
 			}
 		}
 		switch {
@@ -353,11 +354,41 @@ func (x *exchange) copyTrailer(c *conn) error {
 	return nil
 }
 
+func (x *exchange) write(p []byte) error {
+	x.guard()
+	defer x.unguard()
+	if _, err := x.w.Write(p); err != nil {
+		return &clientError{err}
+	}
+	return nil
+}
+
 func (x *exchange) flush() error {
+	x.guard()
+	defer x.unguard()
 	if err := x.control.Flush(); err != nil {
 		return &clientError{err}
 	}
 	return nil
+}
+
+// guard bounds how long the client may go without taking what is written to it, until unguard.
+// Over HTTP/1 the deadline of the connection does that; a client of HTTP/2 can answer every ping
+// and still take nothing of a stream.
+func (x *exchange) guard() {
+	switch {
+	case x.r.ProtoMajor < 2:
+	case x.stall == nil:
+		x.stall = time.AfterFunc(x.router.cfg.bounds.stall, func() { _ = x.control.SetWriteDeadline(time.Unix(1, 0)) })
+	default:
+		x.stall.Reset(x.router.cfg.bounds.stall)
+	}
+}
+
+func (x *exchange) unguard() {
+	if x.stall != nil {
+		x.stall.Stop()
+	}
 }
 
 // noEOF makes an end that came too soon an error that says so.
