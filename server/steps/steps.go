@@ -19,6 +19,19 @@ type Input struct {
 	Silence time.Duration
 }
 
+// Since is the moment from which a wait that began at any of the given ones counts: the latest
+// of them, but not before this leader could hear of its end. Nobody's patience runs out while
+// nobody leads.
+func (in Input) Since(began ...time.Time) time.Time {
+	at := in.Leader
+	for _, t := range began {
+		if t.After(at) {
+			at = t
+		}
+	}
+	return at
+}
+
 // Sooner returns the earlier of two wake-up times; zero means never.
 func Sooner(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {

@@ -101,7 +101,7 @@ func (p *pass) progress(d api.Deployment) {
 			newest = q.ReadyAt
 		}
 	}
-	deadline := newest.Add(progressDeadline)
+	deadline := p.in.Since(newest).Add(progressDeadline)
 	if !p.in.Now.Before(deadline) {
 		f := p.stalled(&d)
 		p.turn(d, f.Reason, f)
@@ -125,7 +125,7 @@ func (p *pass) turn(d api.Deployment, cause string, f *api.Failure) {
 // back moves the app to the previous release and ends the deployment once it is there. One that
 // does not get there ends as well: its user should hear of it, and the app goes on moving.
 func (p *pass) back(d api.Deployment) {
-	deadline := d.Progress.Add(progressDeadline)
+	deadline := p.in.Since(d.Progress).Add(progressDeadline)
 	switch there := p.move(d.Previous) && (d.Previous == d.Release || p.gone(d.Release)); {
 	case !there && p.in.Now.Before(deadline):
 		p.wake = steps.Sooner(p.wake, deadline)

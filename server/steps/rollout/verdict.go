@@ -77,7 +77,8 @@ func (p *pass) unhealthy(q *api.Process, t *trial) *api.Failure {
 		}
 		return evidence(q, string(q.Service)+" is not healthy: "+o.Message)
 	}
-	deadline := o.Started.Add(patience(spec))
+	// The node's clock may be behind: no copy started before it was created.
+	deadline := p.in.Since(o.Started, q.Created).Add(patience(spec))
 	if !p.in.Now.Before(deadline) {
 		return evidence(q, fmt.Sprintf("%s did not become healthy within %s", q.Service, patience(spec)))
 	}

@@ -13,8 +13,8 @@ import (
 var t0 = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
 // trialOf builds a deployment whose processes have the given histories and returns the verdict
-// at a time after its start.
-func trialOf(t *testing.T, count int, after time.Duration, processes ...api.Process) (*api.Failure, time.Time) {
+// at a time after its start, by a leader that has led since another.
+func trialOf(t *testing.T, count int, after, leads time.Duration, processes ...api.Process) (*api.Failure, time.Time) {
 	t.Helper()
 	s := state.New()
 	index := uint64(0)
@@ -50,7 +50,7 @@ func trialOf(t *testing.T, count int, after time.Duration, processes ...api.Proc
 	v := s.View()
 	a, _ := v.App("shop")
 	d, _ := v.Deployment("D1")
-	p := &pass{v: v, app: a, in: steps.Input{Now: t0.Add(after)}}
+	p := &pass{v: v, app: a, in: steps.Input{Now: t0.Add(after), Leader: t0.Add(leads)}}
 	return p.failure(d), p.wake
 }
 
@@ -96,7 +96,7 @@ func TestVerdicts(t *testing.T) {
 		"healthy, waiting for the routers": {1, time.Hour, []api.Process{running(1, false, api.HealthHealthy)}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f, wake := trialOf(t, c.count, c.after, c.processes...)
+			f, wake := trialOf(t, c.count, c.after, 0, c.processes...)
 			switch {
 			case c.says == "" && f != nil:
 				t.Errorf("verdict %q", f.Reason)
@@ -107,5 +107,30 @@ func TestVerdicts(t *testing.T) {
 				t.Errorf("wakes at %s", wake)
 			}
 		})
+	}
+}
+
+// TestNoPatienceRunsOutWhileNobodyLeads: a copy has been silent for an hour, for which there was
+// no leader to report to. A new one waits as long as it would have from the start. The same
+// holds for a node whose clock is an hour behind.
+func TestNoPatienceRunsOutWhileNobodyLeads(t *testing.T) {
+	silent := running(1, false, api.HealthUnknown)
+	for name, c := range map[string]struct {
+		after, leads time.Duration
+		fails        bool
+	}{
+		"new leader":            {time.Hour, time.Hour, false},
+		"patience goes on":      {time.Hour + 50*time.Second, time.Hour, false},
+		"and ends":              {time.Hour + 51*time.Second, time.Hour, true},
+		"the leader was always": {51 * time.Second, -time.Hour, true},
+	} {
+		if f, _ := trialOf(t, 1, c.after, c.leads, silent); (f != nil) != c.fails {
+			t.Errorf("%s: verdict %+v", name, f)
+		}
+	}
+	behind := silent
+	behind.Observed.Started = t0.Add(-time.Hour)
+	if f, _ := trialOf(t, 1, time.Second, -time.Hour, behind); f != nil {
+		t.Errorf("a node whose clock is behind: verdict %+v", f)
 	}
 }
