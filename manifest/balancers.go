@@ -31,7 +31,7 @@ func (l *loader) balancer(f field) Balancer {
 	for _, p := range n.get("ports").entries() {
 		listen, ok := parsePort(p.name)
 		if !ok {
-			l.problem(p.value, "could not parse port: %s", short(p.name))
+			l.problem(p.value, "could not parse port: %s", short(p.name)).hint("it must be a number from 1 to 65535")
 			continue
 		}
 		b.Ports = append(b.Ports, BalancerPort{
@@ -42,12 +42,15 @@ func (l *loader) balancer(f field) Balancer {
 	}
 	for _, item := range n.get("whitelist").elements() {
 		for s := range strings.SplitSeq(item.string(""), ",") {
-			cidr, ok := parseNet(strings.TrimSpace(s))
-			if !ok {
-				l.problem(item, "balancer %s whitelist %s is not a valid cidr range", short(f.name), short(item.source))
-				continue
+			s = strings.TrimSpace(s)
+			cidr, ok := parseNet(s)
+			switch {
+			case s == "":
+			case !ok:
+				l.problem(item, "balancer %s whitelist %s is not a valid cidr range", short(f.name), short(item.source)).hint(cidrHint)
+			default:
+				b.Whitelist = append(b.Whitelist, cidr)
 			}
-			b.Whitelist = append(b.Whitelist, cidr)
 		}
 	}
 	return b
@@ -57,13 +60,14 @@ func (l *loader) balancer(f field) Balancer {
 func (l *loader) checkBalancer(m *Manifest, b Balancer) {
 	name := short(b.Name)
 	if len(b.Ports) == 0 {
-		l.problem(b.node, "balancer %s has no ports", name)
+		l.problem(b.node, "balancer %s has no ports", name).hint("add ports: {LISTEN: TARGET}")
 	}
 	switch {
 	case b.Service == "":
-		l.problem(b.node, "balancer %s has blank service", name)
+		l.problem(b.node, "balancer %s has blank service", name).hint("add service: with the name of one of services")
 	case m.service(b.Service) == nil:
-		l.problem(b.node.get("service"), "balancer %s refers to unknown service %s", name, short(source(b.node.get("service"))))
+		l.problem(b.node.get("service"), "balancer %s refers to unknown service %s", name, short(source(b.node.get("service")))).
+			hint(m.nearService(b.node.get("service")))
 	}
 	seen := map[string]bool{}
 	for _, p := range b.Ports {

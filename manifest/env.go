@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -47,7 +48,11 @@ func (l *loader) entry(n *node) (EnvEntry, bool) {
 	case n.vars && strings.Contains(sourceName, "${"):
 		l.problem(n, "%s: a variable can fill a default, but not the name in %s", n.path, quote(sourceName))
 		return EnvEntry{}, false
-	case goType(n) != "string" || !envName.MatchString(name):
+	case goType(n) != "string":
+		l.problem(n, "%s must be KEY, KEY=default or \"*\", got %s, which YAML 1.1 reads as another type", n.path, n.text).
+			hint("write it in quotes")
+		return EnvEntry{}, false
+	case !envName.MatchString(name):
 		l.problem(n, "%s must be KEY, KEY=default or \"*\", got %s: a name has only letters, digits, _, - and ., and does not start with a digit",
 			n.path, quote(sourceName))
 		return EnvEntry{}, false
@@ -60,10 +65,12 @@ func (l *loader) entry(n *node) (EnvEntry, bool) {
 // default is given elsewhere.
 func resolve(declared []EnvEntry, env map[string]string) (values map[string]string, missing []EnvEntry) {
 	values = map[string]string{}
+	all := false
 	for _, e := range declared {
 		if e.Name == "*" {
-			for name, value := range env {
-				values[name] = value
+			if !all {
+				maps.Copy(values, env)
+				all = true
 			}
 			continue
 		}
@@ -85,8 +92,7 @@ func (l *loader) required(m *Manifest) {
 	var names []string
 	var first *node
 	for _, s := range m.Services {
-		_, missing := resolve(s.Declared, l.env)
-		for _, e := range missing {
+		for _, e := range s.missing {
 			if first == nil || e.node.line < first.line {
 				first = e.node
 			}
@@ -99,10 +105,11 @@ func (l *loader) required(m *Manifest) {
 	slices.Sort(names)
 	names = slices.Compact(names)
 	message := "required env: " + strings.Join(names, ", ")
+	hint := "set it before a deploy: slipway env set " + names[0] + "=VALUE"
 	if l.options.SkipRequired {
 		m.Missing = names
-		l.warn(first, "%s", message)
+		l.warn(first, "%s; %s", message, hint)
 		return
 	}
-	l.problem(first, "%s", message)
+	l.problem(first, "%s", message).hint(hint)
 }

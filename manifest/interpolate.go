@@ -31,12 +31,14 @@ func (l *loader) tokenize(text string) string {
 
 // untokenize puts ${NAME} back for each token.
 func (l *loader) untokenize(s string) string {
-	return token.ReplaceAllStringFunc(s, func(t string) string { return "${" + l.variable(t) + "}" })
+	return token.ReplaceAllStringFunc(s, func(t string) string {
+		return "${" + l.variable(strings.Trim(t, string(tokenOpen)+string(tokenClose))) + "}"
+	})
 }
 
-// variable returns the name that a token stands for.
-func (l *loader) variable(t string) string {
-	i, err := strconv.Atoi(strings.Trim(t, string(tokenOpen)+string(tokenClose)))
+// variable returns the name that the number of a token stands for.
+func (l *loader) variable(number string) string {
+	i, err := strconv.Atoi(number)
 	if err != nil || i >= len(l.vars) {
 		return ""
 	}
@@ -45,21 +47,37 @@ func (l *loader) variable(t string) string {
 
 // interpolate fills the text of a scalar. Values are not looked at again: a value that holds
 // ${NAME} keeps it.
-func (l *loader) interpolate(n *node, tokens string) {
+func (l *loader) interpolate(n *node, tokens string) error {
 	if !strings.ContainsRune(tokens, tokenOpen) {
 		n.text, n.source = tokens, tokens
-		return
+		return l.checkLength(n, len(tokens))
 	}
 	n.vars = true
-	n.source = l.untokenize(tokens)
-	n.text = token.ReplaceAllStringFunc(tokens, func(t string) string {
-		name := l.variable(t)
+	var text, source strings.Builder
+	at := 0
+	for _, m := range token.FindAllStringSubmatchIndex(tokens, -1) {
+		name := l.variable(tokens[m[2]:m[3]])
 		value, ok := l.env[name]
 		if !ok {
 			l.warnMissing(n, name)
 		}
-		return value
-	})
+		text.WriteString(tokens[at:m[0]] + value)
+		source.WriteString(tokens[at:m[0]] + "${" + name + "}")
+		at = m[1]
+		if err := l.checkLength(n, max(text.Len(), source.Len())); err != nil {
+			return err
+		}
+	}
+	n.text, n.source = text.String()+tokens[at:], source.String()+tokens[at:]
+	return l.checkLength(n, max(len(n.text), len(n.source)))
+}
+
+func (l *loader) checkLength(n *node, length int) error {
+	if length <= scalarMax {
+		return nil
+	}
+	l.problem(n, "%sa text of more than %d bytes, variables counted with their values", prefix(n.path), scalarMax)
+	return errTooLarge
 }
 
 func (l *loader) warnMissing(n *node, name string) {

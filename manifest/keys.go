@@ -22,7 +22,7 @@ func topLevel() rule {
 		"services":    namesOf(service()),
 		"timers":      namesOf(timer()),
 		"balancers":   namesOf(balancer()).v3(),
-		"labels":      namesOf(text()).v3(),
+		"labels":      namesOf(text()).v3().idle(),
 		"configs": listOf(tableOf(keys{
 			"id":    text(),
 			"name":  text(),

@@ -16,13 +16,13 @@ func service() rule {
 // runKeys say what runs.
 func runKeys() keys {
 	return keys{
-		"build": matching("a path below the source", below).or(tableOf(keys{
-			"path":     matching("a path below the source", below),
-			"manifest": matching("a path below the build's path", below),
-			"args":     listOf(text()).idle(),
+		"build": reasoned("a path below the source", below).or(tableOf(keys{
+			"path":     reasoned("a path below the source", below),
+			"manifest": reasoned("a path below the build's path", below),
+			"args":     listOf(text()),
 			"target":   matching("the name of a build stage", stage).ours(),
 		})).called("service build"),
-		"image":       matching("an image reference", imageRef),
+		"image":       reasoned("an image reference", imageRef),
 		"command":     commandLine().called("service command"),
 		"entrypoint":  commandLine().ours().idle(),
 		"test":        text().encrypted().idle(),
@@ -30,7 +30,7 @@ func runKeys() keys {
 		"init":        flag(),
 		"privileged":  flag(),
 		"resources":   listOf(text()),
-		"labels":      namesOf(text()).v3(),
+		"labels":      namesOf(text()).v3().idle(),
 		"securityContext": tableOf(keys{
 			"runAsNonRoot":             flag(),
 			"runAsUser":                whole(0, 1<<31-1),
@@ -67,7 +67,7 @@ func networkKeys() keys {
 		}))).v3(),
 		"domain":              text().or(listOf(text())).called("service domain"),
 		"internal":            flag(),
-		"internalAndExternal": flag().v2().idle(),
+		"internalAndExternal": flag().v2(),
 		"internalRouter":      flag().v3().idle(),
 		"sticky":              flag(),
 		"timeout":             whole(1, dayMax).v3(),
@@ -106,7 +106,7 @@ func probeKeys() keys {
 		})
 		return tableOf(more)
 	}
-	path := matching("a path such as /health", urlPath)
+	path := reasoned("a path such as /health", urlPath)
 	return keys{
 		"health": path.or(tableOf(keys{
 			"path":     path,
@@ -147,7 +147,7 @@ func lifeKeys() keys {
 		"singleton": flag(),
 		"agent": flag().or(tableOf(keys{
 			"enabled": flag(),
-			"ports":   listOf(rule{what: "a port", scalar: anyScalar}).v2(),
+			"ports":   listOf(rule{what: "a port", scalar: anyScalar}).v2().idle(),
 		})),
 		"scale": counts().or(tableOf(scaleKeys())).called("service scale"),
 		"lifecycle": tableOf(keys{
@@ -203,7 +203,7 @@ func storageKeys() keys {
 				"id": text(), "mountPath": text(), "accessMode": text(), "storageClass": text(), "volumeHandle": text(),
 			}).idle(),
 			"azureFiles": tableOf(keys{
-				"id": text(), "mountPath": text(), "accessMode": text(), "shareSize": size, "storageClass": text(), "volumeHandle": text(),
+				"id": text(), "mountPath": text(), "accessMode": text(), "shareSize": matching("a size of at least 100Gi", shareSize), "storageClass": text(), "volumeHandle": text(),
 			}).idle(),
 			"persistentVolumeClaim": anything().idle(),
 		})).v3(),
@@ -222,7 +222,7 @@ func clusterKeys() keys {
 		"policies": listOf(text()).v2().idle(),
 		"tags":     namesOf(text()).v2().idle(),
 		"initContainer": tableOf(keys{
-			"image":         matching("an image reference", imageRef),
+			"image":         reasoned("an image reference", imageRef),
 			"command":       commandLine(),
 			"volumeOptions": listOf(anything()),
 			"configMounts":  listOf(configMount()),

@@ -7,9 +7,6 @@ import (
 	"strings"
 )
 
-// SizeMax is the longest text that Load accepts, in bytes.
-const SizeMax = 1 << 20
-
 // Options are what Load needs beside the text.
 type Options struct {
 	// Env is the environment of the release: it fills ${NAME} and declared variables.
@@ -60,7 +57,12 @@ func (l *loader) read(m *Manifest, root *node) {
 	for _, f := range root.get("resources").entries() {
 		m.Resources = append(m.Resources, l.resource(f))
 	}
-	for _, f := range root.get("services").entries() {
+	services := root.get("services").entries()
+	if len(services) > servicesMax {
+		l.problem(root.get("services"), "manifest has %d services, the limit is %d", len(services), servicesMax)
+		services = services[:servicesMax]
+	}
+	for _, f := range services {
 		m.Services = append(m.Services, l.service(f, m))
 	}
 	for _, f := range root.get("timers").entries() {
@@ -84,17 +86,22 @@ type loader struct {
 	problems []Problem
 	warnings []Warning
 	more     int
-	nodes    int // in the tree so far, aliases expanded
+
+	nodes     int // in the tree so far, aliases expanded
+	expanded  int // bytes of the texts in the tree so far
+	delivered int // bytes of what the services receive so far
 }
 
-// problem records that the manifest cannot be used because of the value at n.
-func (l *loader) problem(n *node, format string, args ...any) {
+// problem records that the manifest cannot be used because of the value at n. The next step
+// can be added to what it returns.
+func (l *loader) problem(n *node, format string, args ...any) *Problem {
 	if len(l.problems) >= reportMax {
 		l.more++
-		return
+		return &Problem{}
 	}
 	line, path := n.at()
 	l.problems = append(l.problems, Problem{Line: line, Path: path, Message: fmt.Sprintf(format, args...)})
+	return &l.problems[len(l.problems)-1]
 }
 
 // warn records something about the value at n that its author should know.

@@ -52,7 +52,8 @@ type Service struct {
 	// Extra holds the attributes that do not act yet, as they stand in the text.
 	Extra map[string]any `json:"extra,omitempty"`
 
-	node *node
+	missing []EnvEntry
+	node    *node
 }
 
 // Specs returns the services as the rest of the system knows them, in the order of the text.

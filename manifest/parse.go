@@ -1,29 +1,16 @@
 package manifest
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"regexp"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// The limits of a tree. They stop alias bombs and runaway nesting, and are far above what a
-// manifest needs.
-const (
-	depthMax = 32
-	nodesMax = 50_000
-)
-
 // errTooLarge ends the building of a tree that exceeds a limit.
 var errTooLarge = errors.New("manifest too large")
-
-var yamlLine = regexp.MustCompile(`^line (\d+): `)
 
 // parse builds the tree. What cannot be parsed is reported, and gives an empty tree.
 func (l *loader) parse(text string) *node {
@@ -33,16 +20,23 @@ func (l *loader) parse(text string) *node {
 		l.problem(nil, "manifest is %d bytes long, the limit is %d", len(text), SizeMax)
 		return empty
 	case !utf8.ValidString(text):
-		l.problem(nil, "manifest is not valid UTF-8")
+		l.problem(lineAt(text, invalidUTF8(text)), "manifest is not valid UTF-8").hint("save the file as UTF-8")
 		return empty
 	case strings.ContainsRune(text, tokenOpen) || strings.ContainsRune(text, tokenClose):
-		l.problem(nil, "manifest contains the reserved character %U or %U", tokenOpen, tokenClose)
+		at := strings.IndexFunc(text, func(r rune) bool { return r == tokenOpen || r == tokenClose })
+		l.problem(lineAt(text, at), "manifest contains the reserved character %U or %U", tokenOpen, tokenClose).hint("remove it")
+		return empty
+	}
+	if at := strings.IndexFunc(text, unprintable); at >= 0 {
+		r, _ := utf8.DecodeRuneInString(text[at:])
+		l.problem(lineAt(text, at), "not valid YAML: control characters such as %U are not allowed", r).
+			hint("remove it, or write it in double quotes as an escape such as \\x1b")
 		return empty
 	}
 
 	doc, err := decode(l.tokenize(text))
 	if err != nil {
-		l.syntaxProblem(err)
+		l.syntaxProblem(text, err)
 		return empty
 	}
 	if doc == nil {
@@ -59,40 +53,6 @@ func (l *loader) parse(text string) *node {
 	return root
 }
 
-// decode returns the root of the one document in the text; nil if it is empty.
-func decode(text string) (*yaml.Node, error) {
-	decoder := yaml.NewDecoder(bytes.NewReader([]byte(text)))
-	var doc yaml.Node
-	if err := decoder.Decode(&doc); errors.Is(err, io.EOF) {
-		return nil, nil
-	} else if err != nil {
-		return nil, fmt.Errorf("parse: %w", err)
-	}
-	if len(doc.Content) == 0 {
-		return nil, nil
-	}
-	var next yaml.Node
-	switch err := decoder.Decode(&next); {
-	case errors.Is(err, io.EOF):
-		return doc.Content[0], nil
-	case err != nil:
-		return nil, fmt.Errorf("parse: %w", err)
-	}
-	return nil, fmt.Errorf("parse: yaml: line %d: a second document begins, a manifest is one", next.Line)
-}
-
-// syntaxProblem reports an error of the YAML parser at its line.
-func (l *loader) syntaxProblem(err error) {
-	message := strings.TrimPrefix(err.Error(), "parse: ")
-	message = strings.TrimPrefix(message, "yaml: ")
-	at := &node{}
-	if m := yamlLine.FindStringSubmatch(message); m != nil {
-		at.line, _ = strconv.Atoi(m[1])
-		message = message[len(m[0]):]
-	}
-	l.problem(at, "not valid YAML: %s", l.untokenize(message))
-}
-
 // build turns a YAML node into ours. trail holds the nodes above it, which shows how deep it
 // is and whether an alias leads back into itself.
 func (l *loader) build(y *yaml.Node, path string, trail []*yaml.Node) (*node, error) {
@@ -104,6 +64,9 @@ func (l *loader) build(y *yaml.Node, path string, trail []*yaml.Node) (*node, er
 		return nil, errTooLarge
 	case len(trail) > depthMax:
 		l.problem(n, "manifest is nested deeper than %d levels", depthMax)
+		return nil, errTooLarge
+	case len(path) > pathMax:
+		l.problem(&node{line: y.Line}, "the path of the key %s is longer than %d bytes", quote(path[strings.LastIndex(path, ".")+1:]), pathMax)
 		return nil, errTooLarge
 	}
 	for _, above := range trail {
@@ -122,9 +85,12 @@ func (l *loader) build(y *yaml.Node, path string, trail []*yaml.Node) (*node, er
 	case yaml.AliasNode:
 		return l.build(y.Alias, path, trail)
 	case yaml.ScalarNode:
-		l.buildScalar(n, y)
+		return n, l.buildScalar(n, y)
 	case yaml.SequenceNode:
 		n.kind = list
+		if len(y.Content) > entriesMax {
+			return nil, l.tooMany(n, len(y.Content))
+		}
 		for i, item := range y.Content {
 			child, err := l.build(item, fmt.Sprintf("%s[%d]", path, i), trail)
 			if err != nil {
@@ -139,21 +105,42 @@ func (l *loader) build(y *yaml.Node, path string, trail []*yaml.Node) (*node, er
 	return n, nil
 }
 
-func (l *loader) buildScalar(n *node, y *yaml.Node) {
+// tooMany reports a list or a map that is too long.
+func (l *loader) tooMany(n *node, entries int) error {
+	name := n.path
+	if name == "" {
+		name = "manifest"
+	}
+	l.problem(n, "%s has %d entries, the limit is %d", name, entries, entriesMax)
+	return errTooLarge
+}
+
+func (l *loader) buildScalar(n *node, y *yaml.Node) error {
 	n.plain = y.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0 && y.Tag != "!!str" ||
 		y.Style == 0
-	l.interpolate(n, y.Value)
 	n.kind = scalar
+	if err := l.interpolate(n, y.Value); err != nil {
+		return err
+	}
+	l.expanded += len(n.text) + len(n.source)
+	if l.expanded > expandedMax {
+		l.problem(n, "manifest is longer than %d bytes, aliases and variables counted as what they stand for", expandedMax)
+		return errTooLarge
+	}
 	if n.plain && (y.Tag == "!!null" || n.text == "") {
 		n.kind, n.text = nothing, ""
 	}
 	if strings.ContainsRune(n.source, 0) {
 		l.problem(n, "%scontains a NUL byte", prefix(n.path))
 	}
+	return nil
 }
 
 // buildTable reads the keys of a table, then those merged into it by "<<" that it has not.
 func (l *loader) buildTable(n *node, y *yaml.Node, trail []*yaml.Node) error {
+	if len(y.Content)/2 > entriesMax {
+		return l.tooMany(n, len(y.Content)/2)
+	}
 	seen := map[string]int{}
 	var merged []*node
 	for i := 0; i+1 < len(y.Content); i += 2 {
@@ -184,6 +171,9 @@ func (l *loader) buildTable(n *node, y *yaml.Node, trail []*yaml.Node) error {
 	for _, source := range merged {
 		for _, f := range source.fields {
 			if seen[f.name] == 0 {
+				if len(n.fields) >= entriesMax {
+					return l.tooMany(n, entriesMax+1)
+				}
 				seen[f.name] = f.value.line
 				n.fields = append(n.fields, field{f.name, f.value.moved(n.path, f.name)})
 			}

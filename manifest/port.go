@@ -27,7 +27,7 @@ func (l *loader) mainPort(spec *api.ServiceSpec, n *node) api.Port {
 	scheme, text := "http", n.string("")
 	if n.kind == table {
 		if n.get("port") == nil {
-			l.problem(n, "service %s: port has no port number", spec.Name)
+			l.problem(n, "service %s: port has no port number", spec.Name).hint("add port: with a number from 1 to 65535")
 			return api.Port{}
 		}
 		scheme, text = n.get("scheme").string("http"), n.get("port").string("")
@@ -64,9 +64,9 @@ func (l *loader) extraPort(n *node) (api.Port, bool) {
 		text, proto = before, after
 	}
 	number, ok := parsePort(text)
-	if !ok || protocol(proto) != "" {
+	if !ok || !protocol(proto) {
 		if n.kind == scalar {
-			l.problem(n, "could not parse port: %s", short(n.source))
+			l.problem(n, "could not parse port: %s", short(n.source)).hint("write a number such as 5001, or 5002/udp")
 		}
 		return api.Port{}, false
 	}

@@ -27,13 +27,13 @@ func (l *loader) probes(spec *api.ServiceSpec, n *node) {
 	if p := n.get("liveness"); p.is(table) {
 		spec.Liveness = probe(p, base)
 		if p.get("path") == nil {
-			l.problem(p, "service %s liveness has no path", spec.Name)
+			l.problem(p, "service %s liveness has no path", spec.Name).hint("add path: /")
 		}
 	}
 	if p := n.get("startupProbe"); p.is(table) {
 		spec.Startup = probe(p, startupBase(spec, n, base))
 		if p.get("path") == nil && !spec.Startup.TCP {
-			l.problem(p, "service %s startupProbe has neither path nor tcpSocketPort", spec.Name)
+			l.problem(p, "service %s startupProbe has neither path nor tcpSocketPort", spec.Name).hint("add one of them")
 		}
 	}
 }

@@ -16,19 +16,29 @@ type Problem struct {
 	Line int `json:"line,omitempty"`
 	// Path leads to the value: "services.web.port".
 	Path string `json:"path,omitempty"`
-	// Message is one sentence. It never holds a value of the environment.
+	// Message is one sentence. It never holds a value of the environment. Where Convox has a
+	// message for the case, it is that one.
 	Message string `json:"message"`
+	// Hint is the next step, where the message does not say it.
+	Hint string `json:"hint,omitempty"`
 }
 
 // Warning is something in a manifest that works, but perhaps not as its author expects.
 type Warning Problem
 
-// String returns the message with its line.
+// hint adds the next step.
+func (p *Problem) hint(next string) { p.Hint = next }
+
+// String returns the message with its line and the next step.
 func (p Problem) String() string {
-	if p.Line == 0 {
-		return p.Message
+	s := p.Message
+	if p.Line != 0 {
+		s = fmt.Sprintf("line %d: %s", p.Line, s)
 	}
-	return fmt.Sprintf("line %d: %s", p.Line, p.Message)
+	if p.Hint != "" {
+		s += "; " + p.Hint
+	}
+	return s
 }
 
 // String returns the message with its line.

@@ -3,6 +3,7 @@ package manifest
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -32,6 +33,12 @@ type Link struct {
 	Env []string `json:"env"`
 }
 
+// resourceTypes are those of both dialects.
+var resourceTypes = []string{
+	"elasticache-memcached", "elasticache-redis", "efs", "mariadb", "memcached", "mysql", "postgis", "postgres",
+	"rds-mariadb", "rds-mysql", "rds-postgres", "redis", "s3", "sns", "sqs", "syslog", "valkey", "webhook",
+}
+
 // linkParts are the parts of a resource's address that a service is told.
 var linkParts = []string{"URL", "USER", "PASS", "HOST", "PORT", "NAME"}
 
@@ -53,8 +60,16 @@ func (l *loader) resource(f field) Resource {
 	default:
 		l.checkName("resource", f)
 	}
-	if strings.TrimSpace(r.Type) == "" {
+	switch {
+	case strings.TrimSpace(r.Type) == "":
 		l.blankType(n, f.name)
+	case !r.Given && !slices.Contains(resourceTypes, r.Type):
+		at := n.get("type")
+		meant := "known are " + strings.Join(resourceTypes, ", ")
+		if found := api.Nearest(r.Type, resourceTypes); found != "" && !at.vars && len(r.Type) <= api.NameMax {
+			meant = fmt.Sprintf("did you mean %q?", found)
+		}
+		l.warn(at, "resource %s has the unknown type %s; %s", short(f.name), quote(source(at)), meant)
 	}
 	if !r.Given {
 		l.notActing(n.path)
@@ -65,10 +80,10 @@ func (l *loader) resource(f field) Resource {
 // blankType speaks as the dialect does.
 func (l *loader) blankType(n *node, name string) {
 	if l.rules == V2 {
-		l.problem(n, "resource type can not be blank")
+		l.problem(n, "resource type can not be blank").hint("give " + quote(name) + " a type such as postgres or redis")
 		return
 	}
-	l.problem(n, "resource %s has blank type", quote(name))
+	l.problem(n, "resource %s has blank type", quote(name)).hint("give it a type such as postgres or redis")
 }
 
 // links reads `db` and `db:CUSTOM`, and fills the variables of resources whose URL is given.

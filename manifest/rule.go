@@ -38,21 +38,44 @@ func text() rule {
 	return rule{what: "text", text: true, scalar: func(*node) string { return "" }}
 }
 
-// matching is text that is as check wants it; check returns what is wrong, or "".
-func matching(what string, check func(s string) string) rule {
+// matching is text that is as check wants it.
+func matching(what string, check func(s string) bool) rule {
 	return rule{what: what, text: true, scalar: func(n *node) string {
-		if why := check(n.text); why != "" {
-			return "must be " + what + why
+		if check(n.text) {
+			return ""
 		}
-		return ""
+		return "must be " + what + got(n)
 	}}
+}
+
+// reasoned is text with which check finds nothing wrong; check never repeats the text, which
+// may be a value of the environment.
+func reasoned(what string, check func(s string) (why string, ok bool)) rule {
+	return rule{what: what, text: true, scalar: func(n *node) string {
+		why, ok := check(n.text)
+		switch {
+		case ok:
+			return ""
+		case why == "":
+			return "must be " + what + got(n)
+		}
+		return "must be " + what + got(n) + ": " + why
+	}}
+}
+
+// got ends a message with what was written instead.
+func got(n *node) string {
+	if n.vars {
+		return ", got " + quote(n.source) + " with the values of the environment"
+	}
+	return ", got " + quote(n.source)
 }
 
 func flag() rule {
 	const what = "true or false"
 	return rule{what: what, scalar: func(n *node) string {
 		if _, ok := parseFlag(n.text); !ok {
-			return "must be " + what + ", got " + quote(n.source)
+			return "must be " + what + got(n)
 		}
 		return ""
 	}}
@@ -64,7 +87,7 @@ func whole(low, high int) rule {
 		v, err := strconv.Atoi(n.text)
 		switch {
 		case err != nil || v < low || v > high:
-			return "must be " + what + ", got " + quote(n.source)
+			return "must be " + what + got(n)
 		case len(n.text) > 1 && n.text[0] == '0':
 			return "must be " + what + " without a leading zero: YAML 1.1 reads " + quote(n.source) + " as octal"
 		}
@@ -78,7 +101,7 @@ func oneOf(words ...string) rule {
 		if slices.Contains(words, n.text) {
 			return ""
 		}
-		return "must be " + what + ", got " + quote(n.source)
+		return "must be " + what + got(n)
 	}}
 }
 
@@ -139,6 +162,8 @@ func (l *loader) check(n *node, r rule) {
 		}
 	case r.legacy != "":
 		l.problem(n, "unknown type for %s: %s", r.legacy, goType(n))
+	case n.kind == scalar:
+		l.problem(n, "%s must be %s%s", n.path, r.what, got(n))
 	default:
 		l.problem(n, "%s must be %s, got %s", n.path, r.what, n.kind)
 	}
@@ -183,11 +208,20 @@ func (l *loader) unknownKey(n *node, f field, known keys) {
 	if n.path != "" {
 		where += " in " + n.path
 	}
-	if near == "" {
-		l.warn(f.value, "%s is ignored", where)
-		return
+	var parents []string
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		if _, ok := known[name].keys[f.name]; ok {
+			parents = append(parents, name)
+		}
 	}
-	l.warn(f.value, "%s is ignored; did you mean %q?", where, near)
+	switch {
+	case len(parents) > 0:
+		l.warn(f.value, "%s is ignored; it belongs under %s", where, strings.Join(parents, " or "))
+	case near != "":
+		l.warn(f.value, "%s is ignored; did you mean %q?", where, near)
+	default:
+		l.warn(f.value, "%s is ignored", where)
+	}
 }
 
 // note collects what the presence of an attribute says.

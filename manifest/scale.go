@@ -1,6 +1,11 @@
 package manifest
 
-import "slipway/api"
+import (
+	"slices"
+	"strings"
+
+	"slipway/api"
+)
 
 // autoscaleMax is the most copies of an autoscaled service that does not say.
 const autoscaleMax = 10
@@ -76,10 +81,10 @@ func (n *node) or(other *node) *node {
 func (l *loader) checkScale(spec *api.ServiceSpec, s *node) {
 	scale, limit := spec.Scale, s.get("limit")
 	if scale.CPULimit != 0 && scale.CPULimit < scale.Ask.CPU {
-		l.problem(limit.get("cpu"), "cpu limit can not be less cpu request")
+		l.problem(limit.get("cpu"), "cpu limit can not be less cpu request").hint("raise scale.limit.cpu or lower scale.cpu")
 	}
 	if scale.MemoryLimit != 0 && scale.MemoryLimit < scale.Ask.Memory {
-		l.problem(limit.get("memory"), "memory limit can not be less memory request")
+		l.problem(limit.get("memory"), "memory limit can not be less memory request").hint("raise scale.limit.memory or lower scale.memory")
 	}
 
 	auto := s.get("autoscale")
@@ -92,16 +97,32 @@ func (l *loader) checkScale(spec *api.ServiceSpec, s *node) {
 	if scale.Max <= scale.Min {
 		l.problem(auto, "service %s: scale.max must be > scale.min with scale.autoscale", spec.Name)
 	}
+	for _, item := range auto.get("custom").elements() {
+		if name := item.get("name"); strings.HasPrefix(name.string(""), "convox-") {
+			l.problem(name, "service %s: the name of a custom trigger can not begin with convox-", spec.Name).hint("choose another name")
+		}
+	}
 	if auto.get("gpuUtilization") != nil && scale.Ask.GPU == 0 {
 		l.problem(auto, "service %s: scale.autoscale.gpuUtilization needs scale.gpu of at least 1", spec.Name)
 	}
-	wakes := auto.get("queueDepth") != nil || auto.get("custom") != nil || auto.get("gpuUtilization") != nil || s.get("keda") != nil
-	if scale.Min == 0 && !wakes {
-		l.problem(auto, "service %s: scale.min can not be 0 with only cpu or memory to scale by: no copy means no load, and none would ever start", spec.Name)
+	if scale.Min == 0 && !l.wakes(s) {
+		l.problem(auto, "service %s: scale.min can not be 0 with only cpu, memory or cron to scale by: no copy means no load, and none would ever start", spec.Name).
+			hint("raise scale.min to 1, or scale by queueDepth")
 	}
 	if spec.Agent {
 		l.warn(auto, "service %s: scale.autoscale is ignored, an agent runs once per node", spec.Name)
 	}
+}
+
+// wakes reports whether a service without a copy has something to scale by, and checks the
+// triggers of its own.
+func (l *loader) wakes(s *node) bool {
+	auto := s.get("autoscale")
+	wakes := auto.get("queueDepth") != nil || auto.get("gpuUtilization") != nil || s.get("keda") != nil
+	for _, item := range auto.get("custom").elements() {
+		wakes = wakes || !slices.Contains([]string{"cpu", "memory", "cron"}, item.get("type").string(""))
+	}
+	return wakes
 }
 
 // milli converts cpu in parts of a core to thousandths.

@@ -26,7 +26,11 @@ func (l *loader) security(spec *api.ServiceSpec, n *node) {
 		CapabilitiesAdd:  capabilities(c.get("capabilities", "add")),
 	}
 	if user := spec.Security.RunAsUser; user != nil && *user == 0 && spec.Security.RunAsNonRoot {
-		l.problem(c.get("runAsUser"), "service %s: runAsUser is 0 with runAsNonRoot", spec.Name)
+		l.problem(c.get("runAsUser"), "service %s: runAsUser is 0 with runAsNonRoot", spec.Name).
+			hint("0 is root; choose another user")
+	}
+	if group := c.get("runAsGroup"); group != nil && spec.Security.RunAsUser == nil {
+		l.warn(group, "service %s: runAsGroup has an effect only with runAsUser", spec.Name)
 	}
 
 	if spec.Privileged {
@@ -48,7 +52,8 @@ func (l *loader) powerful(n *node, format string, args ...any) {
 		l.warn(n, format, args...)
 		return
 	}
-	l.problem(n, format+"; this rack does not allow privileged services", args...)
+	l.problem(n, format+", which this rack does not allow", args...).
+		hint("remove it")
 }
 
 func identity(n *node) *int64 {

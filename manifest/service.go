@@ -13,6 +13,9 @@ var (
 	hostRule = regexp.MustCompile(`^(\*\.)?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
 )
 
+// cidrHint follows a whitelist that cannot be read.
+const cidrHint = "write a range such as 10.0.0.0/8, or an address"
+
 // checkName reports a name that could not be a DNS label.
 func (l *loader) checkName(kind string, f field) {
 	if !nameRule.MatchString(f.name) {
@@ -39,7 +42,7 @@ func (l *loader) service(f field, m *Manifest) Service {
 	s := Service{node: n}
 	s.Spec = api.ServiceSpec{
 		Name:       api.ServiceName(f.name),
-		Internal:   n.get("internal").flag(false) || n.get("internalAndExternal").flag(false),
+		Internal:   internal(n),
 		Sticky:     n.get("sticky").flag(d.sticky),
 		Timeout:    n.get("timeout").seconds(60),
 		Redirect:   n.get("tls", "redirect").flag(true),
@@ -70,12 +73,49 @@ func (l *loader) service(f field, m *Manifest) Service {
 	s.Source = written(n.get("command"))
 	s.Entrypoint = l.command(n.get("entrypoint"))
 	s.Test = n.get("test").string("")
-	s.Declared = slices.Concat(m.Environment, l.entries(n.get("environment")))
-	s.Env, _ = resolve(s.Declared, l.env)
+	l.environment(&s, n, m)
 	l.links(&s, n)
+	l.measure(&s)
 	s.Spec.Environment = sortedKeys(s.Env)
 	s.Extra = extra(n, service().keys)
 	return s
+}
+
+// internal reports whether the router must not lead to a service. Every service can be reached
+// inside the rack, so that internalAndExternal is an ordinary one; the router for internal
+// names that internalRouter asks for is not there yet, and nobody outside may get in instead.
+func internal(n *node) bool {
+	if n.get("internalAndExternal").flag(false) {
+		return false
+	}
+	return n.get("internal").flag(false) || n.get("internalRouter").flag(false)
+}
+
+// environment reads what the service declares after what the app does, and fills it.
+func (l *loader) environment(s *Service, n *node, m *Manifest) {
+	s.Declared = slices.Concat(m.Environment, l.entries(n.get("environment")))
+	if len(s.Declared) > declaredMax {
+		l.problem(n, "service %s declares %d variables, the limit is %d", s.Spec.Name, len(s.Declared), declaredMax)
+		s.Declared = s.Declared[:declaredMax]
+	}
+	s.Env = map[string]string{}
+	if l.delivered <= deliveredMax {
+		s.Env, s.missing = resolve(s.Declared, l.env)
+	}
+}
+
+// measure counts what a service receives.
+func (l *loader) measure(s *Service) {
+	size := 0
+	for _, values := range []map[string]string{s.Env, s.Spec.Labels} {
+		for name, value := range values {
+			size += len(name) + len(value)
+		}
+	}
+	for _, word := range slices.Concat(s.Command, s.Entrypoint) {
+		size += len(word)
+	}
+	l.deliver(s.node, size)
 }
 
 // image decides between a given image, which wins, and a build.
@@ -114,8 +154,12 @@ func (l *loader) domains(spec *api.ServiceSpec, n *node) {
 			name = strings.ToLower(strings.TrimSpace(name))
 			switch {
 			case name == "" || slices.Contains(spec.Domains, name):
+			case len(spec.Domains) >= domainsMax:
+				l.problem(item, "service %s has more than %d domains", spec.Name, domainsMax)
+				return
 			case !hostRule.MatchString(name) || len(name) > 253:
-				l.problem(item, "service %s: domain %s is not a host name", spec.Name, quote(item.source))
+				l.problem(item, "service %s: domain %s is not a host name", spec.Name, quote(item.source)).
+					hint("write a name such as www.example.org, without https:// and path")
 			default:
 				spec.Domains = append(spec.Domains, name)
 			}
@@ -131,7 +175,7 @@ func (l *loader) whitelist(spec *api.ServiceSpec, n *node) {
 			switch {
 			case s == "":
 			case !ok:
-				l.problem(item, "service %s whitelist %s is not a valid cidr range", spec.Name, short(item.source))
+				l.problem(item, "service %s whitelist %s is not a valid cidr range", spec.Name, short(item.source)).hint(cidrHint)
 			default:
 				spec.Whitelist = append(spec.Whitelist, cidr)
 			}
@@ -160,7 +204,8 @@ func (l *loader) deployment(spec *api.ServiceSpec, n *node) {
 		l.problem(maximum, "service %s deployment maximum can not be greater than 200", spec.Name)
 	}
 	if spec.Minimum == 100 && spec.Maximum == 100 {
-		l.problem(maximum, "service %s deployment minimum and maximum are both 100: no copy could ever be replaced", spec.Name)
+		l.problem(maximum.or(minimum), "service %s deployment minimum and maximum are both 100: no copy could ever be replaced", spec.Name).
+			hint("lower the minimum or raise the maximum")
 	}
 }
 
@@ -186,7 +231,8 @@ func (l *loader) labels(n *node) map[string]string {
 	reserved := []string{"system", "rack", "app", "name", "service", "release", "type"}
 	for _, f := range n.entries() {
 		if slices.Contains(reserved, f.name) {
-			l.problem(f.value, "reserved label key '%s' is not allowed", f.name)
+			l.problem(f.value, "reserved label key '%s' is not allowed", f.name).
+				hint("the rack sets it itself; choose another name")
 		}
 	}
 	return n.texts()

@@ -43,7 +43,7 @@ func (l *loader) configs(n *node) []Config {
 		c := Config{ID: item.get("id").string(""), Name: item.get("name").string(""), Value: item.get("value").string("")}
 		switch {
 		case c.ID == "":
-			l.problem(item, "%s has no id", item.path)
+			l.problem(item, "%s has no id", item.path).hint("add id:, the name that configMounts use")
 		case seen[c.ID]:
 			l.problem(item, "%s: the id %s is used twice", item.path, quote(source(item.get("id"))))
 		}
@@ -88,7 +88,7 @@ func (l *loader) budget(n *node) *Budget {
 		b.ShutdownGrace = d
 	}
 	if n.get("monthlyCapUsd") == nil {
-		l.problem(n, "budget has no monthlyCapUsd")
+		l.problem(n, "budget has no monthlyCapUsd").hint("add monthlyCapUsd: with the most that a month may cost")
 	}
 	return b
 }
@@ -101,7 +101,8 @@ func (l *loader) checkBudget(m *Manifest) {
 	n := m.Budget.node
 	for _, item := range n.get("neverAutoShutdown").elements() {
 		if !m.has(item.string("")) {
-			l.problem(item, "budget neverAutoShutdown references a service that does not exist: %s", short(item.source))
+			l.problem(item, "budget neverAutoShutdown references a service that does not exist: %s", short(item.source)).
+				hint(m.nearService(item))
 		}
 	}
 	if m.Budget.AtCapAction == "auto-shutdown" {

@@ -13,8 +13,8 @@ import (
 	"slipway/api"
 )
 
-// The checks of scalars: each returns "" for a good text, and else what is to follow "must be
-// …" in the message. They never repeat the text, which may be a value of the environment.
+// The checks of scalars. Those that say why never repeat the text, which may be a value of the
+// environment.
 
 var (
 	wordRule    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
@@ -34,92 +34,86 @@ func anyWhole(n *node) string {
 	if percentRule.MatchString(n.text) {
 		return ""
 	}
-	return "must be a whole number, got " + quote(n.source)
-}
-
-// unless returns "" if ok, and the fixed part of a message otherwise.
-func unless(ok bool) string {
-	if ok {
-		return ""
-	}
-	return ": it is not"
+	return "must be a whole number" + got(n)
 }
 
 // below accepts a relative path that stays below where it starts.
-func below(s string) string {
+func below(s string) (why string, ok bool) {
 	switch {
 	case strings.HasPrefix(s, "/"):
-		return ": it is absolute"
+		return "it is absolute", false
 	case slices.Contains(strings.Split(s, "/"), ".."):
-		return ": it leads out with .."
+		return "it leads out with ..", false
 	}
-	return unless(s != "" && !hasControl(s) && len(s) < 4096)
+	return "", s != "" && !hasControl(s) && len(s) < 4096
 }
 
-func stage(s string) string      { return unless(wordRule.MatchString(s)) }
-func poolName(s string) string   { return unless(api.CheckName("pool", s) == nil) }
-func capability(s string) string { return unless(capRule.MatchString(s)) }
-func timezone(s string) string   { return unless(zoneRule.MatchString(s)) }
-func number(s string) string     { return unless(fraction.MatchString(s) || percentRule.MatchString(s)) }
-
-func imageRef(s string) string {
+func imageRef(s string) (why string, ok bool) {
 	if strings.HasPrefix(s, api.RackHost) {
-		return ": it is in the rack's own registry, use build or the image's origin"
+		return "it is in the rack's own registry, use build or the image's origin", false
 	}
-	return unless(imageRule.MatchString(s) && len(s) < 512)
-}
-
-func portNumber(s string) string {
-	_, ok := parsePort(s)
-	return unless(ok)
-}
-
-func protocol(s string) string {
-	return unless(strings.EqualFold(s, "tcp") || strings.EqualFold(s, "udp"))
-}
-
-func concurrency(s string) string {
-	low := strings.ToLower(s)
-	return unless(low == "allow" || low == "forbid" || low == "replace")
+	return "", imageRule.MatchString(s) && len(s) < 512
 }
 
 // urlPath accepts a path and query, not a full URL, and nothing that could end a request line.
-func urlPath(s string) string {
+func urlPath(s string) (why string, ok bool) {
 	switch {
 	case strings.Contains(s, "://"):
-		return ": it is a full URL, write only its path"
+		return "it is a full URL, write only its path", false
 	case !strings.HasPrefix(s, "/") || strings.HasPrefix(s, "//"):
-		return ": it must begin with one /"
+		return "it must begin with one /", false
 	case hasControl(s) || strings.Contains(s, " "):
-		return ": it contains a space or a control character"
+		return "it contains a space or a control character", false
 	}
 	_, err := url.ParseRequestURI(s)
-	return unless(err == nil && len(s) < 2048)
+	return "", err == nil && len(s) < 2048
 }
 
-func countRange(s string) string {
+func stage(s string) bool      { return wordRule.MatchString(s) }
+func poolName(s string) bool   { return api.CheckName("pool", s) == nil }
+func capability(s string) bool { return capRule.MatchString(s) }
+func timezone(s string) bool   { return zoneRule.MatchString(s) }
+func number(s string) bool     { return fraction.MatchString(s) || percentRule.MatchString(s) }
+func protocol(s string) bool   { return strings.EqualFold(s, "tcp") || strings.EqualFold(s, "udp") }
+
+func portNumber(s string) bool {
+	_, ok := parsePort(s)
+	return ok
+}
+
+func concurrency(s string) bool {
+	return slices.Contains([]string{"allow", "forbid", "replace"}, strings.ToLower(s))
+}
+
+func countRange(s string) bool {
 	_, _, ok := parseRange(s)
-	return unless(ok)
+	return ok
 }
 
-func sizeText(s string) string {
+func sizeText(s string) bool {
 	_, ok := parseSize(s)
-	return unless(ok)
+	return ok
 }
 
-func webhook(s string) string {
+// shareSize accepts what Azure makes a premium file share of.
+func shareSize(s string) bool {
+	size, ok := parseSize(s)
+	return ok && size >= 100*api.GiB
+}
+
+func webhook(s string) bool {
 	u, err := url.Parse(s)
-	return unless(err == nil && u.Scheme == "https" && u.Host != "" && u.User == nil)
+	return err == nil && u.Scheme == "https" && u.Host != "" && u.User == nil
 }
 
-func adjustment(s string) string {
+func adjustment(s string) bool {
 	v, err := strconv.ParseFloat(s, 64)
-	return unless(err == nil && v > 0 && v <= 100)
+	return err == nil && v > 0 && v <= 100
 }
 
-func gracePeriod(s string) string {
+func gracePeriod(s string) bool {
 	d, err := time.ParseDuration(s)
-	return unless(err == nil && d >= 0 && d <= time.Hour)
+	return err == nil && d >= 0 && d <= time.Hour
 }
 
 func hasControl(s string) bool {

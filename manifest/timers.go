@@ -43,13 +43,13 @@ func (l *loader) timer(f field) Timer {
 		node:        n,
 	}
 	if len(t.Command) == 0 {
-		l.problem(n, "timer %s has no command", short(f.name))
+		l.problem(n, "timer %s has no command", short(f.name)).hint("add command:")
 	}
 	if t.Service == "" {
-		l.problem(n, "timer %s has no service", short(f.name))
+		l.problem(n, "timer %s has no service", short(f.name)).hint("add service: with the name of one of services")
 	}
 	if n.get("schedule") == nil {
-		l.problem(n, "timer %s has no schedule", short(f.name))
+		l.problem(n, "timer %s has no schedule", short(f.name)).hint("add schedule: \"0 3 * * *\"")
 		return t
 	}
 	t.Schedule = l.schedule(n.get("schedule"))
@@ -81,7 +81,8 @@ func (l *loader) schedule(n *node) string {
 	}
 	fields := strings.Fields(n.string(""))
 	if len(fields) != 5 && len(fields) != 6 || hasControl(n.text) {
-		l.problem(n, "invalid schedule expression: %s", short(n.source))
+		l.problem(n, "invalid schedule expression: %s", short(n.source)).
+			hint("write the five fields of cron, such as 0 3 * * *, or a word such as @daily")
 		return ""
 	}
 	if len(fields) == 6 {
@@ -98,7 +99,8 @@ func (l *loader) schedule(n *node) string {
 			fields[i] = "*"
 		}
 		if strings.Contains(fields[i], "?") {
-			l.problem(n, "timer %s invalid, schedule cannot contain ?", n.timerName())
+			l.problem(n, "timer %s invalid, schedule cannot contain ?", n.timerName()).
+				hint("? may only stand for a whole field; write * or values")
 			return ""
 		}
 		if !f.accepts(fields[i]) {

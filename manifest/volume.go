@@ -37,8 +37,13 @@ func (l *loader) volumes(spec *api.ServiceSpec, n *node, m *Manifest) {
 		size, _ := parseSize(dir.get("sizeLimit").string("64Mi"))
 		v := api.Volume{Path: dir.get("mountPath").string(""), Memory: true, Size: size}
 		if dir.get("medium").string("") != "Memory" {
-			l.warn(dir, "service %s: emptyDir without medium Memory needs no volume: %s is in the process's own file system", spec.Name, quote(source(dir.get("mountPath"))))
-			continue
+			if !spec.Security.ReadOnlyRootFS {
+				l.notActing(dir.path)
+				l.warn(dir, "service %s: emptyDir without medium Memory makes no volume: %s is in the process's own file system, and must be in its image",
+					spec.Name, quote(source(dir.get("mountPath"))))
+				continue
+			}
+			l.warn(dir, "service %s: emptyDir is kept in memory, the process's own file system is read-only", spec.Name)
 		}
 		if l.checkMount(spec, dir, v.Path) {
 			l.addVolume(spec, dir, v)
