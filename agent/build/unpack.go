@@ -8,11 +8,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
 	"path"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/klauspost/compress/zstd"
@@ -23,7 +25,7 @@ import (
 // Limits bound what one source archive may unpack to. Zero parts mean the defaults.
 type Limits struct {
 	Size    api.Bytes // of all files together, holes included
-	Entries int
+	Entries int       // in the archive, and directories that it only implies
 	// Ratio is the largest factor by which the archive may grow when it is decompressed. It
 	// counts after the first 64 MiB.
 	Ratio int
@@ -37,6 +39,12 @@ const (
 
 	pathMax      = 4096 // PATH_MAX
 	componentMax = 255  // NAME_MAX
+	depthMax     = 255  // parts of a name: each operation opens every one
+	// namesMax bounds the memory for the names of directories, in bytes.
+	namesMax = 32 << 20
+	// entryOverhead is what an entry may add to the stream beside its content, in bytes: its
+	// headers and padding, on average.
+	entryOverhead = 8 << 10
 	// windowMax bounds the memory that a zstd archive can make the decoder take.
 	windowMax = 32 << 20
 )
@@ -76,7 +84,10 @@ func Unpack(ctx context.Context, archive io.Reader, dir string, limits Limits) e
 	for {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
-			return nil
+			// The checksum of a compressed archive comes after the end of the tar.
+			if _, err = io.Copy(io.Discard, r); err == nil {
+				return nil
+			}
 		}
 		if err != nil {
 			return unpackError("read archive", err)
@@ -124,9 +135,10 @@ func decompress(ctx context.Context, archive io.Reader, limits Limits) (io.Reade
 		}
 		plain, done = z, z.Close
 	default:
-		return buffered, done, nil
+		plain = buffered
 	}
-	return &ratioReader{plain: plain, packed: packed, limits: limits}, done, nil
+	total := int64(limits.Size) + int64(limits.Entries)*entryOverhead
+	return &boundedReader{plain: plain, packed: packed, ratio: int64(limits.Ratio), total: total}, done, nil
 }
 
 // countingReader counts, and ends when ctx does.
@@ -146,23 +158,28 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// ratioReader stops a decompression bomb.
-type ratioReader struct {
+// boundedReader stops a decompression bomb: what grows too much, and what is too much
+// altogether, be it content or headers.
+type boundedReader struct {
 	plain  io.Reader
 	packed *countingReader
-	limits Limits
+	ratio  int64
+	total  int64 // bytes
 	n      int64
 }
 
 // Read implements io.Reader.
-func (r *ratioReader) Read(p []byte) (int, error) {
+func (r *boundedReader) Read(p []byte) (int, error) {
 	if err := context.Cause(r.packed.ctx); err != nil {
 		return 0, err
 	}
 	n, err := r.plain.Read(p)
 	r.n += int64(n)
-	if r.n > ratioFrom && r.n > r.packed.n*int64(r.limits.Ratio) {
-		return n, api.Errorf(api.CodeExhausted, "the archive grows more than %d-fold when it is decompressed", r.limits.Ratio)
+	if r.n > ratioFrom && r.n > r.packed.n*r.ratio {
+		return n, api.Errorf(api.CodeExhausted, "the archive grows more than %d-fold when it is decompressed", r.ratio)
+	}
+	if r.n > r.total {
+		return n, api.Errorf(api.CodeExhausted, "the archive has more than %s when it is decompressed", api.Bytes(r.total))
 	}
 	return n, err
 }
@@ -173,13 +190,22 @@ type unpacker struct {
 	limits Limits
 	// dirs are the directories known to be real ones, not links.
 	dirs    map[string]bool
+	names   int // bytes of the names in dirs
 	entries int
 	size    api.Bytes
 }
 
-func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
+// count counts an entry, or a directory that was made for one.
+func (u *unpacker) count() error {
 	if u.entries++; u.entries > u.limits.Entries {
-		return api.Errorf(api.CodeExhausted, "the archive has more than %d entries", u.limits.Entries)
+		return api.Errorf(api.CodeExhausted, "the archive has more than %d entries; leave out what the build does not need with .dockerignore", u.limits.Entries)
+	}
+	return nil
+}
+
+func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
+	if err := u.count(); err != nil {
+		return err
 	}
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil // `git archive` notes the commit in one
@@ -196,7 +222,10 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 	}
 	switch h.Typeflag {
 	case tar.TypeDir:
-		return u.makeDir(name)
+		if err := u.makeDir(name); err != nil {
+			return err
+		}
+		return u.root.Chmod(name, fs.FileMode(h.Mode)&0o777|0o700)
 	case tar.TypeReg, tar.TypeGNUSparse:
 		return u.file(name, h, content)
 	case tar.TypeSymlink:
@@ -220,6 +249,9 @@ func cleanName(name string) (string, error) {
 	case strings.HasPrefix(name, "/"):
 		return "", errors.New("name is absolute")
 	}
+	if strings.Count(name, "/") >= depthMax {
+		return "", fmt.Errorf("name has more than %d parts", depthMax)
+	}
 	for part := range strings.SplitSeq(name, "/") {
 		if part == ".." {
 			return "", errors.New(`name leads out by ".."`)
@@ -240,7 +272,13 @@ func (u *unpacker) makeDir(dir string) error {
 	if err := u.makeDir(path.Dir(dir)); err != nil {
 		return err
 	}
+	if u.names += len(dir); u.names > namesMax {
+		return api.Errorf(api.CodeExhausted, "the names of the archive's directories have more than %s", api.Bytes(namesMax))
+	}
 	err := u.root.Mkdir(dir, 0o755)
+	if err == nil {
+		err = u.count()
+	}
 	if errors.Is(err, fs.ErrExist) {
 		info, err := u.root.Lstat(dir)
 		if err != nil {
@@ -292,7 +330,8 @@ func (u *unpacker) file(name string, h *tar.Header, content io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(f, content); err != nil {
+	sum := crc32.New(castagnoli)
+	if _, err := io.Copy(io.MultiWriter(f, sum), content); err != nil {
 		f.Close()
 		return err
 	}
@@ -303,9 +342,13 @@ func (u *unpacker) file(name string, h *tar.Header, content io.Reader) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	// Times let the engine see which files it has already.
-	return u.root.Chtimes(name, h.ModTime, h.ModTime)
+	// The engine takes a file of the same size and time for one that it has already. So that it
+	// sees an edit that keeps both, the nanoseconds, which no image holds, tell the content.
+	when := time.Unix(h.ModTime.Unix(), int64(sum.Sum32())%int64(time.Second))
+	return u.root.Chtimes(name, when, when)
 }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func (u *unpacker) symlink(name, target string) error {
 	if target == "" || len(target) > pathMax || strings.ContainsRune(target, 0) {

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"strings"
 	"testing"
 	"time"
@@ -65,27 +67,12 @@ func TestUnpackSoundArchives(t *testing.T) {
 	plain := archive(t,
 		entry{tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "a commit"}}, ""},
 		entry{tar.Header{Typeflag: tar.TypeDir, Name: "./", Mode: 0o755}, ""},
-		entry{tar.Header{Typeflag: tar.TypeDir, Name: "./bin/", Mode: 0o2755}, ""},
+		entry{tar.Header{Typeflag: tar.TypeDir, Name: "./bin/", Mode: 0o2770}, ""},
 		entry{tar.Header{Name: "bin/run", Mode: 0o4755, Uid: 1000, ModTime: when}, "#!"},
 		file("a/b/c", "deep"), file("a/b/c", "deeper"), file("täxt ..x", "odd but sound"),
 		link(tar.TypeSymlink, "outside", "/etc/passwd"), link(tar.TypeLink, "a/twin", "bin/run"),
 	)
-	var packed, zpacked bytes.Buffer
-	z := gzip.NewWriter(&packed)
-	zz, err := zstd.NewWriter(&zpacked)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, w := range []io.WriteCloser{z, zz} {
-		if _, err := w.Write(plain); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-
-	for name, data := range map[string][]byte{"tar": plain, "gzip": packed.Bytes(), "zstd": zpacked.Bytes()} {
+	for name, data := range map[string][]byte{"tar": plain, "gzip": packed(t, packGzip, plain), "zstd": packed(t, packZstd, plain)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
@@ -93,8 +80,11 @@ func TestUnpackSoundArchives(t *testing.T) {
 				t.Fatal(err)
 			}
 			info, err := os.Stat(filepath.Join(dir, "a/twin"))
-			if err != nil || info.Mode() != 0o755 || !info.ModTime().Equal(when) {
+			if err != nil || info.Mode() != 0o755 || !info.ModTime().Truncate(time.Second).Equal(when) {
 				t.Errorf("a/twin: %v, %v; want rwxr-xr-x and the archive's time", info, err)
+			}
+			if info, err := os.Stat(filepath.Join(dir, "bin")); err != nil || info.Mode() != fs.ModeDir|0o770 {
+				t.Errorf("bin: %v, %v; want rwxrwx---", info, err)
 			}
 			if b, err := os.ReadFile(filepath.Join(dir, "a/b/c")); err != nil || string(b) != "deeper" {
 				t.Errorf("the later entry should win: %q, %v", b, err)
@@ -138,7 +128,9 @@ func TestUnpackRefusesHostileArchives(t *testing.T) {
 		"long part":             {[]entry{file(strings.Repeat("x", 256), "")}, "more than 255", ""},
 		"file below a file":     {[]entry{file("a", ""), file("a/b", "")}, "is not a directory", ""},
 		"file over a directory": {[]entry{file("a/b", ""), file("a", "")}, "directory and something else", ""},
-		"too many":              {[]entry{file("a", ""), file("b", ""), file("c", ""), file("d", "")}, "more than 3 entries", api.CodeExhausted},
+		"too many":              {[]entry{file("a", ""), file("b", ""), file("c", ""), file("d", ""), file("e", "")}, "more than 4 entries", api.CodeExhausted},
+		"too many implied":      {[]entry{file("a/b/c/d/e", "")}, "more than 4 entries", api.CodeExhausted},
+		"too deep":              {[]entry{file(strings.Repeat("x/", 255)+"x", "")}, "more than 255 parts", ""},
 		"too large":             {[]entry{file("a", strings.Repeat("x", 600)), file("b", strings.Repeat("x", 600))}, "more than 1 KiB", api.CodeExhausted},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -152,7 +144,7 @@ func TestUnpackRefusesHostileArchives(t *testing.T) {
 			if code == "" {
 				code = api.CodeInvalid
 			}
-			err := Unpack(t.Context(), bytes.NewReader(archive(t, c.entries...)), dir, Limits{Size: api.KiB, Entries: 3})
+			err := Unpack(t.Context(), bytes.NewReader(archive(t, c.entries...)), dir, Limits{Size: api.KiB, Entries: 4})
 			if api.CodeOf(err) != code || !strings.Contains(fmt.Sprint(err), c.want) {
 				t.Errorf("code %q, want %q with %q: %v", api.CodeOf(err), code, c.want, err)
 			}
@@ -166,30 +158,28 @@ func TestUnpackRefusesHostileArchives(t *testing.T) {
 // TestUnpackRefusesBombs holds archives that no tar writer makes.
 func TestUnpackRefusesBombs(t *testing.T) {
 	t.Parallel()
-	var zeros, sparse bytes.Buffer
-	z := gzip.NewWriter(&zeros)
-	w := tar.NewWriter(z)
-	if err := w.WriteHeader(&tar.Header{Name: "zeros", Size: 200 << 20, Mode: 0o644}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.CopyN(w, zeroReader{}, 200<<20); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(w.Close(), z.Close()); err != nil {
-		t.Fatal(err)
-	}
-	sparse.Write(sparseArchive("hole", 1<<40))
+	zeros, zzeros := zeroArchive(t, packGzip, 200<<20), zeroArchive(t, packZstd, 200<<20)
+	nested := packed(t, packGzip, archive(t, file("inner.tar.gz", string(zeros))))
+	sound := packed(t, packGzip, archive(t, file("a", "b")))
+	broken := bytes.Clone(sound)
+	broken[len(broken)-6] ^= 1 // of the checksum, which comes after the end of the tar
 
 	window := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa0} // a zstd frame that asks for a window of 1 GiB
 	for name, c := range map[string]struct {
 		data []byte
 		code api.Code
 	}{
-		"ratio":        {zeros.Bytes(), api.CodeExhausted},
-		"sparse":       {sparse.Bytes(), api.CodeExhausted},
+		"ratio":        {zeros, api.CodeExhausted},
+		"zstd ratio":   {zzeros, api.CodeExhausted},
+		"after end":    {packed(t, packGzip, append(archive(t, file("a", "b")), make([]byte, 100<<20)...)), api.CodeExhausted},
+		"nested":       {nested, ""}, // the inner one stays a file
+		"sparse":       {sparseArchive("hole", 1<<40), api.CodeExhausted},
+		"sound":        {sound, ""},
+		"checksum":     {broken, api.CodeInvalid},
 		"zstd window":  {append(window, make([]byte, 64)...), api.CodeInvalid},
 		"garbage":      {bytes.Repeat([]byte("garbage "), 200), api.CodeInvalid},
-		"cut gzip":     {zeros.Bytes()[:1000], api.CodeInvalid},
+		"cut gzip":     {zeros[:1000], api.CodeInvalid},
+		"cut at end":   {sound[:len(sound)-8], api.CodeInvalid},
 		"gzip garbage": {append([]byte{0x1f, 0x8b}, "nonsense"...), api.CodeInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -203,8 +193,149 @@ func TestUnpackRefusesBombs(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := Unpack(ctx, bytes.NewReader(zeros.Bytes()), t.TempDir(), Limits{}); !errors.Is(err, context.Canceled) {
+	if err := Unpack(ctx, bytes.NewReader(zeros), t.TempDir(), Limits{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// A packer compresses.
+type packer func(io.Writer) (io.WriteCloser, error)
+
+func packGzip(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil }
+func packZstd(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) }
+
+func packed(t *testing.T, pack packer, data []byte) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	z, err := pack(&buf)
+	if err == nil {
+		_, err = z.Write(data)
+	}
+	if err == nil {
+		err = z.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+// zeroArchive holds one file of zeros.
+func zeroArchive(t *testing.T, pack packer, size int64) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	z, err := pack(&buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := tar.NewWriter(z)
+	if err := w.WriteHeader(&tar.Header{Name: "zeros", Size: size, Mode: 0o644}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.CopyN(w, zeroReader{}, size); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Close(), z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+// headers yields the headers of endless empty files, with names that are as long as they may be
+// and directories that nobody else has.
+type headers struct {
+	rest []byte
+	n    int
+}
+
+// Read implements io.Reader.
+func (h *headers) Read(p []byte) (int, error) {
+	if len(h.rest) == 0 {
+		var buf bytes.Buffer
+		w := tar.NewWriter(&buf)
+		for range 100 {
+			h.n++
+			name := strings.Repeat(fmt.Sprintf("%0200d/", h.n), 20) + "x"
+			if err := w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644}); err != nil {
+				return 0, err
+			}
+		}
+		h.rest = buf.Bytes()
+	}
+	n := copy(p, h.rest)
+	h.rest = h.rest[n:]
+	return n, nil
+}
+
+// TestUnpackBoundsWhatItCannotCount sends archives without an end.
+func TestUnpackBoundsWhatItCannotCount(t *testing.T) {
+	for name, c := range map[string]struct {
+		archive io.Reader
+		limits  Limits
+		want    string
+	}{
+		"directories": {&headers{}, Limits{}, "names of the archive's directories"},
+		"entries":     {&headers{}, Limits{Entries: 5000}, "more than 5000 entries"},
+		"headers":     {globalHeaders(), Limits{Size: api.MiB, Entries: 1000}, "when it is decompressed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var before, after goruntime.MemStats
+			goruntime.GC()
+			goruntime.ReadMemStats(&before)
+			err := Unpack(t.Context(), c.archive, t.TempDir(), c.limits)
+			goruntime.ReadMemStats(&after)
+			if api.CodeOf(err) != api.CodeExhausted || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("code %q, want exhausted with %q: %v", api.CodeOf(err), c.want, err)
+			}
+			if grown := int64(after.HeapSys) - int64(before.HeapSys); grown > 512<<20 {
+				t.Errorf("the heap grew by %d MiB", grown>>20)
+			}
+		})
+	}
+}
+
+// globalHeaders yields endless notes that are no files.
+func globalHeaders() io.Reader {
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	h := &tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": strings.Repeat("x", 900_000)}}
+	if err := errors.Join(w.WriteHeader(h), w.Flush()); err != nil {
+		panic(err)
+	}
+	return &repeated{data: buf.Bytes()}
+}
+
+type repeated struct {
+	data []byte
+	at   int
+}
+
+// Read implements io.Reader.
+func (r *repeated) Read(p []byte) (int, error) {
+	n := copy(p, r.data[r.at:])
+	r.at = (r.at + n) % len(r.data)
+	return n, nil
+}
+
+// TestUnpackTellsContentByTime keeps the engine from missing an edit.
+func TestUnpackTellsContentByTime(t *testing.T) {
+	t.Parallel()
+	when := time.Unix(1_500_000_000, 999)
+	seen := map[time.Time]string{}
+	for _, text := range []string{"one", "two", "eno"} {
+		dir := t.TempDir()
+		data := archive(t, entry{tar.Header{Name: "f", ModTime: when}, text})
+		if err := Unpack(t.Context(), bytes.NewReader(data), dir, Limits{}); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(filepath.Join(dir, "f"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other, ok := seen[info.ModTime()]; ok || info.ModTime().Unix() != when.Unix() {
+			t.Errorf("%q has the time %s, as has %q", text, info.ModTime(), other)
+		}
+		seen[info.ModTime()] = text
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,11 +11,16 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
+
+	"slipway/api"
 )
 
 // ignoreFile lists what does not belong to a source, in the root of it.
@@ -32,23 +38,25 @@ type source struct {
 type packed struct {
 	digest string // "sha256:…" of the compressed archive
 	files  int
-	size   int64 // of the compressed archive
+	size   int64 // of the files together
 }
 
 // openSource reads what a directory ignores.
 func openSource(dir string, keep ...string) (*source, error) {
+	dir, err := filepath.EvalSymlinks(dir) // a walk does not follow one
+	if err != nil {
+		return nil, fmt.Errorf("read the source: %w", err)
+	}
 	s := &source{dir: dir, keep: map[string]bool{ignoreFile: true}}
 	for _, path := range keep {
 		s.keep[filepath.ToSlash(filepath.Clean(path))] = true
 	}
 	var patterns []string
-	f, err := os.Open(filepath.Join(dir, ignoreFile))
+	text, err := readInside(dir, ignoreFile)
 	if err == nil {
-		defer f.Close()
-		if patterns, err = ignorefile.ReadAll(f); err != nil {
-			return nil, fmt.Errorf("read %s: %w", ignoreFile, err)
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
+		patterns, err = ignorefile.ReadAll(bytes.NewReader(text))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read %s: %w", ignoreFile, err)
 	}
 	if s.ignore, err = patternmatcher.New(patterns); err != nil {
@@ -57,13 +65,27 @@ func openSource(dir string, keep ...string) (*source, error) {
 	return s, nil
 }
 
-// digest packs into nothing, to learn the digest: equal content has an equal one, whatever the
-// times and owners of the files are.
+// readInside reads a file of a directory that may come from a stranger: a link that leads out of
+// it, to a key of the user for instance, is refused.
+func readInside(dir, name string) ([]byte, error) {
+	f, err := os.OpenInRoot(dir, name)
+	if err != nil {
+		if info, e := os.Lstat(filepath.Join(dir, name)); e == nil && info.Mode()&fs.ModeSymlink != 0 && !errors.Is(err, fs.ErrNotExist) {
+			return nil, api.Errorf(api.CodeInvalid, "%s is a link that leads out of the directory; put the file itself there: %w", name, err)
+		}
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// digest packs into nothing, to learn the digest: files of the same content and time have the
+// same one, whoever owns them.
 func (s *source) digest(ctx context.Context) (packed, error) {
 	sum := sha256.New()
-	size := &counter{}
-	files, err := s.pack(ctx, io.MultiWriter(sum, size))
-	return packed{digest: "sha256:" + hex.EncodeToString(sum.Sum(nil)), files: files, size: size.n}, err
+	p, err := s.pack(ctx, sum)
+	p.digest = "sha256:" + hex.EncodeToString(sum.Sum(nil))
+	return p, err
 }
 
 // reader packs while it is read. The caller must read to the end or close it.
@@ -76,71 +98,83 @@ func (s *source) reader(ctx context.Context) io.ReadCloser {
 	return r
 }
 
-type counter struct{ n int64 }
-
-// Write implements io.Writer.
-func (c *counter) Write(p []byte) (int, error) {
-	c.n += int64(len(p))
-	return len(p), nil
-}
-
-// pack writes the archive and returns how many files are in it. Files are streamed: memory
-// does not grow with them.
-func (s *source) pack(ctx context.Context, w io.Writer) (int, error) {
+// pack writes the archive and returns what is in it, without the digest. Files are streamed:
+// memory does not grow with them.
+func (s *source) pack(ctx context.Context, w io.Writer) (p packed, err error) {
 	// One goroutine and one level: the same content gives the same bytes.
 	z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault))
 	if err != nil {
-		return 0, fmt.Errorf("pack: %w", err)
+		return p, fmt.Errorf("pack: %w", err)
 	}
 	t := tar.NewWriter(z)
-	files := 0
-	err = filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
+	dirs := map[string]patternmatcher.MatchInfo{}
+	err = filepath.WalkDir(s.dir, func(file string, d fs.DirEntry, err error) error {
 		if err == nil {
 			err = ctx.Err()
 		}
 		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(s.dir, path)
+		rel, err := filepath.Rel(s.dir, file)
 		if err != nil || rel == "." {
 			return err
 		}
 		rel = filepath.ToSlash(rel)
-		skip, err := s.skips(rel, d)
+		skip, err := s.skips(rel, d, dirs)
 		if skip || err != nil {
 			return err
 		}
-		added, err := addFile(t, path, rel, d)
-		if added {
-			files++
+		h, err := addFile(t, file, rel, d)
+		if h.Typeflag == tar.TypeReg {
+			p.files++
+			p.size += h.Size
 		}
 		return err
 	})
+	if err == nil {
+		err = errors.Join(t.Close(), z.Close())
+	}
 	if err != nil {
-		return files, fmt.Errorf("pack %s: %w", s.dir, err)
+		return p, fmt.Errorf("pack %s: %w", s.dir, err)
 	}
-	if err := errors.Join(t.Close(), z.Close()); err != nil {
-		return files, fmt.Errorf("pack %s: %w", s.dir, err)
-	}
-	return files, nil
+	return p, nil
 }
 
-// skips reports whether a path is left out; fs.SkipDir leaves out all below it as well.
-func (s *source) skips(rel string, d fs.DirEntry) (bool, error) {
-	if s.keep[rel] {
-		return false, nil
-	}
-	ignored, err := s.ignore.MatchesOrParentMatches(rel)
+// skips reports whether a path is left out; fs.SkipDir leaves out all below it as well. dirs
+// holds what was found about the directories above, as BuildKit does it.
+func (s *source) skips(rel string, d fs.DirEntry, dirs map[string]patternmatcher.MatchInfo) (bool, error) {
+	ignored, info, err := s.ignore.MatchesUsingParentResults(rel, dirs[path.Dir(rel)])
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", ignoreFile, err)
 	}
-	if !ignored {
+	if d.IsDir() {
+		dirs[rel] = info
+	}
+	if !ignored || s.keep[rel] {
 		return false, nil
 	}
-	if d.IsDir() && !s.ignore.Exclusions() && !s.keepsBelow(rel) {
+	if d.IsDir() && !s.keepsBelow(rel) && !s.mayReturn(rel) {
 		return true, fs.SkipDir
 	}
 	return true, nil
+}
+
+// mayReturn reports whether a pattern like "!dir/file" may bring something back that lies below
+// an ignored directory.
+func (s *source) mayReturn(dir string) bool {
+	for _, p := range s.ignore.Patterns() {
+		if !p.Exclusion() {
+			continue
+		}
+		fixed, _, wild := strings.Cut(filepath.ToSlash(p.String()), "*")
+		if i := strings.IndexAny(fixed, `?[\`); i >= 0 {
+			fixed, wild = fixed[:i], true
+		}
+		if strings.HasPrefix(fixed+"/", dir+"/") || wild && strings.HasPrefix(dir+"/", fixed) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *source) keepsBelow(dir string) bool {
@@ -152,38 +186,34 @@ func (s *source) keepsBelow(dir string) bool {
 	return false
 }
 
-// addFile adds one file, link or directory; sockets, pipes and devices are left out.
-func addFile(t *tar.Writer, path, name string, d fs.DirEntry) (bool, error) {
+// addFile adds one file, link or directory, and returns its header; sockets, pipes and devices
+// are left out.
+func addFile(t *tar.Writer, file, name string, d fs.DirEntry) (h tar.Header, err error) {
 	info, err := d.Info()
 	if err != nil {
-		return false, err
+		return h, err
 	}
-	link := ""
+	// Who owned a file says nothing about it. When it was written does: to make, to cargo and to
+	// the caches of browsers, which read it in the image.
+	h = tar.Header{Name: name, Mode: int64(info.Mode().Perm()), ModTime: info.ModTime().Truncate(time.Second)}
 	switch mode := info.Mode(); {
-	case mode.IsRegular(), mode.IsDir():
+	case mode.IsRegular():
+		h.Typeflag, h.Size = tar.TypeReg, info.Size()
+	case mode.IsDir():
+		h.Typeflag, h.Name, h.ModTime = tar.TypeDir, name+"/", time.Time{} // a new file changes it
 	case mode&fs.ModeSymlink != 0:
-		if link, err = os.Readlink(path); err != nil {
-			return false, err
+		h.Typeflag = tar.TypeSymlink
+		if h.Linkname, err = os.Readlink(file); err != nil {
+			return h, err
 		}
+		h.Linkname = filepath.ToSlash(h.Linkname)
 	default:
-		return false, nil
+		return h, nil
 	}
-	h, err := tar.FileInfoHeader(info, filepath.ToSlash(link))
-	if err != nil {
-		return false, err
+	if err := t.WriteHeader(&h); err != nil || h.Typeflag != tar.TypeReg {
+		return h, err
 	}
-	// Who owned a file and when it was written says nothing about its content.
-	*h = tar.Header{Typeflag: h.Typeflag, Name: name, Linkname: h.Linkname, Size: h.Size, Mode: h.Mode & 0o777}
-	if info.IsDir() {
-		h.Name += "/"
-	}
-	if err := t.WriteHeader(h); err != nil {
-		return false, err
-	}
-	if !info.Mode().IsRegular() {
-		return false, nil
-	}
-	return true, copyFile(t, path, info.Size())
+	return h, copyFile(t, file, h.Size)
 }
 
 // copyFile copies exactly size bytes.

@@ -29,11 +29,15 @@ func readManifest(dir, name string) (manifestFile, error) {
 		names = []string{name}
 	}
 	for _, n := range names {
-		path := n
-		if !filepath.IsAbs(n) {
-			path = filepath.Join(dir, n)
+		read := func() ([]byte, error) { return readInside(dir, n) }
+		if name != "" { // the user says where it is
+			path := n
+			if !filepath.IsAbs(n) {
+				path = filepath.Join(dir, n)
+			}
+			read = func() ([]byte, error) { return os.ReadFile(path) }
 		}
-		text, err := os.ReadFile(path)
+		text, err := read()
 		if err == nil {
 			return manifestFile{name: n, text: string(text)}, nil
 		}
@@ -65,7 +69,9 @@ func (m manifestFile) needed() []string {
 	}
 	for _, spec := range loaded.Specs() {
 		if spec.Build != nil {
-			files = append(files, filepath.Join(spec.Build.Path, spec.Build.Dockerfile))
+			file := filepath.Join(spec.Build.Path, spec.Build.Dockerfile)
+			// BuildKit reads what a context ignores from the second or the third of these.
+			files = append(files, file, file+ignoreFile, filepath.Join(spec.Build.Path, ignoreFile))
 		}
 	}
 	return files
