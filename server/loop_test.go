@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,28 +18,36 @@ import (
 // is told.
 type fakeStore struct {
 	t       *testing.T
+	updates chan raftstore.Update
+	fail    error // what proposals fail with
+
+	mu      sync.Mutex
 	state   *state.State
 	index   uint64
-	updates chan raftstore.Update
 	batches []int // entries per proposal
-	fail    error // what proposals fail with
 }
 
 func newFakeStore(t *testing.T) *fakeStore {
 	return &fakeStore{t: t, state: state.New(), updates: make(chan raftstore.Update, 1)}
 }
 
-func (f *fakeStore) View() *state.View { return f.state.View() }
+func (f *fakeStore) View() *state.View {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state.View()
+}
 
 func (f *fakeStore) Subscribe(context.Context) (*state.View, <-chan raftstore.Update) {
-	return f.state.View(), f.updates
+	return f.View(), f.updates
 }
 
 func (f *fakeStore) ProposeBatch(_ context.Context, entries []state.Entry) ([]state.Result, error) {
 	if f.fail != nil {
 		return nil, f.fail
 	}
+	f.mu.Lock()
 	f.batches = append(f.batches, len(entries))
+	f.mu.Unlock()
 	var results []state.Result
 	for _, e := range entries {
 		results = append(results, f.apply(e.Command))
@@ -48,6 +57,8 @@ func (f *fakeStore) ProposeBatch(_ context.Context, entries []state.Entry) ([]st
 
 // apply puts a command through the log and merges it into what waits for the subscriber.
 func (f *fakeStore) apply(c state.Command) state.Result {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.index++
 	r := f.state.Apply(f.index, state.Entry{At: time.Now(), Actor: "test", Command: c})
 	u := raftstore.Update{View: f.state.View(), Changes: r.Changes}
@@ -70,7 +81,7 @@ func (f *fakeStore) must(c state.Command) {
 func (f *fakeStore) loop(heartbeats map[api.NodeID]time.Time) *loop {
 	return &loop{
 		store: f, heartbeats: func() map[api.NodeID]time.Time { return heartbeats }, now: time.Now,
-		seed: func() uint64 { return f.index + 1 }, log: slog.New(slog.DiscardHandler),
+		seed: func() uint64 { return f.View().Index() + 1 }, log: slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -103,7 +114,7 @@ func (f *fakeStore) promote(app api.AppName, count int) {
 
 func (f *fakeStore) live() int {
 	n := 0
-	for range f.state.View().LiveProcesses() {
+	for range f.View().LiveProcesses() {
 		n++
 	}
 	return n
@@ -143,14 +154,14 @@ func TestLoopKeepsTheEarliestWakeUp(t *testing.T) {
 		f.node("n1")
 		f.promote("shop", 1)
 		ready := func() bool {
-			for p := range f.state.View().LiveProcesses() {
+			for p := range f.View().LiveProcesses() {
 				return p.Ready
 			}
 			return false
 		}
 		f.lead(f.loop(map[api.NodeID]time.Time{}), func() {
 			synctest.Wait()
-			for p := range f.state.View().LiveProcesses() {
+			for p := range f.View().LiveProcesses() {
 				f.must(state.UpdateProcesses{Node: "n1", Statuses: map[api.ProcessID]api.ProcessStatus{
 					p.ID: {State: api.StateRunning, Health: api.HealthHealthy, Started: time.Now()},
 				}})
