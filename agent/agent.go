@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	"slipway/api"
@@ -61,8 +62,12 @@ type Config struct {
 	// remove what belongs to none of them.
 	Collect    func(ctx context.Context, known map[api.ProcessID]bool)
 	Privileged bool
-	Now        func() time.Time
-	Log        *slog.Logger
+	// Metrics receives what the agent measures; nil keeps it to itself. LogBytes is the size of
+	// the node's logs; nil for a node that keeps none.
+	Metrics  prometheus.Registerer
+	LogBytes func() float64
+	Now      func() time.Time
+	Log      *slog.Logger
 }
 
 // collectEvery is the interval of Config.Collect.
@@ -77,6 +82,8 @@ type Agent struct {
 	now    func() time.Time
 	log    *slog.Logger
 
+	metrics *metrics
+
 	reports     *reports
 	tables      chan []byte   // newest route table; capacity 1
 	routerMoved chan struct{} // capacity 1: the router's status changed
@@ -90,6 +97,7 @@ type Agent struct {
 	mu          sync.Mutex
 	supervisors map[api.ProcessID]*supervisor
 	assigned    map[api.ProcessID]api.Assignment
+	states      map[api.ProcessID]api.State // as reported last
 	router      *api.RouterStatus
 }
 
@@ -105,7 +113,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	cfg.Node.ID = id
-	return &Agent{
+	a := &Agent{
 		cfg: cfg, id: id, store: s, now: cfg.Now, log: cfg.Log,
 		engine: &containers{
 			runtime: cfg.Runtime, networks: cfg.Networks, logs: cfg.Logs, volumes: cfg.Dir + "/volumes",
@@ -114,7 +122,15 @@ func New(cfg Config) (*Agent, error) {
 		reports: newReports(), tables: make(chan []byte, 1), routerMoved: make(chan struct{}, 1),
 		sets: make(chan api.AssignmentSet, 1), certified: map[api.AppName]string{},
 		supervisors: map[api.ProcessID]*supervisor{}, assigned: map[api.ProcessID]api.Assignment{},
-	}, nil
+		states: map[api.ProcessID]api.State{}, metrics: newMetrics(),
+	}
+	if cfg.Metrics != nil {
+		if err := a.register(cfg.Metrics); err != nil {
+			s.close()
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return a, nil
 }
 
 // ID returns the identity of the node.
@@ -187,7 +203,7 @@ func (a *Agent) adopt(ctx context.Context) error {
 func (a *Agent) adoptOne(ctx context.Context, r record, c runtime.Container, exists bool) {
 	l := r.Local
 	if l.Status.State.Ended() {
-		a.reports.add(r.Assignment.Process, l.Status)
+		a.report(r.Assignment.Process, l.Status)
 		a.spawn(ctx, r.Assignment, l)
 		return
 	}
@@ -223,7 +239,7 @@ func (a *Agent) adoptOne(ctx context.Context, r record, c runtime.Container, exi
 func (a *Agent) spawn(ctx context.Context, as api.Assignment, l Local) {
 	s := &supervisor{
 		id: as.Process, engine: a.engine, observe: a.cfg.Observer, build: a.cfg.Builder,
-		save: a.store.save, report: a.reports.add, log: a.log, now: a.now,
+		save: a.store.save, report: a.report, acted: a.metrics.acted, log: a.log, now: a.now,
 		wants: make(chan want, 1), exits: make(chan Exit, 1), dooms: make(chan string, 1),
 	}
 	a.mu.Lock()
@@ -237,11 +253,20 @@ func (a *Agent) spawn(ctx context.Context, as api.Assignment, l Local) {
 		a.mu.Lock()
 		delete(a.supervisors, as.Process)
 		delete(a.assigned, as.Process)
+		delete(a.states, as.Process)
 		a.mu.Unlock()
 		if err := a.store.forget(as.Process); err != nil {
 			a.log.Error("process not forgotten", "process", as.Process, "err", err)
 		}
 	})
+}
+
+// report queues a status for the servers.
+func (a *Agent) report(id api.ProcessID, s api.ProcessStatus) {
+	a.mu.Lock()
+	a.states[id] = s.State
+	a.mu.Unlock()
+	a.reports.add(id, s)
 }
 
 // follow hands exits to their supervisors.
@@ -404,7 +429,8 @@ func (a *Agent) open(ctx context.Context, agents pb.AgentsClient, o *pb.Open) {
 			a.log.Warn("stream not opened", "id", o.Id, "err", err)
 			return
 		}
-		if err := a.cfg.Streams.Serve(stream.Context(), o, stream); err != nil && stream.Context().Err() == nil {
+		shared := &sharedStream{FrameStream: stream}
+		if err := a.cfg.Streams.Serve(stream.Context(), o, shared); err != nil && stream.Context().Err() == nil {
 			f := &pb.Failure{Code: string(api.CodeOf(err)), Message: err.Error()}
 			if err := stream.Send(&pb.Frame{Kind: &pb.Frame_Failure{Failure: f}}); err != nil {
 				a.log.Debug("failure not told", "id", o.Id, "err", err)
@@ -412,9 +438,23 @@ func (a *Agent) open(ctx context.Context, agents pb.AgentsClient, o *pb.Open) {
 		}
 		stream.CloseSend()
 		for { // until the server has taken everything and ends its side
-			if _, err := stream.Recv(); err != nil {
+			if _, err := shared.Recv(); err != nil {
 				return
 			}
 		}
 	})
+}
+
+// sharedStream may be received from by several goroutines, one at a time: the reader of a
+// session may still wait when the session is over.
+type sharedStream struct {
+	FrameStream
+	mu sync.Mutex
+}
+
+// Recv returns the next frame.
+func (s *sharedStream) Recv() (*pb.Frame, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.FrameStream.Recv()
 }

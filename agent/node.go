@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -36,7 +37,9 @@ type Options struct {
 	Build      build.Config // Root, Registry and Cgroup; the rest has defaults
 	Ingress    Ingress
 	Privileged bool
-	Log        *slog.Logger
+	// Metrics receives what the node measures; nil keeps it to itself.
+	Metrics prometheus.Registerer
+	Log     *slog.Logger
 }
 
 // Node is an agent with all that is around it: network, names, logs and builds.
@@ -79,9 +82,13 @@ func OpenNode(ctx context.Context, o Options) (*Node, error) {
 		Dir: o.Dir, Server: o.Server, Node: machine, Runtime: o.Runtime, Networks: links{n.network}, Logs: n.logs,
 		Observer: w, Builder: &workshop{builder: n.builder, agents: pb.NewAgentsClient(o.Server), logs: n.logs},
 		Ingress: o.Ingress, Streams: &sessions{runtime: o.Runtime, logs: n.logs, witness: w},
-		Names: n.names.Set, Collect: n.collect, Privileged: o.Privileged, Now: time.Now, Log: o.Log,
+		Names: n.names.Set, Collect: n.collect, Privileged: o.Privileged, Metrics: o.Metrics, LogBytes: n.logs.Size, Now: time.Now, Log: o.Log,
 	})
-	return n, err
+	if err != nil {
+		return nil, err
+	}
+	w.probed = n.agent.metrics.probed
+	return n, nil
 }
 
 // collect removes what belongs to no process of the node.

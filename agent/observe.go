@@ -22,6 +22,8 @@ const (
 type witness struct {
 	runtime runtime.Runtime
 	logs    *logs.Store
+	// probed is told the result of every probe.
+	probed func(api.ProbeResult)
 
 	mu       sync.Mutex
 	attached map[api.ProcessID]int // sessions per attached run
@@ -30,7 +32,7 @@ type witness struct {
 var _ observer = (*witness)(nil)
 
 func newWitness(r runtime.Runtime, l *logs.Store) *witness {
-	return &witness{runtime: r, logs: l, attached: map[api.ProcessID]int{}}
+	return &witness{runtime: r, logs: l, probed: func(api.ProbeResult) {}, attached: map[api.ProcessID]int{}}
 }
 
 // Watch probes a process until ctx ends. A run that a user is to be attached to is watched for
@@ -40,7 +42,7 @@ func (w *witness) Watch(ctx context.Context, a *api.Assignment, addr string, sta
 	if a.Run != nil && a.Run.Attached {
 		wg.Go(func() { w.watchAttached(ctx, a.Process, report) })
 	}
-	health.Watch(ctx, &a.Spec, addr, started, func(v health.Verdict) {
+	health.Watch(ctx, &a.Spec, addr, started, w.probed, func(v health.Verdict) {
 		report(Finding{Health: v.Health, Probe: v.Probe, Condemned: v.Condemned})
 	})
 	wg.Wait()

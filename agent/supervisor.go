@@ -65,6 +65,7 @@ type supervisor struct {
 	build   builder
 	save    func(api.ProcessID, *api.Assignment, Local) error // durable before it returns
 	report  func(api.ProcessID, api.ProcessStatus)
+	acted   func(act Action, took time.Duration, err error) // measures; may be nil
 	log     *slog.Logger
 	now     func() time.Time
 
@@ -268,6 +269,10 @@ func noteOf(l Local) string {
 // do executes one action.
 func (s *supervisor) do(ctx context.Context, act Action, a *api.Assignment) done {
 	r := done{act: act}
+	if s.acted != nil {
+		began := s.now()
+		defer func() { s.acted(act, s.now().Sub(began), r.err) }()
+	}
 	switch act {
 	case ActPull:
 		r.err = s.engine.Pull(ctx, a)

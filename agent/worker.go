@@ -65,6 +65,9 @@ func (w *worker) session(ctx context.Context) error {
 		return pb.FromError(err)
 	}
 	w.agent.log.Info("attached", "node", node.ID)
+	w.agent.metrics.sessions.Inc()
+	w.agent.metrics.attached.Set(1)
+	defer w.agent.metrics.attached.Set(0)
 	sent := make(chan error, 1)
 	go func() {
 		defer cancel()

@@ -43,6 +43,9 @@ type Config struct {
 	// directory that has a state already.
 	Bootstrap bool
 	Log       *slog.Logger
+	// Committed is told how long each entry took from the proposal until it was applied; nil
+	// tells nobody.
+	Committed func(took time.Duration)
 	// Tune adjusts the timing, for tests.
 	Tune func(*raft.Config)
 }
@@ -243,11 +246,15 @@ func (s *Store) propose(batch []proposal) {
 		answerAll(batch, nil, err)
 		return
 	}
+	began := time.Now()
 	future := s.raft.Apply(b, applyTimeout)
 	go func() {
 		if err := future.Error(); err != nil {
 			answerAll(batch, nil, s.explain(err))
 			return
+		}
+		if s.cfg.Committed != nil {
+			s.cfg.Committed(time.Since(began))
 		}
 		answerAll(batch, future.Response().([]state.Result), nil)
 	}()

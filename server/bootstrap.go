@@ -57,7 +57,7 @@ func issuePEM(ca *auth.CA, hosts []string) ([]byte, error) {
 
 // openStore opens the replica. Bootstrap on a directory that holds a rack goes on with it, so
 // that the same command starts a server every time.
-func openStore(cfg Config) (*raftstore.Store, error) {
+func openStore(cfg Config, committed func(time.Duration)) (*raftstore.Store, error) {
 	id, err := serverID(cfg.Dir)
 	if err != nil {
 		return nil, err
@@ -69,7 +69,7 @@ func openStore(cfg Config) (*raftstore.Store, error) {
 		}
 	}
 	return raftstore.Open(raftstore.Config{
-		Tune: tune, Transport: cfg.Transport,
+		Tune: tune, Transport: cfg.Transport, Committed: committed,
 		Dir: filepath.Join(cfg.Dir, "raft"), ID: id, Addr: cfg.RaftAddr, Log: cfg.Log,
 		Bootstrap: cfg.Bootstrap && !raftstore.HasState(filepath.Join(cfg.Dir, "raft")),
 	})

@@ -64,10 +64,7 @@ func (s *Server) term(ctx context.Context) error {
 	s.cfg.Log.Info("leading")
 	l := &loop{
 		store: s.store, heartbeats: s.dispatch.Heartbeats, now: time.Now, seed: randomSeed, log: s.cfg.Log,
-		passed: func(took time.Duration, commands int) {
-			s.metrics.passes.Observe(took.Seconds())
-			s.metrics.commands.Add(float64(commands))
-		},
+		passed: s.metrics.passed,
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return l.run(ctx) })

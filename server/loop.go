@@ -53,8 +53,8 @@ type loop struct {
 	now        func() time.Time
 	seed       func() uint64
 	log        *slog.Logger
-	// passed is told how long each pass took and how many commands it had; may be nil.
-	passed func(took time.Duration, commands int)
+	// passed is told how long each pass took and what it decided; may be nil.
+	passed func(took time.Duration, decided []state.Entry)
 }
 
 // run leads until ctx ends, which it does when leadership is lost.
@@ -112,7 +112,7 @@ func (l *loop) pass(ctx context.Context, v *state.View, ch state.Changes, leader
 		l.note(chunk, results)
 	}
 	if l.passed != nil {
-		l.passed(l.now().Sub(began), len(entries))
+		l.passed(l.now().Sub(began), entries)
 	}
 	return wake, nil
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -55,6 +54,8 @@ type Config struct {
 	Listen func(addr string) (net.Listener, error)
 	// Transport carries Raft; nil listens on RaftAddr.
 	Transport raft.Transport
+	// Metrics receives what the server measures; nil makes a registry.
+	Metrics *prometheus.Registry
 }
 
 // Server is one server of a rack.
@@ -79,6 +80,9 @@ func New(cfg Config) (*Server, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = prometheus.NewRegistry()
+	}
 	s := &Server{cfg: cfg, ready: make(chan struct{})}
 	if err := s.open(); err != nil {
 		s.close()
@@ -101,7 +105,8 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	s.tls = &tls.Config{Certificates: []tls.Certificate{leaf}, MinVersion: tls.VersionTLS12}
-	if s.store, err = openStore(s.cfg); err != nil {
+	s.metrics = newMetrics()
+	if s.store, err = openStore(s.cfg, s.metrics.committed); err != nil {
 		return err
 	}
 	sources, err := objects.Open(filepath.Join(s.cfg.Dir, "sources"))
@@ -126,7 +131,9 @@ func (s *Server) open() (err error) {
 		Callers: callers{}, Mint: randomSeed, Now: time.Now, Log: s.cfg.Log,
 		Version: s.cfg.Version, Servers: s.store.Servers,
 	})
-	s.metrics = newMetrics(s.store)
+	if err := s.metrics.register(s.cfg.Metrics, s.store); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
 	s.serveGRPC()
 	return s.listen()
 }
@@ -239,7 +246,7 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", s.registry)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", s.measured(promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{})))
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		if _, addr := s.store.Leader(); addr == "" {
 			http.Error(w, "the rack has no leader", http.StatusServiceUnavailable)
@@ -262,39 +269,4 @@ func (s *Server) close() {
 			s.cfg.Log.Warn("store not closed cleanly", "err", err)
 		}
 	}
-}
-
-// metrics are what /metrics shows of this server.
-type metrics struct {
-	registry *prometheus.Registry
-	passes   prometheus.Histogram
-	commands prometheus.Counter
-}
-
-func newMetrics(store *raftstore.Store) *metrics {
-	m := &metrics{registry: prometheus.NewRegistry(),
-		passes:   prometheus.NewHistogram(prometheus.HistogramOpts{Name: "slipway_loop_pass_seconds", Help: "Duration of one pass of the leader.", Buckets: prometheus.ExponentialBuckets(0.0001, 4, 10)}),
-		commands: prometheus.NewCounter(prometheus.CounterOpts{Name: "slipway_loop_commands_total", Help: "Commands that the leader decided on."}),
-	}
-	gauge := func(name, help string, f func() float64) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
-	}
-	m.registry.MustRegister(m.passes, m.commands, collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		gauge("slipway_state_index", "Index of the newest applied entry.", func() float64 { return float64(store.View().Index()) }),
-		gauge("slipway_leader", "1 while this server leads.", func() float64 {
-			if store.IsLeader() {
-				return 1
-			}
-			return 0
-		}),
-		gauge("slipway_processes", "Live processes.", func() float64 {
-			n := 0
-			for range store.View().LiveProcesses() {
-				n++
-			}
-			return float64(n)
-		}),
-	)
-	return m
 }

@@ -97,12 +97,13 @@ func TestWatch(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	var seen []Verdict
-	Watch(ctx, web(p), "127.0.0.1", time.Now(), func(v Verdict) {
+	probes := 0
+	Watch(ctx, web(p), "127.0.0.1", time.Now(), func(api.ProbeResult) { probes++ }, func(v Verdict) {
 		if seen = append(seen, v); v.Health == api.HealthHealthy {
 			cancel()
 		}
 	})
-	if len(seen) < 2 || seen[0].Probe == nil || seen[0].Probe.Status != 503 || seen[len(seen)-1].Health != api.HealthHealthy || paths[0] != "/check" {
+	if probes < 3 || len(seen) < 2 || seen[0].Probe == nil || seen[0].Probe.Status != 503 || seen[len(seen)-1].Health != api.HealthHealthy || paths[0] != "/check" {
 		t.Errorf("verdicts %+v, paths %q", seen, paths)
 	}
 }

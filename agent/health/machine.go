@@ -53,9 +53,19 @@ func NewMachine(spec *api.ServiceSpec, started time.Time) *Machine {
 }
 
 // Checked reports whether a service has a health check at all. Without one a process is
-// healthy as soon as it runs.
+// healthy as soon as it runs. A port of UDP answers nobody who does not speak its protocol, so
+// that a check of such a service needs a port of its own, or health.tcp.
 func Checked(spec *api.ServiceSpec) bool {
-	return !spec.Health.Disabled && (spec.Port.Number != 0 || spec.Health.Port != 0)
+	h := spec.Health
+	switch {
+	case h.Disabled:
+		return false
+	case h.Port != 0:
+		return true
+	case spec.Port.Scheme == api.SchemeUDP:
+		return spec.Port.Number != 0 && h.TCP
+	}
+	return spec.Port.Number != 0
 }
 
 // Step takes in one result and returns the verdict.

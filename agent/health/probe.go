@@ -15,8 +15,11 @@ import (
 	"slipway/api"
 )
 
-// bodyMax is how much of an answer is read before the connection is dropped.
-const bodyMax = 64 << 10
+// How much of an answer is read before the connection is dropped.
+const (
+	bodyMax = 64 << 10
+	headMax = 64 << 10
+)
 
 // check is one probe to be made again and again.
 type check struct {
@@ -58,7 +61,7 @@ func checks(spec *api.ServiceSpec, addr string) []*check {
 	var out []*check
 	if Checked(spec) {
 		h := spec.Health
-		out = append(out, newCheck(KindHealth, spec, addr, h.Path, h.TCP || spec.Port.Scheme == api.SchemeTCP, h.Port, h.Timeout))
+		out = append(out, newCheck(KindHealth, spec, addr, h.Path, h.TCP || spec.Port.Scheme == api.SchemeTCP && h.Port == 0, h.Port, h.Timeout))
 	}
 	for kind, p := range map[string]*api.Probe{KindLiveness: spec.Liveness, KindStartup: spec.Startup} {
 		if p != nil {
@@ -74,7 +77,7 @@ func newCheck(kind string, spec *api.ServiceSpec, addr, path string, tcp bool, p
 	}
 	hostport := net.JoinHostPort(addr, strconv.Itoa(port))
 	c := &check{kind: kind, timeout: max(timeout, time.Second)}
-	if tcp || spec.Port.Scheme == api.SchemeGRPC {
+	if tcp || spec.Port.Scheme == api.SchemeGRPC && port == spec.Port.Number {
 		c.target = "connect to " + hostport
 		c.do = func(ctx context.Context) (int, error) { return 0, connect(ctx, hostport) }
 		return c
@@ -86,7 +89,15 @@ func newCheck(kind string, spec *api.ServiceSpec, addr, path string, tcp bool, p
 	if path == "" {
 		path = "/"
 	}
-	address := scheme + "://" + hostport + path
+	// The path is the user's; where the request goes is not.
+	u, err := url.ParseRequestURI(path)
+	if err != nil || path[0] != '/' {
+		c.target = "GET " + path
+		c.do = func(context.Context) (int, error) { return 0, fmt.Errorf("%q is not a path such as /health", path) }
+		return c
+	}
+	u.Scheme, u.Host = scheme, hostport
+	address := u.String()
 	client := newClient()
 	c.target = "GET " + address
 	c.do = func(ctx context.Context) (int, error) { return get(ctx, client, address) }
@@ -106,7 +117,9 @@ func connect(ctx context.Context, hostport string) error {
 func newClient() *http.Client {
 	return &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport:     &http.Transport{DisableKeepAlives: true, Proxy: nil, TLSClientConfig: insecure()},
+		Transport: &http.Transport{
+			DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: headMax, Proxy: nil, TLSClientConfig: insecure(),
+		},
 	}
 }
 

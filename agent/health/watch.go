@@ -15,8 +15,8 @@ import (
 func insecure() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }
 
 // Watch probes a process until ctx ends and reports every change of the verdict, from one
-// goroutine at a time.
-func Watch(ctx context.Context, spec *api.ServiceSpec, addr string, started time.Time, report func(Verdict)) {
+// goroutine at a time. The result of each probe goes to probed.
+func Watch(ctx context.Context, spec *api.ServiceSpec, addr string, started time.Time, probed func(api.ProbeResult), report func(Verdict)) {
 	m := NewMachine(spec, started)
 	if !Checked(spec) {
 		m.verdict.Health = api.HealthHealthy
@@ -32,6 +32,7 @@ func Watch(ctx context.Context, spec *api.ServiceSpec, addr string, started time
 				if ctx.Err() != nil {
 					return
 				}
+				probed(r)
 				mu.Lock()
 				if v := m.Step(r); changed(v, last) {
 					last = v

@@ -135,6 +135,21 @@ func (s *Store) Collect(known map[api.ProcessID]bool, now time.Time) error {
 	return failed
 }
 
+// Size is how much the logs take, in bytes. What goes away meanwhile is not counted.
+func (s *Store) Size() float64 {
+	var total int64
+	_ = filepath.WalkDir(s.root, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil
+		}
+		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
+			total += info.Size()
+		}
+		return nil
+	})
+	return float64(total)
+}
+
 // newest is when anything below dir was last written.
 func newest(dir string) (at time.Time, err error) {
 	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {

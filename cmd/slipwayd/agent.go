@@ -31,6 +31,7 @@ import (
 type agentFlags struct {
 	containerd string
 	addr, host string
+	metrics    string
 	privileged bool
 }
 
@@ -38,6 +39,7 @@ func (f *agentFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.containerd, "containerd", containerdAuto, `"auto", "own", or the path of a socket`)
 	cmd.Flags().StringVar(&f.addr, "node-addr", "127.0.0.1", "address where peers reach the node")
 	cmd.Flags().StringVar(&f.host, "router-host", "127.0.0.1", "address that the router listens on")
+	cmd.Flags().StringVar(&f.metrics, "metrics-addr", "127.0.0.1:7423", "loopback address of the node's metrics; none if empty")
 	cmd.Flags().BoolVar(&f.privileged, "allow-privileged", false, "run privileged services")
 }
 
@@ -123,9 +125,12 @@ func runAgent(ctx context.Context, p paths, f agentFlags, access rackAccess, log
 	if err := stickyKey(p); err != nil {
 		return err
 	}
+	registry := newRegistry()
+	proxy := router.Dial(p.routerSocket())
 	node, err := agent.OpenNode(ctx, agent.Options{
 		Dir: p.data("node"), Run: p.run("net"), Addr: f.addr, Rack: access.Rack, ID: mintNode(), Version: version,
-		Server: conn, Runtime: engine, Ingress: router.Dial(p.routerSocket()), Privileged: f.privileged, Log: log,
+		Server: conn, Runtime: engine, Ingress: proxy, Privileged: f.privileged,
+		Metrics: registry, Log: log,
 		Build: build.Config{
 			Root: p.data("build"), Cgroup: p.namespace() + "-build",
 			Registry: build.Registry{Addr: access.Registry, ServerName: api.RackHost, CA: access.CA, User: "node", Password: access.Token},
@@ -138,9 +143,14 @@ func runAgent(ctx context.Context, p paths, f agentFlags, access rackAccess, log
 	if err != nil {
 		return err
 	}
+	metrics, err := listenMetrics(f.metrics, log)
+	if err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return supervise(ctx, ingress, log) })
 	group.Go(func() error { return node.Run(ctx) })
+	group.Go(func() error { return serveMetrics(ctx, metrics, registry, proxy, log) })
 	return group.Wait()
 }
 
