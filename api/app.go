@@ -65,8 +65,10 @@ type Build struct {
 	Images map[ServiceName]Image `json:"images,omitempty"`
 	// Failure says why a failed build failed: the step and its last lines.
 	Failure string `json:"failure,omitempty"`
-	// Release is the release made from the build; empty until it is complete.
-	Release ReleaseID `json:"release,omitempty"`
+	// Release is the release made from the build; empty until it is complete. Deployment is its
+	// promotion, if the build was asked for one.
+	Release    ReleaseID    `json:"release,omitempty"`
+	Deployment DeploymentID `json:"deployment,omitempty"`
 }
 
 // BuildOptions are the choices a user makes per build.
@@ -76,6 +78,9 @@ type BuildOptions struct {
 	NoCache bool              `json:"no_cache,omitempty"`
 	// Development builds the stage named "development" where a Dockerfile has one.
 	Development bool `json:"development,omitempty"`
+	// Promote deploys the release as soon as it is made, whether or not anybody still waits for
+	// it.
+	Promote bool `json:"promote,omitempty"`
 }
 
 // Image is one image in the rack's registry.

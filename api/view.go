@@ -86,6 +86,8 @@ type BuildInfo struct {
 	ID          BuildID               `json:"id"`
 	Status      BuildStatus           `json:"status"`
 	Release     ReleaseID             `json:"release"`
+	Deployment  DeploymentID          `json:"deployment,omitempty"`
+	Promote     bool                  `json:"promote,omitempty"`
 	Author      string                `json:"author"`
 	Description string                `json:"description"`
 	GitSHA      string                `json:"git_sha,omitempty"`

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -36,7 +37,7 @@ func (l *leader) move(addr string) error {
 	if addr == l.addr {
 		return nil
 	}
-	conn, err := grpc.NewClient("passthrough:///"+addr, l.options...)
+	conn, err := grpc.NewClient("passthrough:///"+addr, slices.Concat(connectionOptions(addr), l.options)...)
 	if err != nil {
 		return api.Errorf(api.CodeInvalid, "connect to the rack at %s: %w", addr, err)
 	}

@@ -96,8 +96,11 @@ type frames interface{ Recv() (*pb.Frame, error) }
 func eachLines(stream frames, see func([]api.LogLine) error) error {
 	for {
 		f, err := stream.Recv()
-		if errors.Is(err, io.EOF) || f.GetExit() != nil {
+		if f.GetExit() != nil {
 			return nil
+		}
+		if errors.Is(err, io.EOF) {
+			return api.Errorf(api.CodeUnavailable, "the rack ended the stream before its end")
 		}
 		if err != nil {
 			return pb.FromError(err)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"slipway/api"
@@ -18,8 +19,9 @@ import (
 )
 
 // fakeAgent is a node that runs nothing: processes are healthy at once, unless their service
-// is called crash. One-offs end when somebody attaches, with the words of their command:
-// "echo WORDS", "exit N", "cat".
+// is called crash. While the agent holds, services called slow and builds with the argument HOLD
+// go no further. One-offs end when somebody attaches, with the words of their command:
+// "echo WORDS", "exit N", "cat", "hang", "vanish", "size".
 type fakeAgent struct {
 	store   *raftstore.Store
 	secrets *control.Secrets
@@ -27,6 +29,16 @@ type fakeAgent struct {
 	mu    sync.Mutex
 	files map[string][]byte // what was copied in, by directory
 	codes sync.Map          // api.ProcessID → exit code of a one-off
+	holds atomic.Bool
+	away  atomic.Bool // no stream can be opened
+	// How many commands hang, and how many logs are followed.
+	hung, readers atomic.Int32
+}
+
+// hold makes the agent hold, or lets it go on.
+func (a *fakeAgent) hold(holds bool) {
+	a.holds.Store(holds)
+	a.propose(context.Background(), state.AckRoutes{Node: "n1", Version: a.store.View().RoutesVersion()}) // wakes it
 }
 
 // run reports what the processes of the node do.
@@ -70,8 +82,14 @@ func (a *fakeAgent) next(v *state.View, p *api.Process) (api.ProcessStatus, bool
 	if o.State == api.StateRunning {
 		return o, false
 	}
-	o.Started, o.Addr = now, "10.0.0.2"
+	if o.Addr = "10.0.0.2"; o.Started.IsZero() {
+		o.Started = now
+	}
 	switch {
+	case a.holds.Load() && (p.Service == "slow" || p.Kind == api.KindBuild && held(v, p)):
+		moved := o.State != api.StateStarting
+		o.State = api.StateStarting
+		return o, moved
 	case p.Kind == api.KindBuild:
 		return built(v, p, o), true
 	case p.Service == "crash":
@@ -83,6 +101,11 @@ func (a *fakeAgent) next(v *state.View, p *api.Process) (api.ProcessStatus, bool
 	}
 	o.State, o.Health, o.Healthy = api.StateRunning, api.HealthHealthy, now
 	return o, true
+}
+
+func held(v *state.View, p *api.Process) bool {
+	b, ok := v.Build(p.Build)
+	return ok && b.Options.Args["HOLD"] != ""
 }
 
 // built ends a build; the build argument FAIL makes it fail.
@@ -101,7 +124,10 @@ func built(v *state.View, p *api.Process, o api.ProcessStatus) api.ProcessStatus
 }
 
 // OpenStream answers as an agent would.
-func (a *fakeAgent) OpenStream(ctx context.Context, _ api.NodeID, open *pb.Open) (control.Stream, error) {
+func (a *fakeAgent) OpenStream(ctx context.Context, node api.NodeID, open *pb.Open) (control.Stream, error) {
+	if a.away.Load() {
+		return nil, api.Errorf(api.CodeUnavailable, "node %s has no session with this server", node)
+	}
 	s := &fakeStream{ctx: ctx, down: make(chan *pb.Frame), up: make(chan *pb.Frame)}
 	go func() {
 		defer close(s.down)
@@ -109,7 +135,13 @@ func (a *fakeAgent) OpenStream(ctx context.Context, _ api.NodeID, open *pb.Open)
 		case "logs":
 			a.logs(s, open)
 		case "exec":
-			s.exit(s.command(open.Command))
+			if open.Command[0] == "hang" {
+				a.hung.Add(1)
+				defer a.hung.Add(-1)
+			}
+			if code := s.command(open.Command, open); code >= 0 {
+				s.exit(code)
+			}
 		case "attach":
 			a.attach(s, open)
 		case "copy_in":
@@ -135,6 +167,10 @@ func (a *fakeAgent) logs(s *fakeStream, open *pb.Open) {
 	if err != nil {
 		return
 	}
+	if q.Follow {
+		a.readers.Add(1)
+		defer a.readers.Add(-1)
+	}
 	v := a.store.View()
 	told := map[api.ProcessID]bool{}
 	for {
@@ -148,7 +184,8 @@ func (a *fakeAgent) logs(s *fakeStream, open *pb.Open) {
 				return
 			}
 		}
-		if !q.Follow || q.Process != "" && told[q.Process] {
+		p, ok := v.Process(q.Process)
+		if !q.Follow || told[q.Process] && (!ok || !p.Live()) {
 			s.exit(0)
 			return
 		}
@@ -185,7 +222,10 @@ func (a *fakeAgent) attach(s *fakeStream, open *pb.Open) {
 	if err != nil {
 		return
 	}
-	code := s.command(words)
+	code := s.command(words, &pb.Open{Tty: p.Run.TTY, Rows: uint32(p.Run.Rows), Cols: uint32(p.Run.Cols)})
+	if code < 0 {
+		return
+	}
 	a.codes.Store(p.ID, code)
 	s.exit(code)
 }
@@ -248,8 +288,8 @@ func (s *fakeStream) input() []byte {
 	}
 }
 
-// command does what the words say and returns an exit code.
-func (s *fakeStream) command(words []string) int {
+// command does what the words say and returns an exit code; below 0 there is none.
+func (s *fakeStream) command(words []string, open *pb.Open) int {
 	if len(words) == 0 {
 		return 0
 	}
@@ -259,6 +299,14 @@ func (s *fakeStream) command(words []string) int {
 		out(strings.Join(words[1:], " ") + "\n")
 	case "cat":
 		out(string(s.input()))
+	case "hang":
+		out("waiting\n")
+		<-s.ctx.Done()
+		return -1
+	case "vanish":
+		return -1
+	case "size":
+		s.sizes(open)
 	case "exit":
 		s.send(&pb.Frame{Kind: &pb.Frame_Stderr{Stderr: []byte("leaving\n")}})
 		code, _ := strconv.Atoi(words[1])
@@ -268,4 +316,28 @@ func (s *fakeStream) command(words []string) int {
 		return 127
 	}
 	return 0
+}
+
+// sizes tells the size of the terminal, at first and when it changes, until the input is "q".
+func (s *fakeStream) sizes(open *pb.Open) {
+	out := func(format string, args ...any) {
+		s.send(&pb.Frame{Kind: &pb.Frame_Stdout{Stdout: []byte(fmt.Sprintf(format, args...))}})
+	}
+	out("terminal %v %dx%d\r\n", open.GetTty(), open.GetRows(), open.GetCols())
+	for {
+		select {
+		case f := <-s.up:
+			if size := f.GetResize(); size != nil {
+				out("now %dx%d\r\n", size.GetRows(), size.GetCols())
+			}
+			if len(f.GetStdin()) > 0 {
+				out("key %q\r\n", f.GetStdin())
+			}
+			if string(f.GetStdin()) == "q" || f.GetStdinClose() {
+				return
+			}
+		case <-s.ctx.Done():
+			return
+		}
+	}
 }

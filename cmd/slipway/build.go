@@ -19,6 +19,7 @@ type buildFlags struct {
 	args                  []string
 	noCache, development  bool
 	id                    bool
+	promote               bool // no flag: deploy does, build does not
 }
 
 func (f *buildFlags) add(flags *pflag.FlagSet) {
@@ -97,6 +98,7 @@ func (s *shell) build(ctx context.Context, rack *client.Client, app api.AppName,
 	if err != nil {
 		return b, err
 	}
+	options.Promote = f.promote
 	m, err := readManifest(dir, f.manifest)
 	if err != nil {
 		return b, err
@@ -121,22 +123,45 @@ func (s *shell) build(ctx context.Context, rack *client.Client, app api.AppName,
 	if err != nil {
 		return b, err
 	}
-	return s.followBuild(ctx, rack, app, b.ID)
+	return s.followBuild(ctx, rack, app, b)
 }
 
-// followBuild prints the log of a build until it has ended.
-func (s *shell) followBuild(ctx context.Context, rack *client.Client, app api.AppName, id api.BuildID) (api.BuildInfo, error) {
-	err := rack.WatchBuild(ctx, app, id, true, func(lines []api.LogLine) error {
-		for _, l := range lines {
-			s.say("%s", clean(l.Text))
+// followBuild prints the log of a build until it has ended. What was printed before the rack
+// went away is not printed again when it is back.
+func (s *shell) followBuild(ctx context.Context, rack *client.Client, app api.AppName, b api.BuildInfo) (api.BuildInfo, error) {
+	id, printed := b.ID, 0
+	err := s.persist(ctx, true, func(heard func()) error {
+		seen := 0
+		err := rack.WatchBuild(ctx, app, id, true, func(lines []api.LogLine) error {
+			heard()
+			for _, l := range lines {
+				if l.Stream != "system" {
+					seen++
+				}
+				if seen > printed || l.Stream == "system" {
+					s.say("%s", clean(l.Text))
+				}
+			}
+			printed = max(printed, seen)
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
+		ended, err := rack.Build(ctx, app, string(id))
+		if err == nil {
+			b = ended
+		}
+		return err
 	})
-	if err != nil {
-		return api.BuildInfo{}, err
-	}
-	b, err := rack.Build(ctx, app, string(id))
-	if err != nil {
+	switch {
+	case ctx.Err() != nil && b.Promote:
+		s.goesOn("deployment", "deploy --attach", app)
+		return b, ctx.Err()
+	case ctx.Err() != nil:
+		s.goesOn("build", "builds logs "+string(id), app)
+		return b, ctx.Err()
+	case err != nil:
 		return b, err
 	}
 	if b.Status != api.BuildComplete {

@@ -18,7 +18,8 @@ func (s *shell) deployCommand() *cobra.Command {
 		long: "Send the source to the rack, build it, and move the app to the new release without dropping a request.\n" +
 			"Ends when every copy is ready and nothing of the old release runs any more. If the new release does not\n" +
 			"become healthy, the rack goes back to the old one and the command exits with 10.\n" +
-			"A deployment belongs to the rack: interrupting the command does not stop it; follow it again with --attach.",
+			"A deployment belongs to the rack: once the source is uploaded, the end of this command does not stop it.\n" +
+			"Follow it again, from any machine, with --attach.",
 		example: "  slipway deploy\n  slipway deploy -d \"fix the login\"\n  slipway deploy --attach", args: between(0, 1),
 		run: func(ctx context.Context, args []string) error {
 			dir := directory(args)
@@ -28,22 +29,60 @@ func (s *shell) deployCommand() *cobra.Command {
 			}
 			s.quiet = f.id
 			if attach {
-				return s.watchDeployment(ctx, rack, app, "", f.id)
+				return s.attachDeployment(ctx, rack, app, promotion{wait: wait, id: f.id})
 			}
 			if err := s.ensureApp(ctx, rack, app); err != nil {
 				return err
 			}
+			f.promote = true
 			b, err := s.build(ctx, rack, app, dir, f)
 			if err != nil {
 				return err
 			}
-			return s.promote(ctx, rack, app, string(b.Release), promotion{wait: wait, id: f.id})
+			return s.afterBuild(ctx, rack, app, b, promotion{wait: wait, id: f.id})
 		},
 	})
 	f.add(c.Flags())
 	c.Flags().BoolVarP(&wait, "wait", "w", true, "wait until the deployment has ended")
 	c.Flags().BoolVar(&attach, "attach", false, "follow the newest deployment of the app instead of starting one")
 	return c
+}
+
+// afterBuild goes on with the deployment that the rack began when it had built.
+func (s *shell) afterBuild(ctx context.Context, rack *client.Client, app api.AppName, b api.BuildInfo, p promotion) error {
+	var d api.Deployment
+	err := s.step("Promoting "+string(b.Release), func() (string, error) {
+		if b.Deployment == "" {
+			return "", api.Errorf(api.CodeConflict, "build %s was not promoted: app %q is being deleted", b.ID, app)
+		}
+		var err error
+		d, err = rack.Deployment(ctx, app, string(b.Deployment))
+		return string(d.ID), err
+	})
+	if err != nil {
+		return err
+	}
+	return s.afterPromotion(ctx, rack, app, d, p)
+}
+
+// attachDeployment follows the newest deployment of an app; before it there may be a build that
+// has not ended.
+func (s *shell) attachDeployment(ctx context.Context, rack *client.Client, app api.AppName, p promotion) error {
+	builds, err := rack.Builds(ctx, app)
+	if err != nil {
+		return err
+	}
+	for _, b := range builds {
+		if b.Status.Ended() || !b.Promote {
+			continue
+		}
+		b, err := s.followBuild(ctx, rack, app, b)
+		if err != nil {
+			return err
+		}
+		return s.afterBuild(ctx, rack, app, b, p)
+	}
+	return s.watchDeployment(ctx, rack, app, "", p.id)
 }
 
 // ensureApp creates an app that does not exist, unless its name looks like a slip of another.

@@ -5,61 +5,117 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/term"
 
 	"slipway/api"
 	"slipway/api/client"
 )
 
 // watchDeployment follows a deployment to its end; "" is the newest. One that did not succeed
-// is an error with its evidence.
+// is an error with its evidence. A rack that goes away and comes back does not end it.
 func (s *shell) watchDeployment(ctx context.Context, rack *client.Client, app api.AppName, id string, idOnly bool) error {
 	board := s.newBoard()
 	var last api.DeploymentUpdate
-	err := rack.WatchDeployment(ctx, app, id, func(u api.DeploymentUpdate) error {
-		last = u
-		board.show(u)
-		return nil
+	err := s.persist(ctx, false, func(heard func()) error {
+		err := rack.WatchDeployment(ctx, app, id, func(u api.DeploymentUpdate) error {
+			heard()
+			last, id = u, string(u.Deployment.ID)
+			board.show(u)
+			return nil
+		})
+		if err == nil && !last.Deployment.Status.Ended() {
+			return api.Errorf(api.CodeUnavailable, "the rack ended the stream of deployment %s", id)
+		}
+		return err
 	})
 	if ctx.Err() != nil {
-		s.say("The deployment goes on; follow it with: slipway deploy --attach -a %s", app)
+		s.goesOn("deployment", "deploy --attach", app)
 		return ctx.Err()
+	}
+	if err != nil && id == "" {
+		return err
 	}
 	if err != nil {
 		return fmt.Errorf("%w; the deployment goes on, follow it with: slipway deploy --attach -a %s", err, app)
 	}
-	d := last.Deployment
-	if !d.Status.Ended() {
-		return api.Errorf(api.CodeUnavailable, "the rack ended the stream of deployment %s; follow it with: slipway deploy --attach -a %s", d.ID, app)
-	}
-	if d.Status != api.DeploySucceeded {
-		if s.json {
-			if err := s.document(d); err != nil {
-				return err
-			}
-		}
-		s.evidence(s.err, d.Failure)
-		return &exitError{exitRolledBack, outcome(last)}
+	if last.Deployment.Status != api.DeploySucceeded {
+		return s.deploymentFailed(ctx, last)
 	}
 	if idOnly {
-		return s.answer(string(d.Release))
+		return s.answer(string(last.Deployment.Release))
 	}
-	return s.print(d, func() error {
-		for _, service := range last.Services {
-			text := fmt.Sprintf("%s v%d is live (%d/%d, %s)", service.Name, last.Release.Number, service.Ready, service.Count, took(lasted(d)))
-			if service.URL != "" {
-				text += " " + service.URL
-			}
-			if err := s.answer(text); err != nil {
-				return err
-			}
+	return s.print(last.Deployment, func() error { return s.live(last) })
+}
+
+// goesOn tells somebody who leaves that the rack does not, and how to come back.
+func (s *shell) goesOn(what, command string, app api.AppName) {
+	fmt.Fprintf(s.err, "The %s goes on; follow it with: slipway %s -a %s\n", what, command, app)
+}
+
+// deploymentFailed tells what was left of a deployment that did not succeed.
+func (s *shell) deploymentFailed(ctx context.Context, u api.DeploymentUpdate) error {
+	err := &exitError{exitRolledBack, outcome(u)}
+	if s.json {
+		doc := struct {
+			api.Deployment
+			failed
+		}{u.Deployment, failed{s.problem(ctx, err)}}
+		if err := s.document(doc); err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	s.evidence(s.err, u.Deployment.Failure)
+	return err
+}
+
+// live tells where the services of a deployment that succeeded answer.
+func (s *shell) live(u api.DeploymentUpdate) error {
+	for _, service := range u.Services {
+		text := fmt.Sprintf("%s v%d is live (%d/%d, %s)", service.Name, u.Release.Number, service.Ready, service.Count, took(lasted(u.Deployment)))
+		if service.URL != "" {
+			text += " " + service.URL
+		}
+		if err := s.answer(text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// The patience with a rack that does not answer while something of it is followed.
+const (
+	persistMax   = time.Minute
+	persistPause = 500 * time.Millisecond
+)
+
+// persist follows something of the rack: while the rack is out of reach, as it is when its
+// server starts again, it tries again. known says that the rack has answered before; until it
+// has, the first failure is the end of it.
+func (s *shell) persist(ctx context.Context, known bool, follow func(heard func()) error) error {
+	var lost time.Time // when the rack went out of reach; zero while it is not
+	for {
+		began := s.now()
+		err := follow(func() { known, lost = true, time.Time{} })
+		if s.now().Sub(began) > persistMax {
+			lost = time.Time{} // it was there, with nothing to say
+		}
+		if api.CodeOf(err) != api.CodeUnavailable || ctx.Err() != nil || !known {
+			return err
+		}
+		if lost.IsZero() {
+			lost = s.now()
+			fmt.Fprintf(s.err, "%s; trying again\n", oneLine(err.Error()))
+		}
+		if s.now().Sub(lost) > persistMax {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(persistPause):
+		}
+	}
 }
 
 func lasted(d api.Deployment) time.Duration {
@@ -136,101 +192,4 @@ func orElse(text, other string) string {
 		return other
 	}
 	return text
-}
-
-// board shows a deployment while it goes on: on a terminal it draws over itself, elsewhere it
-// writes a line for every change.
-type board struct {
-	w     io.Writer
-	width int // of the terminal; 0 elsewhere
-	drawn int // lines to draw over
-	told  map[string]string
-}
-
-func (s *shell) newBoard() *board {
-	b := &board{w: s.progress(), told: map[string]string{}}
-	if f := terminal(b.w); f != nil {
-		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
-			b.width = width
-		}
-	}
-	return b
-}
-
-// show shows an update.
-func (b *board) show(u api.DeploymentUpdate) {
-	lines := boardLines(u)
-	if b.width > 0 {
-		b.redraw(lines)
-		return
-	}
-	for _, l := range lines {
-		if b.told[l.key] != l.text {
-			b.told[l.key] = l.text
-			fmt.Fprintln(b.w, l.text)
-		}
-	}
-}
-
-// redraw draws over what was drawn before.
-func (b *board) redraw(lines []boardLine) {
-	var out strings.Builder
-	if b.drawn > 0 {
-		fmt.Fprintf(&out, "\x1b[%dA\x1b[J", b.drawn)
-	}
-	for _, l := range lines {
-		text := []rune(l.text)
-		if len(text) >= b.width {
-			text = text[:max(b.width-1, 0)]
-		}
-		out.WriteString(string(text) + "\n")
-	}
-	b.drawn = len(lines)
-	_, _ = io.WriteString(b.w, out.String()) // progress only
-}
-
-type boardLine struct{ key, text string }
-
-// boardLines says how far a deployment is: one line per new process, and one per service that
-// waits.
-func boardLines(u api.DeploymentUpdate) []boardLine {
-	var lines []boardLine
-	for _, service := range u.Services {
-		if service.Waiting != "" {
-			lines = append(lines, boardLine{"service " + string(service.Name), clean(fmt.Sprintf("%s waits: %s", service.Name, service.Waiting))})
-		}
-	}
-	processes := slices.Clone(u.Processes)
-	slices.SortStableFunc(processes, func(a, b api.ProcessInfo) int { return strings.Compare(string(a.Service), string(b.Service)) })
-	for _, p := range processes {
-		if p.Release != u.Deployment.Release {
-			continue
-		}
-		text := fmt.Sprintf("%s %s", p.Service, p.ID)
-		if p.Node != "" {
-			text += " on " + p.Node
-		}
-		text += ": " + processWord(p)
-		if p.Message != "" && !p.Ready {
-			text += ": " + p.Message
-		}
-		lines = append(lines, boardLine{string(p.ID), clean(text)})
-	}
-	if u.Deployment.Status == api.DeployRollingBack {
-		lines = append(lines, boardLine{"deployment", clean("rolling back: " + orElse(u.Deployment.Cause, "the deployment failed"))})
-	}
-	return lines
-}
-
-// processWord says how far a process is.
-func processWord(p api.ProcessInfo) string {
-	switch {
-	case p.Ready:
-		return "ready"
-	case p.Status == "running" && p.Health == api.HealthHealthy:
-		return "healthy"
-	case p.Exit != nil:
-		return fmt.Sprintf("%s with exit code %d", p.Status, *p.Exit)
-	}
-	return p.Status
 }

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -30,6 +27,10 @@ func (s *shell) envCommand() *cobra.Command {
 	c.PersistentFlags().StringVar(&release, "release", "", "of this release instead of the newest")
 	c.AddCommand(
 		s.verb(verb{
+			use: "list", short: "Print all variables", long: "Print all variables, one NAME=VALUE per line.",
+			example: "  slipway env list --release v3", run: list,
+		}),
+		s.verb(verb{
 			use: "get NAME", short: "Print one variable", long: "Print the value of one variable, and nothing else.",
 			example: "  slipway env get DATABASE_URL", args: between(1, 1),
 			run: func(ctx context.Context, args []string) error { return s.getEnv(ctx, release, args[0]) },
@@ -52,17 +53,7 @@ func (s *shell) envSetVerb() *cobra.Command {
 		long:    "Set variables. Without arguments, they are read from standard input, one NAME=VALUE per line.",
 		example: "  slipway env set KEY=value OTHER=value --promote\n  slipway env set --replace < .env",
 		run: func(ctx context.Context, args []string) error {
-			lines := args
-			if len(args) == 0 {
-				if terminal(s.in) != nil {
-					return usage("env set takes NAME=VALUE, or reads them from standard input")
-				}
-				var err error
-				if lines, err = envLines(s.in); err != nil {
-					return err
-				}
-			}
-			set, err := parseEnv(lines)
+			set, err := s.variables(ctx, args)
 			if err != nil {
 				return err
 			}
@@ -88,34 +79,55 @@ func (s *shell) envUnsetVerb() *cobra.Command {
 	return c
 }
 
-// envLines reads the lines of a file of variables: blank ones and comments do not count.
-func envLines(r io.Reader) ([]string, error) {
-	var lines []string
-	scan := bufio.NewScanner(r)
-	scan.Buffer(nil, 1<<20)
-	for scan.Scan() {
-		line := strings.TrimSpace(scan.Text())
-		if line != "" && !strings.HasPrefix(line, "#") {
-			lines = append(lines, line)
+// envInputMax bounds what is read from standard input, in bytes. A rack accepts less.
+const envInputMax = 1 << 20
+
+// variables reads NAME=VALUE from arguments, or, without any, from standard input.
+func (s *shell) variables(ctx context.Context, args []string) (map[string]string, error) {
+	if len(args) > 0 {
+		env := map[string]string{}
+		for i, arg := range args {
+			if !setVariable(env, arg) {
+				return nil, usage("argument %d is not of the form NAME=VALUE", i+1)
+			}
 		}
+		return env, nil
 	}
-	if err := scan.Err(); err != nil {
-		return nil, fmt.Errorf("read variables: %w", err)
+	if terminal(s.in) != nil {
+		return nil, usage("env set takes NAME=VALUE, or reads them from standard input")
 	}
-	return lines, nil
+	text, err := s.readInput(ctx, envInputMax)
+	if err != nil {
+		return nil, err
+	}
+	return parseEnv(text)
 }
 
-// parseEnv reads NAME=VALUE. The value is everything after the first "=", as it stands.
-func parseEnv(lines []string) (map[string]string, error) {
+// parseEnv reads the lines of a file of variables: blank ones and comments do not count. An
+// error does not show the line, which may be part of a secret.
+func parseEnv(text string) (map[string]string, error) {
 	env := map[string]string{}
-	for _, line := range lines {
-		name, value, ok := strings.Cut(line, "=")
-		if !ok || name == "" {
-			return nil, usage("variables are given as NAME=VALUE, got %q", name)
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		line = strings.TrimRight(strings.TrimLeft(line, " \t"), "\r\n")
+		if line == "" || line[0] == '#' {
+			continue
 		}
-		env[name] = value
+		if !setVariable(env, line) {
+			return nil, usage("line %d is not of the form NAME=VALUE; a value with line breaks can only be an argument", n)
+		}
 	}
 	return env, nil
+}
+
+// setVariable reads NAME=VALUE. The value is everything after the first "=", as it stands.
+func setVariable(env map[string]string, text string) bool {
+	name, value, ok := strings.Cut(text, "=")
+	if ok && name != "" {
+		env[name] = value
+	}
+	return ok && name != ""
 }
 
 // changeEnv makes a release with a changed environment, and deploys it on request.

@@ -18,7 +18,8 @@ func (s *shell) envEditVerb() *cobra.Command {
 	f := envFlags{}
 	c := s.verb(verb{
 		use: "edit", short: "Change variables in an editor",
-		long: "Open the environment in $EDITOR, one NAME=VALUE per line. What is saved replaces all variables.\n" +
+		long: "Open the environment in $EDITOR, one NAME=VALUE per line. What is changed, added or removed there is set\n" +
+			"or unset; what others set meanwhile stays.\n" +
 			"Values with line breaks cannot be edited this way; set them with `slipway env set`.",
 		example: "  EDITOR=vim slipway env edit --promote",
 		run:     func(ctx context.Context, _ []string) error { return s.editEnv(ctx, f) },
@@ -51,19 +52,33 @@ func (s *shell) editEnv(ctx context.Context, f envFlags) error {
 	if err != nil {
 		return err
 	}
-	lines, err := envLines(strings.NewReader(edited))
+	set, err := parseEnv(edited)
 	if err != nil {
 		return err
 	}
-	set, err := parseEnv(lines)
-	if err != nil {
-		return err
-	}
-	if maps.Equal(env, set) {
+	change := difference(env, set)
+	if len(change.Set)+len(change.Unset) == 0 {
 		s.say("Nothing was changed.")
 		return s.print(map[string]any{"changed": false}, nothing)
 	}
-	return s.changeEnv(ctx, "Setting "+count(len(set), "variable"), client.EnvChange{Set: set, Replace: true}, f)
+	names := slices.Sorted(maps.Keys(change.Set))
+	return s.changeEnv(ctx, "Changing "+strings.Join(append(names, change.Unset...), ", "), change, f)
+}
+
+// difference is what an editor changed. What others changed meanwhile stays.
+func difference(from, to map[string]string) client.EnvChange {
+	change := client.EnvChange{Set: map[string]string{}}
+	for name, value := range to {
+		if old, ok := from[name]; !ok || old != value {
+			change.Set[name] = value
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(from)) {
+		if _, ok := to[name]; !ok {
+			change.Unset = append(change.Unset, name)
+		}
+	}
+	return change
 }
 
 // edit lets an editor change a text, in a file that only its owner can read.

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -47,7 +44,7 @@ func (s *shell) login(ctx context.Context, name string, target client.Context) e
 		return err
 	}
 	if target.Token == "" {
-		if target.Token, err = s.readSecret("Token: "); err != nil {
+		if target.Token, err = s.readSecret(ctx, "Token: "); err != nil {
 			return err
 		}
 	}
@@ -74,20 +71,38 @@ func (s *shell) login(ctx context.Context, name string, target client.Context) e
 	})
 }
 
-// readSecret reads one line; from a terminal, without showing it.
-func (s *shell) readSecret(prompt string) (string, error) {
-	if f := terminal(s.in); f != nil {
-		fmt.Fprint(s.err, prompt)
-		secret, err := term.ReadPassword(int(f.Fd()))
+// secretMax bounds a token, in bytes.
+const secretMax = 4 << 10
+
+// readSecret reads a token; from a terminal, one line without showing it.
+func (s *shell) readSecret(ctx context.Context, prompt string) (string, error) {
+	f := terminal(s.in)
+	if f == nil {
+		secret, err := s.readInput(ctx, secretMax)
+		if secret = strings.TrimSpace(secret); err == nil && secret == "" {
+			return "", usage("no token is given; write it to standard input, or use --token")
+		}
+		return secret, err
+	}
+	fmt.Fprint(s.err, prompt)
+	old, err := term.GetState(int(f.Fd()))
+	if err != nil {
+		return "", fmt.Errorf("prepare the terminal: %w", err)
+	}
+	var secret []byte
+	ended := make(chan error, 1)
+	go func() { // left behind by an interrupt
+		var err error
+		secret, err = term.ReadPassword(int(f.Fd()))
+		ended <- err
+	}()
+	select {
+	case <-ctx.Done():
+		_ = term.Restore(int(f.Fd()), old) // nothing else can be done about it
+		fmt.Fprintln(s.err)
+		return "", ctx.Err()
+	case err := <-ended:
 		fmt.Fprintln(s.err)
 		return strings.TrimSpace(string(secret)), err
 	}
-	line, err := bufio.NewReader(s.in).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", fmt.Errorf("read the token: %w", err)
-	}
-	if line = strings.TrimSpace(line); line == "" {
-		return "", usage("no token is given; write it to standard input, or use --token")
-	}
-	return line, nil
 }

@@ -29,12 +29,53 @@ func TestScripts(t *testing.T) {
 		UpdateScripts: os.Getenv("UPDATE") != "",
 		Setup:         setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"slip": slip, "settle": settle,
+			"slip": slip, "settle": settle, "until": until, "agent": agent, "rack": rack,
 		},
 	})
 }
 
-type namesKey struct{}
+type (
+	namesKey struct{}
+	rackKey  struct{}
+)
+
+// agent tells the node what to do, or waits for what clients do with it: agent
+// hold|go|leave|return, agent hung|read|unread.
+func agent(ts *testscript.TestScript, neg bool, args []string) {
+	a := ts.Value(rackKey{}).(*testRack).agent
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: agent WORD")
+	}
+	await := func(what string, reached func() bool) {
+		for deadline := time.Now().Add(20 * time.Second); !reached(); time.Sleep(time.Millisecond) { // polls
+			if time.Now().After(deadline) {
+				ts.Fatalf("%s: not after 20 s", what)
+			}
+		}
+	}
+	switch args[0] {
+	case "hold", "go":
+		a.hold(args[0] == "hold")
+	case "leave", "return":
+		a.away.Store(args[0] == "leave")
+	case "hung":
+		await("the command hang runs", func() bool { return a.hung.Load() > 0 })
+	case "read":
+		await("somebody follows a log", func() bool { return a.readers.Load() > 0 })
+	case "unread":
+		await("nobody follows a log", func() bool { return a.readers.Load() == 0 })
+	default:
+		ts.Fatalf("the agent does not know how to %s", args[0])
+	}
+}
+
+// rack puts the rack out of reach, and back: rack shut|open.
+func rack(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: rack shut|open")
+	}
+	ts.Value(rackKey{}).(*testRack).door.set(args[0] == "shut")
+}
 
 // setup starts a rack for a script and logs it in.
 func setup(env *testscript.Env) error {
@@ -57,6 +98,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("ADDR", r.addr)
 	env.Setenv("CA", ca)
 	env.Setenv("TOKEN", r.tokens["admin"])
+	env.Values[rackKey{}] = r
 	env.Values[namesKey{}] = &names{known: map[string]string{}, real: map[string]string{}, count: map[string]int{}}
 	return err
 }
@@ -81,14 +123,31 @@ func settle(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: settle FILE ARGS...")
 	}
 	want := ts.ReadFile(args[0])
+	poll(ts, args[1:], want, func(got string) bool { return got == want })
+}
+
+// until runs slipway until a line of what it prints matches: until PATTERN ARGS….
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until PATTERN ARGS...")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	poll(ts, args[1:], args[0], pattern.MatchString)
+}
+
+// poll runs slipway until its output is as wanted.
+func poll(ts *testscript.TestScript, args []string, want string, wanted func(string) bool) {
 	for deadline := time.Now().Add(20 * time.Second); ; {
-		code := runSlipway(ts, args[1:])
-		if got := ts.ReadFile("out"); code == 0 && got == want {
+		code := runSlipway(ts, args)
+		got := ts.ReadFile("out")
+		if code == 0 && wanted(got) {
 			return
-		} else if time.Now().After(deadline) {
+		}
+		if time.Now().After(deadline) {
 			ts.Fatalf("after 20 s, exit code %d and\n%swant\n%s", code, got, want)
 		}
-		time.Sleep(10 * time.Millisecond) // polls, does not order anything
+		time.Sleep(20 * time.Millisecond) // polls, does not order anything
 	}
 }
 
@@ -129,6 +188,7 @@ var (
 	tookRule   = regexp.MustCompile(`\b\d+\.\d s\b`)
 	stampRule  = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z`)
 	digestRule = regexp.MustCompile(`sha256:[0-9a-f]{64}`)
+	sizeRule   = regexp.MustCompile(`\b\d+ files?, \d+(?:\.\d+)? [KMG]?i?B\b`)
 	nanosRule  = regexp.MustCompile(`("took": )\d+`)
 	// moveRule is the progress of one process. Which moves are seen depends on how fast they are.
 	moveRule = regexp.MustCompile(`(?m)^\S+ p[a-z]{10} on \S+: .*\n`)
@@ -149,6 +209,7 @@ func (n *names) replace(text, addr, dir string) string {
 	})
 	text = agoRule.ReplaceAllString(text, "AGO ")
 	text = tookRule.ReplaceAllString(text, "TOOK")
+	text = sizeRule.ReplaceAllString(text, "SIZE")
 	text = stampRule.ReplaceAllString(text, "TIME")
 	text = digestRule.ReplaceAllString(text, "DIGEST")
 	text = nanosRule.ReplaceAllString(text, "${1}0")

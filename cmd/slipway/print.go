@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -21,17 +22,37 @@ func (s *shell) print(doc any, people func() error) error {
 
 // document writes one document to standard output.
 func (s *shell) document(doc any) error {
-	e := json.NewEncoder(s.out)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(doc)
+	return s.encode(doc, "  ")
 }
 
 // row writes one document on one line, for streams of them.
 func (s *shell) row(doc any) error {
-	e := json.NewEncoder(s.out)
+	err := s.encode(doc, "")
+	s.told = false // there may be more
+	return err
+}
+
+// encode writes a document. What could control a terminal is escaped; JSON itself does so for
+// some of it only.
+func (s *shell) encode(doc any, indent string) error {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
 	e.SetEscapeHTML(false)
-	return e.Encode(doc)
+	e.SetIndent("", indent)
+	if err := e.Encode(doc); err != nil {
+		return err
+	}
+	s.told = true
+	var b strings.Builder
+	for _, r := range text.String() {
+		if r != '\n' && controls(r) {
+			fmt.Fprintf(&b, "\\u%04x", r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	_, err := io.WriteString(s.out, b.String())
+	return err
 }
 
 // table writes rows under a head, two spaces apart, the last column not padded.
@@ -40,7 +61,7 @@ func (s *shell) table(head []string, rows [][]string) error {
 	widths := make([]int, len(head))
 	for _, row := range all {
 		for i := range row {
-			row[i] = clean(row[i])
+			row[i] = oneLine(row[i])
 			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
 		}
 	}
@@ -74,7 +95,7 @@ func (s *shell) block(pairs ...string) error {
 	}
 	var b strings.Builder
 	for _, r := range rows {
-		fmt.Fprintf(&b, "%-*s  %s\n", width, r[0], clean(r[1]))
+		fmt.Fprintf(&b, "%-*s  %s\n", width, r[0], strings.ReplaceAll(clean(r[1]), "\n", "\n"+strings.Repeat(" ", width+2)))
 	}
 	_, err := io.WriteString(s.out, b.String())
 	return err
@@ -156,12 +177,17 @@ var escapes = regexp.MustCompile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:
 func clean(text string) string {
 	text = escapes.ReplaceAllString(text, "")
 	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\t' || r == '\n':
-			return r
-		case unicode.IsControl(r) || r == utf8.RuneError || unicode.Is(unicode.Bidi_Control, r):
+		if r != '\t' && r != '\n' && (controls(r) || r == utf8.RuneError) {
 			return -1
 		}
 		return r
 	}, text)
+}
+
+// controls reports whether a character does something to a terminal beside being shown.
+func controls(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }
+
+// oneLine is clean for a text that must not begin a line of its own.
+func oneLine(text string) string {
+	return strings.NewReplacer("\n", " ", "\t", " ").Replace(clean(text))
 }

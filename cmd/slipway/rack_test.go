@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/raft"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 
 	"slipway/api"
 	"slipway/api/pb"
@@ -35,10 +36,13 @@ import (
 
 // testRack is a rack of one server, with one node that pretends.
 type testRack struct {
+	dir    string
 	addr   string
 	ca     *auth.CA
 	tokens map[string]string // by role
 	store  *raftstore.Store
+	agent  *fakeAgent
+	door   *door
 }
 
 // startRack starts a rack that ends with the test.
@@ -66,8 +70,8 @@ func startRack(t testing.TB) *testRack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &testRack{ca: ca, tokens: map[string]string{}, store: store}
 	agent := &fakeAgent{store: store, files: map[string][]byte{}, secrets: control.NewSecrets(keys)}
+	r := &testRack{dir: dir, ca: ca, tokens: map[string]string{}, store: store, agent: agent}
 	service := control.New(control.Config{
 		Store: store, Keyring: keys, Objects: blobStore{blobs}, Agents: agent, Callers: callers{},
 		Mint: mint, Now: time.Now, Log: slog.New(slog.DiscardHandler), Version: "test",
@@ -98,22 +102,65 @@ func (r *testRack) serve(t testing.TB, service *control.Server) func() {
 	s := grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13})),
 		grpc.UnaryInterceptor(guard.Unary()), grpc.StreamInterceptor(guard.Stream()),
+		grpc.MaxRecvMsgSize(32<<20), grpc.MaxSendMsgSize(32<<20),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}),
 	)
 	pb.RegisterControlServer(s, service)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.addr = l.Addr().String()
+	r.addr, r.door = l.Addr().String(), &door{Listener: l, conns: map[net.Conn]bool{}}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = s.Serve(l)
+		_ = s.Serve(r.door)
 	}()
 	return func() {
 		s.Stop()
 		<-ended
 	}
+}
+
+// door is a listener that can be shut: the rack is out of reach then, as when its server starts
+// again, and nobody else can take its port meanwhile.
+type door struct {
+	net.Listener
+
+	mu    sync.Mutex
+	shut  bool
+	conns map[net.Conn]bool
+}
+
+// Accept accepts while the door is open.
+func (d *door) Accept() (net.Conn, error) {
+	for {
+		c, err := d.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		d.mu.Lock()
+		shut := d.shut
+		d.conns[c] = !shut
+		d.mu.Unlock()
+		if !shut {
+			return c, nil
+		}
+		c.Close()
+	}
+}
+
+// set shuts or opens the door; a door that shuts breaks every connection.
+func (d *door) set(shut bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.shut = shut
+	for c := range d.conns {
+		if shut {
+			c.Close()
+		}
+	}
+	clear(d.conns)
 }
 
 // seed waits for leadership and writes what a bootstrap writes.

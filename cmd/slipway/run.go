@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -68,25 +69,66 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	s.json = s.json || asksForJSON(args)
 	err := root.ExecuteContext(ctx)
 	s.close()
-	if err == nil {
-		return exitOK
+	if e, ok := errors.AsType[*exitError](err); err == nil || ok && e.err == nil {
+		return exitCode(ctx, err)
 	}
-	if e, ok := errors.AsType[*exitError](err); ok && e.err == nil {
-		return e.code
+	if ctx.Err() == nil {
+		fmt.Fprintf(stderr, "ERROR: %s\n", strings.TrimSpace(clean(err.Error())))
 	}
-	if ctx.Err() != nil {
-		return exitInterrupted
+	if s.json && !s.told {
+		if err := s.row(failed{s.problem(ctx, err)}); err != nil {
+			return exitFailure // nobody reads standard output
+		}
 	}
-	fmt.Fprintf(stderr, "ERROR: %s\n", strings.TrimSpace(clean(err.Error())))
-	return exitCode(err)
+	return exitCode(ctx, err)
+}
+
+// asksForJSON finds --json before a mistake that ends the reading of flags.
+func asksForJSON(args []string) bool {
+	if end := slices.Index(args, "--"); end >= 0 {
+		args = args[:end]
+	}
+	return slices.Contains(args, "--json")
+}
+
+// failed is what --json prints of a command that failed, if it has printed nothing else.
+type failed struct {
+	Error problem `json:"error"`
+}
+
+// problem is an error as a document.
+type problem struct {
+	Code    string `json:"code"` // one of api.Code, or usage, rolled_back, interrupted
+	Message string `json:"message"`
+	Exit    int    `json:"exit"`
+}
+
+func (s *shell) problem(ctx context.Context, err error) problem {
+	p := problem{Code: string(api.CodeOf(err)), Message: strings.TrimSpace(err.Error()), Exit: exitCode(ctx, err)}
+	switch p.Exit {
+	case exitUsage:
+		p.Code = "usage"
+	case exitRolledBack:
+		p.Code = "rolled_back"
+	case exitInterrupted:
+		p.Code, p.Message = "interrupted", "interrupted"
+	}
+	return p
 }
 
 // exitCode maps an error to the code that scripts see.
-func exitCode(err error) int {
-	if e, ok := errors.AsType[*exitError](err); ok {
+func exitCode(ctx context.Context, err error) int {
+	e, ok := errors.AsType[*exitError](err)
+	switch {
+	case err == nil:
+		return exitOK
+	case ok && (e.err == nil || ctx.Err() == nil):
 		return e.code
+	case ctx.Err() != nil:
+		return exitInterrupted
 	}
 	switch api.CodeOf(err) {
 	case api.CodeNotFound:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,6 +35,9 @@ func (s *shell) runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := s.awaitNode(ctx, rack, app, p); err != nil {
+				return err
+			}
 			return s.converse(ctx, c, func(ctx context.Context, streams client.Streams) (int, error) {
 				return rack.Attach(ctx, app, p.ID, streams)
 			})
@@ -56,4 +60,43 @@ func (s *shell) runDetached(ctx context.Context, rack *client.Client, app api.Ap
 		return err
 	}
 	return s.print(p, nothing)
+}
+
+// The pauses of somebody who waits for room.
+const (
+	nodeEvery  = 200 * time.Millisecond
+	nodeSilent = 2 * time.Second // before it is told why
+	leaveMax   = 5 * time.Second // to take back what nobody waits for any more
+)
+
+// awaitNode waits until a one-off has a node, and tells what it waits for. Who does not want to
+// wait any longer takes the one-off along: it would start later, with nobody attached.
+func (s *shell) awaitNode(ctx context.Context, rack *client.Client, app api.AppName, p api.ProcessInfo) error {
+	tick := time.NewTicker(nodeEvery)
+	defer tick.Stop()
+	told := ""
+	for began := s.now(); p.Status == api.StatePending.String(); {
+		if why := orElse(oneLine(p.Message), "no node has taken it yet"); s.now().Sub(began) > nodeSilent && why != told {
+			told = why
+			fmt.Fprintf(s.err, "process %s waits: %s\n", p.ID, why)
+		}
+		select {
+		case <-ctx.Done():
+			leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveMax)
+			defer cancel()
+			if err := rack.StopProcess(leaving, app, p.ID); err != nil {
+				return fmt.Errorf("stop process %s, which nobody waits for any more: %w", p.ID, err)
+			}
+			return ctx.Err()
+		case <-tick.C:
+		}
+		now, err := rack.Process(ctx, app, p.ID)
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		if err == nil {
+			p = now
+		}
+	}
+	return nil
 }

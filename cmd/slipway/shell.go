@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -27,6 +28,8 @@ type shell struct {
 	json              bool
 	// quiet moves progress to standard error, for verbs that print one ID.
 	quiet bool
+	// told: a document was written, so that an error needs none.
+	told bool
 
 	rack *client.Client
 }
@@ -102,6 +105,30 @@ func (s *shell) openIn(ctx context.Context, dir string) (*client.Client, api.App
 	}
 	rack, err := s.connect(ctx)
 	return rack, app, err
+}
+
+// readInput reads standard input to its end, at most limit bytes. An interrupt ends the wait for
+// it; the read itself is left behind.
+func (s *shell) readInput(ctx context.Context, limit int64) (string, error) {
+	var text []byte
+	ended := make(chan error, 1)
+	go func() {
+		var err error
+		text, err = io.ReadAll(io.LimitReader(s.in, limit+1))
+		ended <- err
+	}()
+	select {
+	case <-ctx.Done():
+		return "", ctx.Err()
+	case err := <-ended:
+		if err != nil {
+			return "", fmt.Errorf("read standard input: %w", err)
+		}
+	}
+	if int64(len(text)) > limit {
+		return "", usage("standard input is longer than %s", api.Bytes(limit))
+	}
+	return string(text), nil
 }
 
 // terminal returns the file of a stream that is a terminal, or nil.

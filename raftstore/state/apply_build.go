@@ -52,6 +52,12 @@ func (c *change) endBuild(cmd EndBuild) *api.Error {
 		}
 		b.Status, b.Release = api.BuildComplete, cmd.Release.ID
 	}
+	if cmd.Release != nil && cmd.Deployment != nil {
+		if err := c.createDeployment(CreateDeployment{Deployment: *cmd.Deployment}); err != nil {
+			return err
+		}
+		b.Deployment = cmd.Deployment.ID
+	}
 	c.putBuild(b)
 	c.event("build."+string(b.Status), b.App, string(b.ID), b.Failure)
 	return nil

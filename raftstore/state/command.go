@@ -146,6 +146,8 @@ type (
 		Images  map[api.ServiceName]api.Image
 		Failure string
 		Release *api.Release // nil when it failed
+		// Deployment promotes the release in the same breath; nil leaves that to the user.
+		Deployment *api.Deployment
 	}
 	// Reap removes records that are not needed any more.
 	Reap struct {

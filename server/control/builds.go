@@ -173,9 +173,9 @@ func findBuild(v *state.View, a *api.App, id string) (*api.Build, error) {
 
 func buildInfo(b *api.Build) api.BuildInfo {
 	return api.BuildInfo{
-		ID: b.ID, Status: b.Status, Release: b.Release, Author: b.Author, Description: b.Description,
-		GitSHA: b.GitSHA, Created: b.Created, Started: b.Started, Ended: b.Ended, Process: b.Process,
-		Images: b.Images, Failure: b.Failure,
+		ID: b.ID, Status: b.Status, Release: b.Release, Deployment: b.Deployment, Promote: b.Options.Promote,
+		Author: b.Author, Description: b.Description, GitSHA: b.GitSHA,
+		Created: b.Created, Started: b.Started, Ended: b.Ended, Process: b.Process, Images: b.Images, Failure: b.Failure,
 	}
 }
 

@@ -10,8 +10,9 @@ import (
 	"slipway/raftstore/state"
 )
 
-// RunFinisher turns every build whose process ended well into a release, until ctx ends. Only
-// the leader runs it. It is level-triggered: what a former leader left half done is finished.
+// RunFinisher turns every build whose process ended well into a release, and promotes it if the
+// build was asked for that, until ctx ends. Only the leader runs it. It is level-triggered: what
+// a former leader left half done is finished.
 func (s *Server) RunFinisher(ctx context.Context) error {
 	err := s.follow(ctx, s.cfg.Store.View(), func(v *state.View) (bool, error) {
 		for b := range v.BuildsOpen() {
@@ -40,7 +41,7 @@ func (s *Server) finish(ctx context.Context, b *api.Build, p *api.Process) error
 	release, err := s.buildRelease(b, p)
 	switch api.CodeOf(err) {
 	case "":
-		end.Release = release
+		end.Release, end.Deployment = release, s.buildDeployment(b, release)
 	case api.CodeInvalid:
 		end.Failure = err.Error()
 	default:
@@ -58,6 +59,17 @@ func (s *Server) finish(ctx context.Context, b *api.Build, p *api.Process) error
 	}
 	s.cfg.Log.Info("build ended", "app", b.App, "build", b.ID, "failure", end.Failure)
 	return nil
+}
+
+// buildDeployment is the promotion of the release of a build; nil when nobody asked for it.
+func (s *Server) buildDeployment(b *api.Build, release *api.Release) *api.Deployment {
+	a, ok := s.cfg.Store.View().App(b.App)
+	if !b.Options.Promote || !ok || a.Deleting {
+		return nil
+	}
+	return &api.Deployment{
+		ID: api.NewIDs(s.cfg.Mint()).Deployment(), App: b.App, Release: release.ID, Author: b.Author,
+	}
 }
 
 // buildRelease makes the release of a build. Its environment is the one that is in force now:

@@ -74,7 +74,7 @@ func (s *Server) enter(stream sessionStream, open *pb.Open) error {
 	open.Process, open.Service = string(p.ID), string(p.Service)
 	ended, err := s.pump(stream, p.Node, open)
 	if err == nil && !ended {
-		return api.Errorf(api.CodeUnavailable, "node %s ended the session of process %s", p.Node, p.ID)
+		return api.Errorf(api.CodeUnavailable, "node %s ended the session of process %s; what became of it is not known", p.Node, p.ID)
 	}
 	return err
 }
