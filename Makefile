@@ -4,7 +4,7 @@ DIR     ?= .slipway
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 
-.PHONY: up down clean build install test lint bench sim generate fmt
+.PHONY: up down clean build install test race lint bench sim generate fmt
 
 ## up: install what is missing, build, start a rack in the background, deploy examples/hello
 up: install build
@@ -27,8 +27,13 @@ install:
 	@scripts/install.sh containerd runc nft ip busybox tini-static curl jq
 
 ## test: everything that CI runs
-test: install lint
+test: install lint race
 	$(GO) test -timeout 40m ./...
+
+## race: what runs many goroutines, under the race detector
+race:
+	@scripts/install.sh gcc
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m $$($(GO) list ./agent/... ./api/... ./e2e/bubble ./raftstore/... ./runtime ./runtime/fake ./runtime/logfmt ./server/...)
 
 ## lint: formatting, vet, and the rules of the house (e2e/tidy)
 lint:
