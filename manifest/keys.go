@@ -43,7 +43,11 @@ func topLevel() rule {
 func environment(name string) rule {
 	entry := text().encrypted()
 	entry.text = false
-	return listOf(entry.or(listOf(entry))).called(name)
+	some := entry.or(listOf(entry))
+	some.what = `KEY, KEY=default or "*"`
+	all := listOf(some).called(name)
+	all.what = `a list of KEY, KEY=default or "*"`
+	return all
 }
 
 func resource() rule {

@@ -70,7 +70,7 @@ func networkKeys() keys {
 		"internalAndExternal": flag().v2(),
 		"internalRouter":      flag().v3().idle(),
 		"sticky":              flag(),
-		"timeout":             whole(1, dayMax).v3(),
+		"timeout":             seconds(1, dayMax).v3(),
 		"tls":                 tableOf(keys{"redirect": flag()}).v3(),
 		"whitelist":           text().or(listOf(text())).v3(),
 		"links":               listOf(text()).v2().idle(),
@@ -98,9 +98,9 @@ func networkKeys() keys {
 func probeKeys() keys {
 	timing := func(more keys) rule {
 		maps.Copy(more, keys{
-			"grace":            whole(0, dayMax),
-			"interval":         whole(1, 3600),
-			"timeout":          whole(1, 3600),
+			"grace":            seconds(0, dayMax),
+			"interval":         seconds(1, 3600),
+			"timeout":          seconds(1, 3600),
 			"successThreshold": whole(1, 100),
 			"failureThreshold": whole(1, 1000),
 		})
@@ -110,9 +110,9 @@ func probeKeys() keys {
 	return keys{
 		"health": path.or(tableOf(keys{
 			"path":     path,
-			"grace":    whole(0, dayMax),
-			"interval": whole(1, 3600),
-			"timeout":  whole(1, 3600),
+			"grace":    seconds(0, dayMax),
+			"interval": seconds(1, 3600),
+			"timeout":  seconds(1, 3600),
 			"disable":  flag().v3(),
 			"port": whole(1, 65535).or(tableOf(keys{
 				"port":   whole(1, 65535),
@@ -136,12 +136,12 @@ func probeKeys() keys {
 // lifeKeys say how copies come and go.
 func lifeKeys() keys {
 	return keys{
-		"drain":       whole(0, dayMax),
-		"termination": tableOf(keys{"grace": whole(0, dayMax)}),
+		"drain":       seconds(0, dayMax),
+		"termination": tableOf(keys{"grace": seconds(0, dayMax)}),
 		"deployment": tableOf(keys{
 			"minimum":           rule{what: "a percentage", scalar: anyWhole},
 			"maximum":           rule{what: "a percentage", scalar: anyWhole},
-			"progressDeadline":  whole(1, dayMax).v3().idle(),
+			"progressDeadline":  seconds(1, dayMax).v3().idle(),
 			"crashRestartLimit": whole(1, 1000).v3().idle(),
 		}),
 		"singleton": flag(),
@@ -237,21 +237,22 @@ func clusterKeys() keys {
 
 // scaleKeys say how many copies there are and what each asks for.
 func scaleKeys() keys {
-	count := whole(0, countMax)
+	count, memory := whole(0, countMax), amount(" of MB", 1, memoryMax)
+	cpu := amount(" of thousandths of a core", 1, cpuMax)
 	percent := whole(1, 100)
 	threshold := percent.or(tableOf(keys{"threshold": percent}))
 	return keys{
 		"count":  counts().or(tableOf(keys{"min": count, "max": count})),
 		"min":    count.v3(),
 		"max":    count.v3(),
-		"cpu":    whole(1, cpuMax),
-		"memory": whole(1, memoryMax),
+		"cpu":    cpu,
+		"memory": memory,
 		"gpu": whole(0, gpuMax).or(tableOf(keys{
 			"count":  whole(0, gpuMax),
 			"vendor": oneOf("nvidia", "amd"),
 		})).v3().idle(),
-		"limit":    tableOf(keys{"cpu": whole(1, cpuMax), "memory": whole(1, memoryMax)}).v3(),
-		"cooldown": whole(0, dayMax).or(tableOf(keys{"up": whole(0, dayMax), "down": whole(0, dayMax)})).v2().idle(),
+		"limit":    tableOf(keys{"cpu": cpu, "memory": memory}).v3(),
+		"cooldown": seconds(0, dayMax).or(tableOf(keys{"up": seconds(0, dayMax), "down": seconds(0, dayMax)})).v2().idle(),
 		"targets": tableOf(keys{
 			"cpu":      percent,
 			"memory":   percent,
@@ -276,8 +277,8 @@ func scaleKeys() keys {
 				"threshold": whole(1, 1_000_000_000), "metricName": text(), "prometheusUrl": text(), "query": text(),
 			}),
 			"custom":          listOf(anything()),
-			"cooldownPeriod":  whole(0, dayMax),
-			"pollingInterval": whole(1, dayMax),
+			"cooldownPeriod":  seconds(0, dayMax),
+			"pollingInterval": seconds(1, dayMax),
 		}).v3().idle(),
 		"keda": anything().v3().idle(),
 		"vpa": tableOf(keys{

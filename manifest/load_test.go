@@ -120,7 +120,7 @@ func TestProblemsAreInvalidAndHaveLines(t *testing.T) {
 	want := "validation errors:\n" +
 		"line 3: invalid port: 0 (must be a number from 1 to 65535, or scheme:number)\n" +
 		"line 4: service name Bad invalid, must contain only lowercase alphanumeric and dashes\n" +
-		"line 5: services.Bad.drain must be a whole number from 0 to 86400, got \"-1\""
+		"line 5: services.Bad.drain must be a whole number of seconds from 0 to 86400, got \"-1\""
 	if problems.Error() != want {
 		t.Errorf("got:\n%s\nwant:\n%s", problems, want)
 	}

@@ -71,7 +71,7 @@ func (l *loader) build(y *yaml.Node, path string, trail []*yaml.Node) (*node, er
 	}
 	for _, above := range trail {
 		if above == y {
-			l.problem(n, "anchor %s contains itself", quote(y.Anchor))
+			l.problem(n, "anchor %s contains itself", quote(y.Anchor)).hint("a list or a map cannot be part of itself")
 			return n, nil
 		}
 	}
@@ -156,12 +156,12 @@ func (l *loader) buildTable(n *node, y *yaml.Node, trail []*yaml.Node) error {
 		if key == "<<" {
 			merged = append(merged, value.mergeSources()...)
 			if !value.is(table) && !value.is(list) {
-				l.problem(at, "%s<< must name an anchor with a map", prefix(n.path))
+				l.problem(at, "%s<< must name an anchor with a map, such as <<: *base", prefix(n.path))
 			}
 			continue
 		}
 		if first := seen[key]; first != 0 {
-			l.problem(at, "%sduplicate key %s, first at line %d", prefix(n.path), quote(key), first)
+			l.problem(at, "%sduplicate key %s, first at line %d", prefix(n.path), quote(key), first).hint("remove one of them")
 			continue
 		}
 		seen[key] = at.line

@@ -81,8 +81,13 @@ func flag() rule {
 	}}
 }
 
-func whole(low, high int) rule {
-	what := fmt.Sprintf("a whole number from %d to %d", low, high)
+func whole(low, high int) rule { return amount("", low, high) }
+
+// seconds and the like say what is counted.
+func seconds(low, high int) rule { return amount(" of seconds", low, high) }
+
+func amount(unit string, low, high int) rule {
+	what := fmt.Sprintf("a whole number%s from %d to %d", unit, low, high)
 	return rule{what: what, scalar: func(n *node) string {
 		v, err := strconv.Atoi(n.text)
 		switch {
@@ -161,7 +166,7 @@ func (l *loader) check(n *node, r rule) {
 			l.check(f.value, *r.named)
 		}
 	case r.legacy != "":
-		l.problem(n, "unknown type for %s: %s", r.legacy, goType(n))
+		l.problem(n, "unknown type for %s: %s", r.legacy, goType(n)).hint("it must be " + r.what)
 	case n.kind == scalar:
 		l.problem(n, "%s must be %s%s", n.path, r.what, got(n))
 	default:
@@ -171,7 +176,7 @@ func (l *loader) check(n *node, r rule) {
 
 func (l *loader) checkScalar(n *node, r rule) {
 	if t := goType(n); r.legacy != "" && r.text && t != "string" {
-		l.problem(n, "unknown type for %s: %s", r.legacy, t)
+		l.problem(n, "unknown type for %s: %s", r.legacy, t).hint("write it in quotes")
 		return
 	}
 	if why := r.scalar(n); why != "" {

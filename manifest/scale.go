@@ -90,7 +90,7 @@ func (l *loader) checkScale(spec *api.ServiceSpec, s *node) {
 	auto := s.get("autoscale")
 	if auto == nil {
 		if scale.Max > scale.Min {
-			l.notActing(s.path + ".count")
+			l.notActing(s.get("max").or(s.get("count")).or(s.get("keda")).or(s).path)
 		}
 		return
 	}

@@ -3,7 +3,9 @@ package manifest
 import (
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"slipway/api"
 )
@@ -27,10 +29,14 @@ func (l *loader) checkName(kind string, f field) {
 	}
 }
 
-// short returns a name for a message of Convox, which has no quotes.
+// short returns a name for a message of Convox, which has no quotes. Letters that only look
+// like others are told apart.
 func short(s string) string {
-	if len(s) > api.NameMax || hasControl(s) || s == "" {
+	switch {
+	case len(s) > api.NameMax || hasControl(s) || s == "":
 		return quote(s)
+	case strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII }):
+		return strconv.QuoteToASCII(s)
 	}
 	return s
 }
@@ -216,6 +222,8 @@ func extra(n *node, known keys) map[string]any {
 		switch r := known[f.name]; {
 		case f.value.kind == nothing:
 		case r.inactive:
+			out[f.name] = f.value.raw()
+		case r.items != nil && f.value.is(list) && slices.ContainsFunc(f.value.items, func(item *node) bool { return len(extra(item, r.items.keys)) > 0 }):
 			out[f.name] = f.value.raw()
 		case r.keys != nil:
 			for name, value := range extra(f.value, r.keys) {

@@ -71,7 +71,7 @@ func (l *loader) syntaxProblem(text string, err error) {
 		at.line, _ = strconv.Atoi(m[1])
 		message = message[len(m[0]):]
 	}
-	hint := ""
+	hint, text := "", oneBreak.Replace(text)
 	for _, help := range syntaxHelp {
 		if strings.Contains(message, help.message) {
 			hint = help.hint
@@ -84,12 +84,20 @@ func (l *loader) syntaxProblem(text string, err error) {
 	if strings.HasPrefix(strings.TrimLeft(line(text, at.line), " "), "\t") {
 		hint = "indent with spaces, not with tabs"
 	}
+	for _, name := range l.vars {
+		if strings.ContainsAny(name, "\"'") {
+			hint = "write } after the name of the variable in " + quote("${"+name)
+		}
+	}
 	if m := yamlAnchor.FindStringSubmatch(message); m != nil {
 		at = lineAt(text, max(0, strings.Index(text, "*"+m[1])))
 		hint = "define it above with &" + m[1] + ", or put the value in quotes"
 	}
 	l.problem(at, "not valid YAML: %s", l.untokenize(message)).hint(hint)
 }
+
+// oneBreak makes all line breaks of YAML the same.
+var oneBreak = strings.NewReplacer("\r\n", "\n", "\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n")
 
 // lines counts the lines of a text.
 func lines(text string) int { return strings.Count(strings.TrimSuffix(text, "\n"), "\n") + 1 }
@@ -105,7 +113,7 @@ func line(text string, number int) string {
 
 // lineAt is a place for a problem: the line of a byte.
 func lineAt(text string, offset int) *node {
-	return &node{line: strings.Count(text[:offset], "\n") + 1}
+	return &node{line: strings.Count(oneBreak.Replace(text[:offset]), "\n") + 1}
 }
 
 func invalidUTF8(text string) int {

@@ -70,7 +70,13 @@ func (l *loader) checkService(m *Manifest, s *Service) {
 		}
 	}
 	for _, item := range n.get("configMounts").elements() {
-		if id := item.get("id"); !slices.ContainsFunc(m.Configs, func(c Config) bool { return c.ID == id.string("") }) {
+		id, dir := item.get("id"), item.get("dir")
+		if id == nil || dir == nil || !cleanAbs(dir.text) || strings.Contains(item.get("filename").string(""), "/") {
+			l.problem(item, "%s must have an id, a dir and perhaps a filename", item.path).
+				hint("write it as {id: nginx, dir: /etc/nginx, filename: nginx.conf}, dir absolute and filename without a slash")
+			continue
+		}
+		if !slices.ContainsFunc(m.Configs, func(c Config) bool { return c.ID == id.string("") }) {
 			l.problem(item, "config id: '%s' not found", short(source(id))).hint("add it to configs, at the top of the manifest")
 		}
 	}
