@@ -18,7 +18,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/keepalive"
 
 	"slipway/api"
 	"slipway/api/pb"
@@ -30,9 +29,6 @@ import (
 	"slipway/server/objects"
 	"slipway/server/registry"
 )
-
-// messageMax bounds one gRPC message, in bytes.
-const messageMax = 32 << 20
 
 // Config is what a Server is made of.
 type Config struct {
@@ -140,13 +136,7 @@ func (s *Server) open() (err error) {
 
 // serveGRPC sets up what clients and agents dial.
 func (s *Server) serveGRPC() {
-	s.grpc = grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(s.tls.Clone())),
-		grpc.UnaryInterceptor(s.guard.Unary()), grpc.StreamInterceptor(s.guard.Stream()),
-		grpc.MaxRecvMsgSize(messageMax), grpc.MaxSendMsgSize(messageMax),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-	)
+	s.grpc = grpc.NewServer(append(s.guard.ServerOptions(), grpc.Creds(credentials.NewTLS(s.tls.Clone())))...)
 	pb.RegisterControlServer(s.grpc, s.control)
 	pb.RegisterAgentsServer(s.grpc, s.dispatch)
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/hashicorp/raft"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/keepalive"
 
 	"slipway/api"
 	"slipway/api/pb"
@@ -99,12 +98,8 @@ func (r *testRack) serve(t testing.TB, service *control.Server) func() {
 		t.Fatal(err)
 	}
 	guard := auth.NewGuard(r.store, time.Now)
-	s := grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13})),
-		grpc.UnaryInterceptor(guard.Unary()), grpc.StreamInterceptor(guard.Stream()),
-		grpc.MaxRecvMsgSize(32<<20), grpc.MaxSendMsgSize(32<<20),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}),
-	)
+	secure := credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13})
+	s := grpc.NewServer(append(guard.ServerOptions(), grpc.Creds(secure))...)
 	pb.RegisterControlServer(s, service)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
