@@ -85,8 +85,9 @@ type Agent struct {
 	metrics *metrics
 
 	reports     *reports
-	tables      chan []byte   // newest route table; capacity 1
-	routerMoved chan struct{} // capacity 1: the router's status changed
+	tables      chan []byte    // newest route table; capacity 1
+	names       chan *pb.Names // newest addresses for DNS; capacity 1
+	routerMoved chan struct{}  // capacity 1: the router's status changed
 	sets        chan api.AssignmentSet
 	// certified is, per app, the hosts that the router has a certificate for. Only publish
 	// touches it.
@@ -119,7 +120,7 @@ func New(cfg Config) (*Agent, error) {
 			runtime: cfg.Runtime, networks: cfg.Networks, logs: cfg.Logs, volumes: cfg.Dir + "/volumes",
 			privileged: cfg.Privileged, now: cfg.Now,
 		},
-		reports: newReports(), tables: make(chan []byte, 1), routerMoved: make(chan struct{}, 1),
+		reports: newReports(), tables: make(chan []byte, 1), names: make(chan *pb.Names, 1), routerMoved: make(chan struct{}, 1),
 		sets: make(chan api.AssignmentSet, 1), certified: map[api.AppName]string{},
 		supervisors: map[api.ProcessID]*supervisor{}, assigned: map[api.ProcessID]api.Assignment{},
 		states: map[api.ProcessID]api.State{}, metrics: newMetrics(),
@@ -154,6 +155,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Go(func() { w.run(ctx) })
 	wg.Go(func() { a.follow(ctx, events) })
 	wg.Go(func() { a.reconcile(ctx) })
+	if a.cfg.Names != nil {
+		wg.Go(func() { a.resolve(ctx) })
+	}
 	if a.cfg.Ingress != nil {
 		wg.Go(func() { a.publish(ctx) })
 		wg.Go(func() { a.listen(ctx) })
@@ -404,18 +408,6 @@ func (a *Agent) admitted(r *pb.RegisterReply) error {
 		return api.Errorf(api.CodeDenied, "the server belongs to rack %q (%s), this node to %s; remove %s to join another rack", r.Rack, r.ClusterId, known, a.cfg.Dir)
 	}
 	return nil
-}
-
-// setNames tells DNS.
-func (a *Agent) setNames(n *pb.Names) {
-	if a.cfg.Names == nil {
-		return
-	}
-	out := make(map[string][]string, len(n.GetNames()))
-	for name, addrs := range n.GetNames() {
-		out[name] = addrs.GetAddress()
-	}
-	a.cfg.Names(out)
 }
 
 // open dials back for a stream that a server asked for, and serves it.

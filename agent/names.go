@@ -5,6 +5,7 @@ import (
 
 	"slipway/agent/network"
 	"slipway/api"
+	"slipway/api/pb"
 	"slipway/runtime"
 )
 
@@ -26,3 +27,34 @@ func (l links) Add(ctx context.Context, a *api.Assignment) (runtime.Network, str
 
 // Remove gives it back.
 func (l links) Remove(ctx context.Context, id api.ProcessID) error { return l.net.Remove(ctx, id) }
+
+// resolve tells DNS the addresses of services: the stored ones first, so that names resolve
+// without servers, then whatever servers say.
+func (a *Agent) resolve(ctx context.Context) {
+	stored, err := a.store.names()
+	if err != nil {
+		a.log.Error("names not read", "err", err)
+	} else if stored != nil {
+		a.cfg.Names(stored)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case n := <-a.names:
+			names := namesOf(n)
+			a.cfg.Names(names)
+			if err := a.store.saveNames(names); err != nil {
+				a.log.Error("names not saved", "err", err)
+			}
+		}
+	}
+}
+
+func namesOf(n *pb.Names) map[string][]string {
+	out := make(map[string][]string, len(n.GetNames()))
+	for name, addrs := range n.GetNames() {
+		out[name] = addrs.GetAddress()
+	}
+	return out
+}

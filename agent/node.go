@@ -66,9 +66,7 @@ func OpenNode(ctx context.Context, o Options) (*Node, error) {
 	if n.network, err = network.New(ctx, network.Config{Name: o.Dir, Dir: o.Run, Domain: domain, Log: o.Log}); err != nil {
 		return nil, err
 	}
-	if n.names, err = dns.New(net.JoinHostPort(n.network.Gateway().String(), "53"), domain); err != nil {
-		return nil, err
-	}
+	n.names = dns.New(net.JoinHostPort(n.network.Gateway().String(), "53"), domain)
 	if n.logs, err = logs.Open(filepath.Join(o.Dir, "logs")); err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 //	node       → id            the node's identity, made once
 //	processes  → <process ID>  record{Assignment without secrets, Local}
 //	routes     → table         the newest route table
+//	routes     → names         the newest addresses that DNS answers with, as JSON
 var (
 	bucketNode      = []byte("node")
 	bucketProcesses = []byte("processes")
@@ -165,4 +166,30 @@ func (s *store) routes() (table []byte, err error) {
 		return nil, fmt.Errorf("read routes: %w", err)
 	}
 	return table, nil
+}
+
+// saveNames keeps the newest addresses of services for a start without servers.
+func (s *store) saveNames(names map[string][]string) error {
+	doc, err := json.Marshal(names)
+	if err != nil {
+		return fmt.Errorf("save names: %w", err)
+	}
+	if err := s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketRoutes).Put([]byte("names"), doc) }); err != nil {
+		return fmt.Errorf("save names: %w", err)
+	}
+	return nil
+}
+
+// names returns the stored addresses of services, nil when there are none.
+func (s *store) names() (names map[string][]string, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		if v := tx.Bucket(bucketRoutes).Get([]byte("names")); v != nil {
+			return json.Unmarshal(v, &names)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read names: %w", err)
+	}
+	return names, nil
 }

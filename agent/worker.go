@@ -140,7 +140,7 @@ func (w *worker) receive(ctx context.Context, stream pb.Agents_AttachClient, age
 		case *pb.ServerMessage_Routes:
 			keepNewest(w.agent.tables, k.Routes.Table)
 		case *pb.ServerMessage_Names:
-			w.agent.setNames(k.Names)
+			keepNewest(w.agent.names, k.Names)
 		case *pb.ServerMessage_Acknowledged:
 			w.reports.acknowledge(k.Acknowledged)
 		case *pb.ServerMessage_Open:

@@ -8,9 +8,9 @@ import (
 	"net"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/net/publicsuffix"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -18,7 +18,6 @@ import (
 const (
 	ttl         = 2
 	negativeTTL = 1
-	forwardWait = 2 * time.Second
 	udpSizeMax  = 1232 // fits every path (DNS flag day 2020)
 )
 
@@ -26,25 +25,15 @@ const (
 type Server struct {
 	addr      string // host:port
 	zone      string // fully qualified, lower case
-	upstreams []string
-	table     atomic.Pointer[map[string][]net.IP] // "service.app" → addresses
+	upstreams upstreams
+	table     atomic.Pointer[map[string][]net.IP] // "service.app" → addresses; nil before the first Set
 }
 
 // New returns a server for names below domain, for example "dev.local". Questions for other
-// names go to the machine's name servers.
-func New(addr, domain string) (*Server, error) {
-	s := &Server{addr: addr, zone: dns.Fqdn(strings.ToLower(domain))}
-	s.Set(nil)
-	conf, err := dns.ClientConfigFromFile("/etc/resolv.conf")
-	if err != nil {
-		return s, nil // a machine without name servers can still resolve its own names
-	}
-	for _, host := range conf.Servers {
-		if upstream := net.JoinHostPort(host, conf.Port); upstream != addr {
-			s.upstreams = append(s.upstreams, upstream)
-		}
-	}
-	return s, nil
+// names go to the machine's name servers. Until Set is called it says that it cannot answer,
+// which is not the same as that a name does not exist.
+func New(addr, domain string) *Server {
+	return &Server{addr: addr, zone: dns.Fqdn(strings.ToLower(domain)), upstreams: upstreams{file: "/etc/resolv.conf", self: addr}}
 }
 
 // Set replaces the table: "service.app" to addresses.
@@ -87,7 +76,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) handle(w dns.ResponseWriter, q *dns.Msg) {
 	m := s.answer(q)
 	if m == nil {
-		m = s.forward(q, w.LocalAddr().Network())
+		m = s.upstreams.ask(q, w.LocalAddr().Network())
 	}
 	if w.LocalAddr().Network() == "udp" {
 		size := dns.MinMsgSize
@@ -100,14 +89,20 @@ func (s *Server) handle(w dns.ResponseWriter, q *dns.Msg) {
 	_ = w.WriteMsg(m)
 }
 
-// answer answers what is below the zone; nil for anything else. A name that exists has no
-// address but those of type A, which is an empty answer and not the absence of the name.
+// answer answers what is below the zone, and "service.app" where that can be no name of the
+// outside; nil for anything else. A name that exists has no address but those of type A, which
+// is an empty answer and not the absence of the name.
 func (s *Server) answer(q *dns.Msg) *dns.Msg {
 	if len(q.Question) != 1 {
 		return new(dns.Msg).SetRcode(q, dns.RcodeFormatError)
 	}
 	name := strings.ToLower(q.Question[0].Name)
-	if name != s.zone && !strings.HasSuffix(name, "."+s.zone) {
+	table := s.table.Load()
+	below := name == s.zone || strings.HasSuffix(name, "."+s.zone)
+	switch {
+	case table == nil && below:
+		return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
+	case !below && (table == nil || len((*table)[strings.TrimSuffix(name, ".")]) == 0 || public(name)):
 		return nil
 	}
 	m := new(dns.Msg).SetReply(q)
@@ -115,7 +110,7 @@ func (s *Server) answer(q *dns.Msg) *dns.Msg {
 	if q.IsEdns0() != nil {
 		m.SetEdns0(udpSizeMax, false)
 	}
-	ips := (*s.table.Load())[strings.TrimSuffix(strings.TrimSuffix(name, s.zone), ".")]
+	ips := (*table)[strings.TrimSuffix(strings.TrimSuffix(name, s.zone), ".")]
 	switch {
 	case len(ips) == 0 && name != s.zone:
 		m.Rcode = dns.RcodeNameError
@@ -135,13 +130,9 @@ func (s *Server) answer(q *dns.Msg) *dns.Msg {
 	return m
 }
 
-// forward asks the machine's name servers, one after the other.
-func (s *Server) forward(q *dns.Msg, network string) *dns.Msg {
-	client := &dns.Client{Net: network, Timeout: forwardWait}
-	for _, upstream := range s.upstreams {
-		if m, _, err := client.Exchange(q, upstream); err == nil {
-			return m
-		}
-	}
-	return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
+// public reports whether a name ends in a top-level domain of the outside. An app may be called
+// "com"; its names must not take the place of others.
+func public(name string) bool {
+	_, icann := publicsuffix.PublicSuffix(strings.TrimSuffix(name, "."))
+	return icann
 }

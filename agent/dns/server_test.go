@@ -1,17 +1,30 @@
 package dns
 
 import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
 
 func TestAnswers(t *testing.T) {
-	s, err := New("127.0.0.1:0", "dev.local")
-	if err != nil {
-		t.Fatal(err)
+	s := New("127.0.0.1:0", "dev.local")
+	ask := func(name string, qtype uint16) *dns.Msg { return s.answer(new(dns.Msg).SetQuestion(name, qtype)) }
+	if m := ask("web.shop.dev.local.", dns.TypeA); m == nil || m.Rcode != dns.RcodeServerFailure {
+		t.Errorf("before the first table: %v, want a failure and not the absence of the name", m)
 	}
-	s.Set(map[string][]string{"web.shop": {"10.88.0.2", "10.88.0.3"}})
+	if m := ask("web.stall.", dns.TypeA); m != nil {
+		t.Errorf("before the first table a foreign name was answered: %v", m)
+	}
+	s.Set(map[string][]string{"web.shop": {"10.88.0.2", "10.88.0.3"}, "web.stall": {"10.88.0.4"}, "example.com": {"10.88.0.5"}, "none.stall": {"fd00::1", "x"}})
 	for _, c := range []struct {
 		name    string
 		qtype   uint16
@@ -21,14 +34,165 @@ func TestAnswers(t *testing.T) {
 		{"web.shop.dev.local.", dns.TypeA, dns.RcodeSuccess, 2},
 		{"WEB.shop.dev.local.", dns.TypeA, dns.RcodeSuccess, 2},
 		{"web.shop.dev.local.", dns.TypeAAAA, dns.RcodeSuccess, 0},
+		{"web.shop.dev.local.", dns.TypeSRV, dns.RcodeSuccess, 0},
+		{"dev.local.", dns.TypeA, dns.RcodeSuccess, 0},
 		{"db.shop.dev.local.", dns.TypeA, dns.RcodeNameError, 0},
+		{"db.shop.dev.local.", dns.TypeAAAA, dns.RcodeNameError, 0},
+		{"none.stall.dev.local.", dns.TypeA, dns.RcodeNameError, 0},
+		{"web.stall.", dns.TypeA, dns.RcodeSuccess, 1},
+		{"web.stall.", dns.TypeAAAA, dns.RcodeSuccess, 0},
+		{"example.com.dev.local.", dns.TypeA, dns.RcodeSuccess, 1},
 	} {
-		m := s.answer(new(dns.Msg).SetQuestion(c.name, c.qtype))
+		m := ask(c.name, c.qtype)
 		if m == nil || m.Rcode != c.rcode || len(m.Answer) != c.answers || c.answers == 0 && len(m.Ns) != 1 {
 			t.Errorf("%s %s: %v", c.name, dns.TypeToString[c.qtype], m)
 		}
 	}
-	if m := s.answer(new(dns.Msg).SetQuestion("example.test.", dns.TypeA)); m != nil {
-		t.Errorf("a foreign name was answered: %v", m)
+	// An app may be called like a domain of the outside, and must not take its names.
+	for _, name := range []string{"example.test.", "example.com.", "web.shop.", "xdev.local.", "local.", "other.stall."} {
+		if m := ask(name, dns.TypeA); m != nil {
+			t.Errorf("the foreign name %s was answered: %v", name, m)
+		}
+	}
+	first := map[string]bool{}
+	for range 100 {
+		first[ask("web.shop.dev.local.", dns.TypeA).Answer[0].(*dns.A).A.String()] = true
+	}
+	if len(first) != 2 {
+		t.Errorf("answers begin with %v only", first)
+	}
+}
+
+// nameServer answers every question with one address on a port of its own.
+func nameServer(t *testing.T, answer string) (addr string, asked func() int) {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	questions := make(chan struct{}, 1000)
+	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		questions <- struct{}{}
+		if answer == "" {
+			return
+		}
+		m := new(dns.Msg).SetReply(q)
+		m.Answer = append(m.Answer, &dns.A{
+			Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 1}, A: net.ParseIP(answer).To4(),
+		})
+		w.WriteMsg(m)
+	})}
+	go server.ActivateAndServe()
+	t.Cleanup(func() { server.Shutdown() })
+	return conn.LocalAddr().String(), func() int { return len(questions) }
+}
+
+// TestForwards asks the machine's name servers. One that is silent does not use up the second that
+// a process waits, and is asked last from then on.
+func TestForwards(t *testing.T) {
+	silent, _ := nameServer(t, "")
+	good, _ := nameServer(t, "192.0.2.7")
+	s := New("127.0.0.1:0", "dev.local")
+	s.upstreams.addrs = []string{silent, good}
+	s.upstreams.file = filepath.Join(t.TempDir(), "none")
+	for i, limit := range []time.Duration{900 * time.Millisecond, 300 * time.Millisecond} {
+		begin := time.Now()
+		m := s.upstreams.ask(new(dns.Msg).SetQuestion("example.com.", dns.TypeA), "udp")
+		if took := time.Since(begin); len(m.Answer) != 1 || took > limit {
+			t.Errorf("question %d: %v after %s", i, m, took)
+		}
+	}
+	s.upstreams.addrs = nil
+	if m := s.upstreams.ask(new(dns.Msg).SetQuestion("example.com.", dns.TypeA), "udp"); m.Rcode != dns.RcodeServerFailure {
+		t.Errorf("nobody to ask: %v", m)
+	}
+	s.upstreams.waiting = waitingMax
+	if m := s.upstreams.ask(new(dns.Msg).SetQuestion("example.com.", dns.TypeA), "udp"); m.Rcode != dns.RcodeRefused {
+		t.Errorf("too many questions: %v", m)
+	}
+}
+
+// TestUpstreamsFollowTheFile reads the machine's name servers again when they have changed.
+func TestUpstreamsFollowTheFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "resolv.conf")
+	u := upstreams{file: file, self: "10.88.0.1:53"}
+	write := func(text string, at time.Time) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(file, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := u.list(); len(got) != 0 {
+		t.Errorf("without a file: %q", got)
+	}
+	begin := time.Now().Add(-time.Hour)
+	write("nameserver 192.0.2.1\nnameserver 10.88.0.1\nnameserver 192.0.2.2\n", begin)
+	if got := u.list(); !slices.Equal(got, []string{"192.0.2.1:53", "192.0.2.2:53"}) {
+		t.Errorf("got %q", got)
+	}
+	u.prefer("192.0.2.2:53")
+	if got := u.list(); !slices.Equal(got, []string{"192.0.2.2:53", "192.0.2.1:53"}) {
+		t.Errorf("after an answer of the second: %q", got)
+	}
+	write("nameserver 192.0.2.3\n", begin.Add(time.Second))
+	if got := u.list(); !slices.Equal(got, []string{"192.0.2.3:53"}) {
+		t.Errorf("after a change: %q", got)
+	}
+}
+
+// TestServes asks over sockets, as processes do: small answers over UDP, all of them over TCP.
+func TestServes(t *testing.T) {
+	// An address of loopback that nobody else draws: there is no way to find a port that is free
+	// for UDP and TCP at once.
+	addr, zone := fmt.Sprintf("127.%d.%d.%d:5300", 100+rand.IntN(100), rand.IntN(250), 2+rand.IntN(250)), "dev.local"
+	s := New(addr, zone)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	many := map[string][]string{"web.shop": {"10.88.0.2"}}
+	for i := range 200 {
+		many["many.shop"] = append(many["many.shop"], fmt.Sprintf("10.88.1.%d", i))
+	}
+	s.Set(many)
+	ask := func(network, name string, edns bool) *dns.Msg {
+		t.Helper()
+		q := new(dns.Msg).SetQuestion(name, dns.TypeA)
+		if edns {
+			q.SetEdns0(1232, false)
+		}
+		var err error
+		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+			var m *dns.Msg
+			if m, _, err = (&dns.Client{Net: network, Timeout: time.Second}).Exchange(q, addr); err == nil {
+				return m
+			}
+		}
+		t.Fatal(err)
+		return nil
+	}
+	for _, network := range []string{"udp", "tcp"} {
+		if m := ask(network, "web.shop.dev.local.", true); len(m.Answer) != 1 || m.IsEdns0() == nil || !m.Authoritative {
+			t.Errorf("%s: %v", network, m)
+		}
+	}
+	if m := ask("udp", "many.shop.dev.local.", false); !m.Truncated || len(m.Answer) > 31 { // 16 bytes each, of 512
+		t.Errorf("a large answer over UDP: %d addresses, truncated %v", len(m.Answer), m.Truncated)
+	}
+	if m := ask("tcp", "many.shop.dev.local.", false); len(m.Answer) != 200 || m.Truncated {
+		t.Errorf("a large answer over TCP: %d addresses, truncated %v", len(m.Answer), m.Truncated)
+	}
+	// The Go resolver, led by the lines that processes get.
+	r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}}
+	if got, err := r.LookupHost(t.Context(), "web.shop."+zone); err != nil || strings.Join(got, " ") != "10.88.0.2" {
+		t.Errorf("%q %v", got, err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

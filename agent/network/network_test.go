@@ -1,17 +1,24 @@
 package network
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
+	"slipway/agent/dns"
 	"slipway/api"
 )
 
@@ -142,5 +149,167 @@ func TestTwoRacksDoNotMeet(t *testing.T) {
 	}
 	if after := machine(t); after != before {
 		t.Errorf("links before:\n%safter:\n%s", before, after)
+	}
+}
+
+// TestNamesResolve looks names up as a process does: with its own resolv.conf, by the C library,
+// from its namespace.
+func TestNamesResolve(t *testing.T) {
+	n := open(t, "names"+t.TempDir())
+	server := dns.New(n.Gateway().String()+":53", "test.local")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := errors.Join(<-ended, n.Close(t.Context())); err != nil {
+			t.Error(err)
+		}
+	}()
+	server.Set(map[string][]string{"web.myapp": {"10.88.0.7"}, "db.myapp": {"10.88.0.8"}, "web.other": {"10.88.0.9"}, "com.myapp": {"10.88.0.10"}})
+	e, err := n.Add(t.Context(), "pone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(file, n.ResolvConf("myapp"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	lookup := func(name string) string {
+		cmd := exec.Command("nsenter", "--net="+e.NetNS, "unshare", "-m", "sh", "-c", `mount --bind "$0" /etc/resolv.conf && getent ahostsv4 "$1"`, file, name)
+		out, _ := cmd.Output() // a name that does not exist is an exit status of its own
+		addr, _, _ := strings.Cut(string(out), " ")
+		return addr
+	}
+	want := map[string]string{
+		"web": "10.88.0.7", "db": "10.88.0.8", "web.myapp": "10.88.0.7", "web.other": "10.88.0.9",
+		"web.other.test.local": "10.88.0.9", "com.myapp": "10.88.0.10", "nobody.myapp.test.local": "",
+	}
+	deadline := time.Now().Add(20 * time.Second) // for the server to listen
+	for name, addr := range want {
+		for lookup(name) != addr {
+			if time.Now().After(deadline) {
+				t.Errorf("%s resolves to %q, want %q", name, lookup(name), addr)
+				break
+			}
+		}
+	}
+}
+
+// remains lists what the networks of processes hold of the machine: links, mounts, files, threads.
+func remains(t *testing.T, n *Network) string {
+	t.Helper()
+	links, err := netlink.LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	bridge, err := netlink.LinkByName(n.Bridge())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		if l.Attrs().MasterIndex == bridge.Attrs().Index {
+			fmt.Fprintln(&b, "link", l.Attrs().Name)
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, n.namespaces()) {
+			fmt.Fprint(&b, "mount ", line)
+		}
+	}
+	entries, err := os.ReadDir(n.namespaces())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		fmt.Fprintln(&b, "file", e.Name())
+	}
+	return b.String()
+}
+
+// open descriptors and threads of this process.
+func held(t *testing.T) (fds, threads int) {
+	t.Helper()
+	for dir, n := range map[string]*int{"/proc/self/fd": &fds, "/proc/self/task": &threads} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		*n = len(entries)
+	}
+	return fds, threads
+}
+
+// TestNothingLeaks makes and removes networks again and again, in order and in the ways that a
+// crash leaves them, and compares the machine before and after.
+func TestNothingLeaks(t *testing.T) {
+	n := open(t, "leaks"+t.TempDir())
+	defer func() {
+		if err := n.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
+	cycle := func(round int) {
+		t.Helper()
+		var group errgroup.Group
+		for i := range 8 {
+			id := api.ProcessID(fmt.Sprintf("p%dx%d", round, i))
+			group.Go(func() error {
+				if _, err := n.Add(t.Context(), id); err != nil {
+					return err
+				}
+				switch i % 4 {
+				case 0: // the namespace went, as after a reboot: file and link are left
+					return unix.Unmount(filepath.Join(n.namespaces(), string(id)), unix.MNT_DETACH)
+				case 1: // the link went
+					link, err := netlink.LinkByName(vethName(id))
+					if err != nil {
+						return err
+					}
+					return netlink.LinkDel(link)
+				case 2: // an Add that broke off after the file was made
+					return os.WriteFile(filepath.Join(n.namespaces(), string(id)+"y"), nil, 0o600)
+				}
+				return nil
+			})
+		}
+		if err := group.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		// Half of them are made again, as by an agent that repeats its last step.
+		for i := range 4 {
+			if _, err := n.Add(t.Context(), api.ProcessID(fmt.Sprintf("p%dx%d", round, i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 2 {
+			for range 2 { // twice is no error
+				if err := n.Remove(t.Context(), api.ProcessID(fmt.Sprintf("p%dx%d", round, i))); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := n.Collect(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cycle(0) // what is made once stays: threads of the runtime, pollers
+	if left := remains(t, n); left != "" {
+		t.Fatalf("left behind:\n%s", left)
+	}
+	fds, threads := held(t)
+	for round := range 10 {
+		cycle(round + 1)
+	}
+	if left := remains(t, n); left != "" {
+		t.Errorf("left behind:\n%s", left)
+	}
+	if f, th := held(t); f > fds+4 || th > threads+16 {
+		t.Errorf("%d descriptors and %d threads became %d and %d", fds, threads, f, th)
 	}
 }
