@@ -65,8 +65,9 @@ type Attacher interface {
 	Exec(ctx context.Context, id api.ProcessID, spec ExecSpec) (exitCode int, err error)
 	// Attach connects to the main process of a container that was created with Spec.Attach. It
 	// may be called before Start, and returns nil when the process has ended and all of its
-	// output was delivered, or ctx's cause when ctx ends, which leaves the process alone. One
-	// attachment at a time: a second gets CodeConflict.
+	// output was delivered, or ctx's cause when ctx ends, which leaves the process alone: a
+	// later Attach goes on. One attachment at a time: a second gets CodeConflict. CodeNotFound
+	// if the process has ended: what it wrote is in the log.
 	Attach(ctx context.Context, id api.ProcessID, streams Streams) error
 }
 
