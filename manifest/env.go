@@ -108,7 +108,7 @@ func (l *loader) required(m *Manifest) {
 	hint := "set it before a deploy: slipway env set " + names[0] + "=VALUE"
 	if l.options.SkipRequired {
 		m.Missing = names
-		l.warn(first, "%s; %s", message, hint)
+		l.warn(first, "%s", message).hint(hint)
 		return
 	}
 	l.problem(first, "%s", message).hint(hint)

@@ -53,9 +53,9 @@ func environment(name string) rule {
 func resource() rule {
 	return tableOf(keys{
 		"type":    text(),
-		"options": namesOf(text()),
-		"image":   text().v3(),
-		"tags":    namesOf(text()).v2(),
+		"options": namesOf(text()).idle(),
+		"image":   text().v3().idle(),
+		"tags":    namesOf(text()).v2().idle(),
 	})
 }
 

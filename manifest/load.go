@@ -38,7 +38,7 @@ func Load(text string, o Options) (*Manifest, error) {
 	l.validate(m)
 
 	m.Warnings = l.sortedWarnings()
-	m.NotActing = l.idle
+	m.NotActing = outermost(l.idle)
 	if len(l.problems) > 0 {
 		slices.SortStableFunc(l.problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
 		return nil, &Problems{List: l.problems, Warnings: m.Warnings, More: l.more}
@@ -105,12 +105,13 @@ func (l *loader) problem(n *node, format string, args ...any) *Problem {
 }
 
 // warn records something about the value at n that its author should know.
-func (l *loader) warn(n *node, format string, args ...any) {
+func (l *loader) warn(n *node, format string, args ...any) *Warning {
 	if len(l.warnings) >= reportMax {
-		return
+		return &Warning{}
 	}
 	line, path := n.at()
 	l.warnings = append(l.warnings, Warning{Line: line, Path: path, Message: fmt.Sprintf(format, args...)})
+	return &l.warnings[len(l.warnings)-1]
 }
 
 // notActing records that the attribute at path is understood but has no effect yet.
@@ -118,6 +119,17 @@ func (l *loader) notActing(path string) {
 	if !slices.Contains(l.idle, path) && len(l.idle) < reportMax {
 		l.idle = append(l.idle, path)
 	}
+}
+
+// outermost drops the paths below others.
+func outermost(paths []string) []string {
+	var out []string
+	for _, p := range paths {
+		if !slices.ContainsFunc(paths, func(above string) bool { return strings.HasPrefix(p, above+".") || strings.HasPrefix(p, above+"[") }) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 func (l *loader) sortedWarnings() []Warning {

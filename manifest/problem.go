@@ -29,6 +29,8 @@ type Warning Problem
 // hint adds the next step.
 func (p *Problem) hint(next string) { p.Hint = next }
 
+func (w *Warning) hint(next string) { w.Hint = next }
+
 // String returns the message with its line and the next step.
 func (p Problem) String() string {
 	s := p.Message

@@ -101,7 +101,7 @@ func amount(unit string, low, high int) rule {
 }
 
 func oneOf(words ...string) rule {
-	what := "one of " + strings.Join(words, ", ")
+	what := strings.Replace("one of "+strings.Join(words, ", "), " ,", ` "",`, 1)
 	return rule{what: what, text: true, scalar: func(n *node) string {
 		if slices.Contains(words, n.text) {
 			return ""

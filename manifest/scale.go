@@ -90,7 +90,12 @@ func (l *loader) checkScale(spec *api.ServiceSpec, s *node) {
 	auto := s.get("autoscale")
 	if auto == nil {
 		if scale.Max > scale.Min {
-			l.notActing(s.get("max").or(s.get("count")).or(s.get("keda")).or(s).path)
+			// The lower end acts: the upper one is what nothing leads to yet.
+			path := s.get("count").or(s).path + ".max"
+			if most := s.get("max"); most != nil {
+				path = most.path
+			}
+			l.notActing(path)
 		}
 		return
 	}

@@ -31,13 +31,25 @@ func (s *shell) validate(dir, name string) error {
 	m, err := manifest.Load(file.text, manifest.Options{Env: s.manifestEnv(), SkipRequired: true})
 	if err != nil {
 		if problems, ok := errors.AsType[*manifest.Problems](err); ok && s.json {
-			if err := s.document(problems); err != nil {
+			if err := s.document(refusal{file.name, problems}); err != nil {
 				return err
 			}
 		}
 		return fmt.Errorf("%s: %w", file.name, err)
 	}
-	return s.print(m, func() error { return s.printManifest(file.name, m) })
+	return s.print(validated{file.name, m}, func() error { return s.printManifest(file.name, m) })
+}
+
+// validated is the document for a manifest that is valid; docs/manifest.md lists its fields.
+type validated struct {
+	File string `json:"file"`
+	*manifest.Manifest
+}
+
+// refusal is the document for a manifest that is not.
+type refusal struct {
+	File string `json:"file"`
+	*manifest.Problems
 }
 
 // manifestEnv is this command's own environment, without names that no app could have.
@@ -62,11 +74,6 @@ func (s *shell) printManifest(name string, m *manifest.Manifest) error {
 	}
 	for _, path := range m.NotActing {
 		if err := s.answer(clean(path) + " is understood and has no effect yet"); err != nil {
-			return err
-		}
-	}
-	for _, variable := range m.Missing {
-		if err := s.answer("required: " + variable + " must be set before a deploy"); err != nil {
 			return err
 		}
 	}
