@@ -88,10 +88,10 @@ type Agent struct {
 	tables      chan []byte    // newest route table; capacity 1
 	names       chan *pb.Names // newest addresses for DNS; capacity 1
 	routerMoved chan struct{}  // capacity 1: the router's status changed
+	routerLost  chan struct{}  // capacity 1: the router serves an older table than it was given
 	sets        chan api.AssignmentSet
-	// certified is, per app, the hosts that the router has a certificate for. Only publish
-	// touches it.
-	certified map[api.AppName]string
+	// certified is what the router has a certificate for. Only publish touches it.
+	certified map[api.AppName]certified
 	spawned   sync.WaitGroup
 	streams   sync.WaitGroup
 
@@ -100,6 +100,7 @@ type Agent struct {
 	assigned    map[api.ProcessID]api.Assignment
 	states      map[api.ProcessID]api.State // as reported last
 	router      *api.RouterStatus
+	handed      uint64 // version of the table that the router was given last
 }
 
 // New opens the agent's store.
@@ -120,8 +121,8 @@ func New(cfg Config) (*Agent, error) {
 			runtime: cfg.Runtime, networks: cfg.Networks, logs: cfg.Logs, volumes: cfg.Dir + "/volumes",
 			privileged: cfg.Privileged, now: cfg.Now,
 		},
-		reports: newReports(), tables: make(chan []byte, 1), names: make(chan *pb.Names, 1), routerMoved: make(chan struct{}, 1),
-		sets: make(chan api.AssignmentSet, 1), certified: map[api.AppName]string{},
+		reports: newReports(), tables: make(chan []byte, 1), names: make(chan *pb.Names, 1), routerMoved: make(chan struct{}, 1), routerLost: make(chan struct{}, 1),
+		sets: make(chan api.AssignmentSet, 1), certified: map[api.AppName]certified{},
 		supervisors: map[api.ProcessID]*supervisor{}, assigned: map[api.ProcessID]api.Assignment{},
 		states: map[api.ProcessID]api.State{}, metrics: newMetrics(),
 	}
