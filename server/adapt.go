@@ -26,16 +26,6 @@ func (s sourceFiles) Open(digest string) (io.ReadCloser, error) {
 	return f, nil
 }
 
-// Has reports whether a source is there.
-func (s sourceFiles) Has(digest string) bool {
-	f, err := s.Store.Open(digest)
-	if err != nil {
-		return false
-	}
-	f.Close()
-	return true
-}
-
 // tunnels shows dispatch to control.
 type tunnels struct{ dispatch *dispatch.Server }
 

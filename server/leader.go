@@ -73,7 +73,7 @@ func (s *Server) term(ctx context.Context) error {
 	return group.Wait()
 }
 
-// collect removes images that no build refers to, now and then.
+// collect removes images and sources that no build needs, now and then.
 func (s *Server) collect(ctx context.Context) error {
 	tick := time.NewTicker(collectImages)
 	defer tick.Stop()
@@ -82,14 +82,42 @@ func (s *Server) collect(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			freed, err := s.registry.GC(ctx, s.imagesInUse)
-			if err != nil {
-				s.cfg.Log.Warn("images not collected", "err", err)
-				continue
-			}
-			s.cfg.Log.Info("images collected", "freed", int64(freed))
+			s.collectOnce(ctx)
 		}
 	}
+}
+
+func (s *Server) collectOnce(ctx context.Context) {
+	freed, err := s.sources.Collect(s.sourcesInUse(), sourceGrace)
+	if err != nil {
+		s.cfg.Log.Warn("sources not collected", "err", err)
+	}
+	s.cfg.Log.Info("sources collected", "freed_bytes", int64(freed))
+	ctx, cancel := context.WithTimeout(ctx, collectImages) // it waits for uploads
+	defer cancel()
+	if _, err := s.registry.GC(ctx, s.imagesInUse); err != nil {
+		s.cfg.Log.Warn("images not collected", "err", err)
+	}
+}
+
+// sourceGrace is longer than a client takes from an upload to its build.
+const sourceGrace = time.Hour
+
+// sourcesInUse returns the sources that are needed: those of builds that have not ended, and of
+// the newest build of each app, which is not sent again while nothing changes.
+func (s *Server) sourcesInUse() map[string]bool {
+	v := s.store.View()
+	keep := map[string]bool{}
+	for b := range v.BuildsOpen() {
+		keep[b.Source] = true
+	}
+	for a := range v.Apps() {
+		for b := range v.Builds(a.Name) {
+			keep[b.Source] = true
+			break
+		}
+	}
+	return keep
 }
 
 // imagesInUse returns the digests that a repository must keep: all for one that belongs to no

@@ -63,6 +63,7 @@ type Server struct {
 	dispatch *dispatch.Server
 	control  *control.Server
 	registry *registry.Registry
+	sources  *objects.Store
 	metrics  *metrics
 	grpc     *grpc.Server
 	tls      *tls.Config
@@ -105,8 +106,7 @@ func (s *Server) open() (err error) {
 	if s.store, err = openStore(s.cfg, s.metrics.committed); err != nil {
 		return err
 	}
-	sources, err := objects.Open(filepath.Join(s.cfg.Dir, "sources"))
-	if err != nil {
+	if s.sources, err = objects.Open(filepath.Join(s.cfg.Dir, "sources")); err != nil {
 		return err
 	}
 	s.guard = auth.NewGuard(s.store, time.Now)
@@ -119,11 +119,11 @@ func (s *Server) open() (err error) {
 	}
 	secrets := control.NewSecrets(keys)
 	s.dispatch = dispatch.New(dispatch.Config{
-		Store: s.store, Secrets: secrets, Sources: sourceFiles{sources}, Now: time.Now, Log: s.cfg.Log,
+		Store: s.store, Secrets: secrets, Sources: sourceFiles{s.sources}, Now: time.Now, Log: s.cfg.Log,
 		Authorize: auth.AuthorizeNode, Issue: func(hosts ...string) ([]byte, error) { return issuePEM(s.ca, hosts) },
 	})
 	s.control = control.New(control.Config{
-		Store: s.store, Keyring: keys, Objects: sourceFiles{sources}, Agents: tunnels{s.dispatch},
+		Store: s.store, Keyring: keys, Objects: sourceFiles{s.sources}, Agents: tunnels{s.dispatch},
 		Callers: callers{}, Mint: randomSeed, Now: time.Now, Log: s.cfg.Log,
 		Version: s.cfg.Version, Servers: s.store.Servers,
 	})

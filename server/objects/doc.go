@@ -7,5 +7,5 @@
 //
 // Memory use does not depend on the size of an object. The package starts no goroutines, and
 // any number of callers may use a Store at once. Whoever decides which objects are still
-// needed (builds that have not ended) calls List and Delete.
+// needed calls Collect.
 package objects

@@ -33,7 +33,7 @@ type Store struct {
 type Object struct {
 	Digest string // "sha256:…"
 	Size   api.Bytes
-	// Stored is when its newest Put ended.
+	// Stored is when its newest Put ended, or Has was asked for it last.
 	Stored time.Time
 }
 
@@ -102,6 +102,37 @@ func (s *Store) Open(digest string) (*os.File, error) {
 		return nil, fmt.Errorf("open object %s: %w", digest, err)
 	}
 	return f, nil
+}
+
+// Has reports whether an object is there, and makes it as young as if it had just been put: who
+// is told that it is there will not send it again.
+func (s *Store) Has(digest string) bool {
+	path, err := s.path(digest)
+	if err != nil {
+		return false
+	}
+	now := time.Now()
+	return os.Chtimes(path, now, now) == nil
+}
+
+// Collect deletes the objects that keep does not name, but for those younger than grace, which
+// may be of a build that is just being made. It returns what that freed.
+func (s *Store) Collect(keep map[string]bool, grace time.Duration) (api.Bytes, error) {
+	list, err := s.List()
+	if err != nil {
+		return 0, err
+	}
+	var freed api.Bytes
+	for _, o := range list {
+		if keep[o.Digest] || time.Since(o.Stored) < grace {
+			continue
+		}
+		if err := s.Delete(o.Digest); err != nil {
+			return freed, err
+		}
+		freed += o.Size
+	}
+	return freed, nil
 }
 
 // Delete removes an object. One that does not exist is no error.

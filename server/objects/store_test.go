@@ -12,7 +12,9 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"slipway/api"
 )
@@ -117,6 +119,69 @@ func TestHalfUploadsAreRemovedAtOpen(t *testing.T) {
 	}
 	if left, err := os.ReadDir(s.tmp); err != nil || len(left) != 0 {
 		t.Fatalf("left %v, %v", left, err)
+	}
+}
+
+func TestCollectKeepsWhatIsNeededOrYoung(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	put := func(text string, age time.Duration) string {
+		digest, _, err := s.Put(t.Context(), strings.NewReader(text), api.MiB)
+		if err != nil {
+			t.Fatal(err)
+		}
+		when := time.Now().Add(-age)
+		if err := os.Chtimes(filepath.Join(s.blobs, strings.TrimPrefix(digest, digestPrefix)), when, when); err != nil {
+			t.Fatal(err)
+		}
+		return digest
+	}
+	needed, young, asked, gone := put("needed", 2*time.Hour), put("young", 0), put("asked", 2*time.Hour), put("gone", 2*time.Hour)
+	if !s.Has(asked) || s.Has("sha256:"+strings.Repeat("a", 64)) || s.Has("../x") {
+		t.Error("Has is wrong")
+	}
+	freed, err := s.Collect(map[string]bool{needed: true, "": true}, time.Hour)
+	if err != nil || freed != api.Bytes(len("gone")) {
+		t.Errorf("freed %d, %v", freed, err)
+	}
+	for digest, want := range map[string]bool{needed: true, young: true, asked: true, gone: false} {
+		if s.Has(digest) != want {
+			t.Errorf("%s: there %v, want %v", digest, !want, want)
+		}
+	}
+}
+
+// TestFullDiskIsSaid fills a small disk; what was stored before stays whole.
+func TestFullDiskIsSaid(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("needs root to mount a small disk")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Errorf("unmount: %v", err)
+		}
+	})
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _, err := s.Put(t.Context(), io.LimitReader(zeros{}, 2<<20), api.GiB)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Put(t.Context(), zeros{}, api.GiB); api.CodeOf(err) != api.CodeExhausted || !strings.Contains(err.Error(), "is full") {
+		t.Errorf("put on a full disk: %v", err)
+	}
+	if left, err := os.ReadDir(s.tmp); err != nil || len(left) != 0 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+	if _, _, err := s.Put(t.Context(), strings.NewReader("small"), api.MiB); err != nil || !s.Has(before) {
+		t.Errorf("afterwards: %v, there before %v", err, s.Has(before))
 	}
 }
 

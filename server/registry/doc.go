@@ -13,9 +13,13 @@
 // # Collection beside uploads
 //
 // A push is many requests: blobs first, the manifest last. Two things keep GC from removing
-// a blob between them. Requests that write pass a gate that GC closes, so that no request is
-// half done while it looks. And whatever was written, mounted or asked for by HEAD within
-// Config.Grace is kept, for a client that was told "exists" will not send the blob again.
+// a blob between them. Requests that write, or ask for a blob by HEAD, pass a gate that GC
+// closes, so that no request is half done while it looks. And whatever was written, mounted or
+// asked for by HEAD within Config.Grace is kept, for a client that was told "exists" will not
+// send it again. An upload that stalls is ended, so that it does not hold up GC for ever.
+//
+// GC removes tags, then manifests, then content: a crash at any moment leaves content without a
+// name, which the next GC removes, and never a name without content.
 //
 // The package starts no goroutines. distribution logs through the standard logger of logrus,
 // each 404 as an error; New silences that logger, and failed writes are logged here.

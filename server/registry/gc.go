@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"time"
 
 	"github.com/distribution/distribution/v3"
@@ -21,7 +22,8 @@ import (
 // within Config.Grace stays in any case.
 //
 // GC waits for a moment without uploads and holds up new ones until it is done; pulls go on.
-// When ctx ends, or the process dies, the next GC finishes the work.
+// When ctx ends, or the process dies, the next GC finishes the work. A manifest whose content is
+// lost, as after a crash of the machine, is removed.
 func (r *Registry) GC(ctx context.Context, keep func(repo string) map[string]bool) (api.Bytes, error) {
 	reopen, err := r.gate.closeAll(ctx)
 	if err != nil {
@@ -29,11 +31,11 @@ func (r *Registry) GC(ctx context.Context, keep func(repo string) map[string]boo
 	}
 	defer reopen()
 
-	g := &collection{Registry: r, now: time.Now(), marked: map[digest.Digest]bool{}}
-	if err := g.markAll(ctx, keep); err != nil {
+	g := &collection{Registry: r, now: time.Now()}
+	if err := g.sweepManifests(ctx, keep); err != nil {
 		return 0, fmt.Errorf("collect images: %w", err)
 	}
-	if err := g.sweepAll(ctx); err != nil {
+	if err := g.sweepContent(ctx); err != nil {
 		return g.freed, fmt.Errorf("collect images: %w", err)
 	}
 	_, errs := storage.PurgeUploads(ctx, r.driver, g.now.Add(-uploadAgeMax), true)
@@ -69,7 +71,47 @@ type repoSweep struct {
 	layers    []digest.Digest
 }
 
+// markTries bounds how often marking begins again.
+const markTries = 5
+
+// sweepManifests marks, and removes the manifests that are not marked. A push that has been told
+// meanwhile that one of them exists makes it begin again.
+func (g *collection) sweepManifests(ctx context.Context, keep func(string) map[string]bool) error {
+	for range markTries {
+		if err := g.markAll(ctx, keep); err != nil {
+			return err
+		}
+		if done, err := g.removeManifests(ctx); done || err != nil {
+			return err
+		}
+	}
+	return api.Errorf(api.CodeUnavailable, "images are being pushed again that nothing else refers to")
+}
+
+// removeManifests removes names before content, so that a crash leaves content without a name
+// and never the other way round.
+func (g *collection) removeManifests(ctx context.Context) (done bool, err error) {
+	g.names.Lock()
+	defer g.names.Unlock()
+	for _, sweep := range g.repos {
+		for _, d := range sweep.manifests {
+			if g.young(ctx, manifestLink(sweep.name, d.Encoded())) {
+				return false, nil
+			}
+		}
+	}
+	vacuum := storage.NewVacuum(ctx, g.driver)
+	for _, sweep := range g.repos {
+		if err := g.removeNames(ctx, vacuum, sweep); err != nil {
+			return false, fmt.Errorf("repository %s: %w", sweep.name, err)
+		}
+		g.dropped += len(sweep.manifests)
+	}
+	return true, nil
+}
+
 func (g *collection) markAll(ctx context.Context, keep func(string) map[string]bool) error {
+	g.marked, g.repos = map[digest.Digest]bool{}, nil
 	repos, ok := g.store.(distribution.RepositoryEnumerator)
 	if !ok {
 		return errors.New("the store cannot list repositories")
@@ -98,7 +140,7 @@ func (g *collection) markRepo(ctx context.Context, name string, keep map[string]
 	if err != nil {
 		return sweep, err
 	}
-	all, err := enumerate(ctx, manifests)
+	all, err := g.digests(ctx, repoPath(name)+"/_manifests/revisions")
 	if err != nil {
 		return sweep, fmt.Errorf("list manifests: %w", err)
 	}
@@ -106,7 +148,11 @@ func (g *collection) markRepo(ctx context.Context, name string, keep map[string]
 	here := map[digest.Digest]bool{}
 	for _, d := range all {
 		if keep == nil || keep[d.String()] || g.young(ctx, manifestLink(name, d.Encoded())) {
-			if err := mark(ctx, manifests, d, here); err != nil {
+			err := mark(ctx, manifests, d, here)
+			if isNotFound(err) {
+				g.config.Logger.Error("image lost its content", "repository", name, "digest", d.String())
+				delete(here, d)
+			} else if err != nil {
 				return sweep, err
 			}
 		}
@@ -116,7 +162,7 @@ func (g *collection) markRepo(ctx context.Context, name string, keep map[string]
 			sweep.manifests = append(sweep.manifests, d)
 		}
 	}
-	layers, err := enumerate(ctx, repository.Blobs(ctx))
+	layers, err := g.digests(ctx, repoPath(name)+"/_layers")
 	if err != nil {
 		return sweep, fmt.Errorf("list layers: %w", err)
 	}
@@ -135,11 +181,9 @@ func (g *collection) markRepo(ctx context.Context, name string, keep map[string]
 	return sweep, g.findTags(ctx, repository, here, &sweep)
 }
 
-// findTags fills in the tags of a repository that has something to lose.
+// findTags fills in the tags of a repository. One that a crash has half written or half removed
+// names nothing and goes as well.
 func (g *collection) findTags(ctx context.Context, repository distribution.Repository, here map[digest.Digest]bool, sweep *repoSweep) error {
-	if len(sweep.manifests) == 0 {
-		return nil
-	}
 	tags, err := repository.Tags(ctx).All(ctx)
 	if err != nil && !isNotFound(err) {
 		return fmt.Errorf("list tags: %w", err)
@@ -147,10 +191,10 @@ func (g *collection) findTags(ctx context.Context, repository distribution.Repos
 	sweep.tags = tags
 	for _, tag := range tags {
 		desc, err := repository.Tags(ctx).Get(ctx, tag)
-		if err != nil {
-			continue // a tag half written or half removed names nothing
+		if _, unknown := errors.AsType[distribution.ErrTagUnknown](err); err != nil && !unknown && !isNotFound(err) {
+			return fmt.Errorf("read tag %s: %w", tag, err)
 		}
-		if !here[desc.Digest] {
+		if err != nil || !here[desc.Digest] {
 			sweep.untag = append(sweep.untag, tag)
 		}
 	}
@@ -179,15 +223,17 @@ func mark(ctx context.Context, manifests distribution.ManifestService, d digest.
 	return nil
 }
 
-// sweepAll removes names before content, so that a crash leaves content without a name and
-// never the other way round.
-func (g *collection) sweepAll(ctx context.Context) error {
+// sweepContent removes layers from their repositories, and blobs that are left in none.
+func (g *collection) sweepContent(ctx context.Context) error {
 	vacuum := storage.NewVacuum(ctx, g.driver)
 	for _, sweep := range g.repos {
-		if err := g.sweepRepo(ctx, vacuum, sweep); err != nil {
-			return fmt.Errorf("repository %s: %w", sweep.name, err)
+		for _, d := range sweep.layers {
+			// The vacuum would leave the directory.
+			dir := repoPath(sweep.name) + "/_layers/" + d.Algorithm().String() + "/" + d.Encoded()
+			if err := g.driver.Delete(ctx, dir); err != nil && !isNotFound(err) {
+				return fmt.Errorf("repository %s: remove layer %s: %w", sweep.name, d, err)
+			}
 		}
-		g.dropped += len(sweep.manifests)
 	}
 
 	var blobs []digest.Digest
@@ -216,7 +262,7 @@ func (g *collection) sweepAll(ctx context.Context) error {
 	return nil
 }
 
-func (g *collection) sweepRepo(ctx context.Context, vacuum storage.Vacuum, sweep repoSweep) error {
+func (g *collection) removeNames(ctx context.Context, vacuum storage.Vacuum, sweep repoSweep) error {
 	repository, err := g.repository(ctx, sweep.name)
 	if err != nil {
 		return err
@@ -231,11 +277,6 @@ func (g *collection) sweepRepo(ctx context.Context, vacuum storage.Vacuum, sweep
 			return fmt.Errorf("remove manifest %s: %w", d, err)
 		}
 	}
-	for _, d := range sweep.layers {
-		if err := vacuum.RemoveLayer(sweep.name, d); err != nil && !isNotFound(err) {
-			return fmt.Errorf("remove layer %s: %w", d, err)
-		}
-	}
 	return nil
 }
 
@@ -248,19 +289,26 @@ func (g *collection) young(ctx context.Context, path string) bool {
 	return err == nil && info.ModTime().After(g.now.Add(-g.config.Grace))
 }
 
-// enumerate lists the manifests or the layers of a repository.
-func enumerate(ctx context.Context, service any) ([]digest.Digest, error) {
-	lister, ok := service.(distribution.ManifestEnumerator)
-	if !ok {
-		return nil, fmt.Errorf("%T cannot list its content", service)
-	}
-	var out []digest.Digest
-	err := lister.Enumerate(ctx, func(d digest.Digest) error {
-		out = append(out, d)
-		return nil
-	})
+// digests lists what a directory of links names, whether its content is there or not.
+func (g *collection) digests(ctx context.Context, dir string) (out []digest.Digest, err error) {
+	algorithms, err := g.driver.List(ctx, dir)
 	if isNotFound(err) {
-		err = nil
+		return nil, nil
 	}
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range algorithms {
+		links, err := g.driver.List(ctx, a)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range links {
+			d := digest.NewDigestFromEncoded(digest.Algorithm(path.Base(a)), path.Base(l))
+			if d.Validate() == nil {
+				out = append(out, d)
+			}
+		}
+	}
+	return out, nil
 }

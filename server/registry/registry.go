@@ -27,10 +27,13 @@ const (
 	GraceDefault = time.Hour
 	// FreeMinDefault is kept free for the Raft log, which shares the disk.
 	FreeMinDefault = 256 * api.MiB
+	// UploadIdleDefault is longer than any network takes to deliver the next bytes.
+	UploadIdleDefault = time.Minute
 )
 
-// uploadAgeMax is when an unfinished upload is given up.
-const uploadAgeMax = 24 * time.Hour
+// uploadAgeMax is when an unfinished upload is given up. Nobody resumes one: a push that failed
+// begins anew.
+const uploadAgeMax = 6 * time.Hour
 
 // The actions that Config.Authorize is asked about.
 const (
@@ -56,6 +59,9 @@ type Config struct {
 	Grace time.Duration
 	// FreeMin refuses writes while the disk has less room. Zero means FreeMinDefault.
 	FreeMin api.Bytes
+	// UploadIdle ends an upload that sends nothing for so long: collections wait for uploads.
+	// Zero means UploadIdleDefault.
+	UploadIdle time.Duration
 }
 
 func (c *Config) setDefaults() error {
@@ -76,6 +82,9 @@ func (c *Config) setDefaults() error {
 	if c.FreeMin == 0 {
 		c.FreeMin = FreeMinDefault
 	}
+	if c.UploadIdle == 0 {
+		c.UploadIdle = UploadIdleDefault
+	}
 	return nil
 }
 
@@ -89,6 +98,8 @@ type Registry struct {
 	// store is the same data without HTTP and rights.
 	store distribution.Namespace
 	gate  gate
+	// names is held while GC removes manifests, and shared by those who ask whether one exists.
+	names sync.RWMutex
 }
 
 // New returns a registry over config.Root, made if need be.
@@ -169,6 +180,9 @@ func (r *Registry) repository(ctx context.Context, repo string) (distribution.Re
 // isNotFound reports whether a path of the store does not exist.
 func isNotFound(err error) bool {
 	if _, ok := errors.AsType[driver.PathNotFoundError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[distribution.ErrManifestUnknownRevision](err); ok {
 		return true
 	}
 	_, ok := errors.AsType[distribution.ErrRepositoryUnknown](err)

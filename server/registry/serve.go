@@ -1,12 +1,16 @@
 package registry
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"time"
 
@@ -21,23 +25,76 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "the registry does not start; see the log of the server", http.StatusInternalServerError)
 		return
 	}
-	if req.Method == http.MethodGet || req.Method == http.MethodHead {
-		if req.Method == http.MethodHead {
-			w = &touchWriter{ResponseWriter: w, registry: r, path: req.URL.Path}
-		}
+	head := req.Method == http.MethodHead
+	if head {
+		w = &touchWriter{ResponseWriter: w, registry: r, path: req.URL.Path}
+	}
+	if head && manifestPath.MatchString(req.URL.Path) {
+		r.names.RLock()
+		defer r.names.RUnlock()
+	}
+	if req.Method == http.MethodGet || head && !blobPath.MatchString(req.URL.Path) {
 		app.ServeHTTP(w, req)
 		return
 	}
 
+	// Only a push asks whether a blob exists, and what it is told must hold: no sweep meanwhile.
 	if err := r.gate.enter(req.Context()); err != nil {
 		return // the client has gone
 	}
 	defer r.gate.leave()
-	if req.Method == http.MethodDelete {
+	if head || req.Method == http.MethodDelete {
 		app.ServeHTTP(w, req)
 		return
 	}
-	app.ServeHTTP(&fullWriter{ResponseWriter: w, registry: r, req: req}, req)
+	req.Body = &upload{ReadCloser: req.Body, registry: r, conn: http.NewResponseController(w)}
+	full := &fullWriter{ResponseWriter: w, registry: r, req: req}
+	app.ServeHTTP(full, req)
+	if full.replaced {
+		r.dropUpload(req.Context(), req.URL.Path)
+	}
+}
+
+// upload is the body of a write. It ends one that stalls, and one that fills the disk.
+type upload struct {
+	io.ReadCloser
+	registry *Registry
+	conn     *http.ResponseController
+	unseen   api.Bytes // read since the disk was looked at
+}
+
+// checkEvery is how much an upload may write between two looks at the disk.
+const checkEvery = 32 * api.MiB
+
+// Read implements io.Reader.
+func (u *upload) Read(p []byte) (int, error) {
+	if u.unseen >= checkEvery {
+		u.unseen = 0
+		if u.registry.full() {
+			return 0, syscall.ENOSPC
+		}
+	}
+	_ = u.conn.SetReadDeadline(time.Now().Add(u.registry.config.UploadIdle))
+	n, err := u.ReadCloser.Read(p)
+	u.unseen += api.Bytes(n)
+	if errors.Is(err, io.EOF) {
+		_ = u.conn.SetReadDeadline(time.Time{}) // the answer may take its time
+	}
+	return n, err
+}
+
+var uploadPath = regexp.MustCompile(`^/v2/(.+)/blobs/uploads/([0-9a-f-]{36})$`)
+
+// dropUpload removes what a refused upload has written, which may be what fills the disk.
+func (r *Registry) dropUpload(ctx context.Context, path string) {
+	m := uploadPath.FindStringSubmatch(path)
+	if m == nil {
+		return
+	}
+	dir := repoPath(m[1]) + "/_uploads/" + m[2]
+	if err := r.driver.Delete(context.WithoutCancel(ctx), dir); err != nil && !isNotFound(err) {
+		r.config.Logger.Warn("refused upload not removed", "path", path, "err", err)
+	}
 }
 
 // full reports whether the disk has less room than the registry may use up.
@@ -56,11 +113,16 @@ type fullWriter struct {
 	http.ResponseWriter
 	registry *Registry
 	req      *http.Request
+	written  bool
 	replaced bool
 }
 
 // WriteHeader implements http.ResponseWriter.
 func (w *fullWriter) WriteHeader(status int) {
+	if w.written {
+		return // distribution answers twice when the client has gone
+	}
+	w.written = true
 	began := status == http.StatusAccepted || status == http.StatusCreated
 	if status >= 500 {
 		w.registry.config.Logger.Error("image write failed", "status", status, "method", w.req.Method, "path", w.req.URL.Path)
@@ -95,9 +157,12 @@ func (w *fullWriter) Write(p []byte) (int, error) {
 // Unwrap lets http.ResponseController reach the connection.
 func (w *fullWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-var blobPath = regexp.MustCompile(`^/v2/(.+)/blobs/sha256:([0-9a-f]{64})$`)
+var (
+	blobPath     = regexp.MustCompile(`^/v2/(.+)/blobs/sha256:([0-9a-f]{64})$`)
+	manifestPath = regexp.MustCompile(`^/v2/(.+)/manifests/[^/]+$`)
+)
 
-// touchWriter renews the age of a blob that a client has just been told exists.
+// touchWriter renews the age of a blob or a manifest that a client has just been told exists.
 type touchWriter struct {
 	http.ResponseWriter
 	registry *Registry
@@ -106,14 +171,26 @@ type touchWriter struct {
 
 // WriteHeader implements http.ResponseWriter.
 func (w *touchWriter) WriteHeader(status int) {
-	if m := blobPath.FindStringSubmatch(w.path); status == http.StatusOK && m != nil {
-		now, root := time.Now(), w.registry.config.Root
-		for _, p := range []string{blobData(m[2]), layerLink(m[1], m[2])} {
-			// A blob that cannot be touched is as old as it is: the push may have to repeat it.
-			_ = os.Chtimes(filepath.Join(root, p), now, now)
-		}
+	if status == http.StatusOK {
+		w.touch()
 	}
 	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *touchWriter) touch() {
+	var paths []string
+	if m := blobPath.FindStringSubmatch(w.path); m != nil {
+		paths = []string{blobData(m[2]), layerLink(m[1], m[2])}
+	}
+	hex, ok := strings.CutPrefix(w.Header().Get("Docker-Content-Digest"), "sha256:")
+	if m := manifestPath.FindStringSubmatch(w.path); m != nil && ok && len(hex) == 64 {
+		paths = []string{manifestLink(m[1], hex)}
+	}
+	now := time.Now()
+	for _, p := range paths {
+		// What cannot be touched is as old as it is: the push may have to repeat it.
+		_ = os.Chtimes(filepath.Join(w.registry.config.Root, p), now, now)
+	}
 }
 
 // Unwrap lets http.ResponseController reach the connection.
@@ -129,10 +206,12 @@ func blobData(hex string) string {
 	return "/docker/registry/v2/blobs/sha256/" + hex[:2] + "/" + hex + "/data"
 }
 
+func repoPath(repo string) string { return "/docker/registry/v2/repositories/" + repo }
+
 func layerLink(repo, hex string) string {
-	return "/docker/registry/v2/repositories/" + repo + "/_layers/sha256/" + hex + "/link"
+	return repoPath(repo) + "/_layers/sha256/" + hex + "/link"
 }
 
 func manifestLink(repo, hex string) string {
-	return "/docker/registry/v2/repositories/" + repo + "/_manifests/revisions/sha256/" + hex + "/link"
+	return repoPath(repo) + "/_manifests/revisions/sha256/" + hex + "/link"
 }
