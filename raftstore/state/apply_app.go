@@ -170,11 +170,7 @@ func (c *change) setRoutes(cmd SetRoutes) *api.Error {
 		return nil
 	}
 	c.routesVersion = c.index
-	if len(routes) == 0 {
-		c.routes = drop(c.routes, string(cmd.App))
-	} else {
-		c.routes = put(c.routes, string(cmd.App), routes)
-	}
+	c.routes = put(c.routes, string(cmd.App), &appRoutes{Changed: c.index, Routes: routes})
 	c.res.Changes.route(cmd.App)
 	return nil
 }

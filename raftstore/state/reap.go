@@ -116,8 +116,9 @@ func (c *change) removeApp(name api.AppName) {
 		c.dropBuild(b)
 	}
 	if len(c.Routes(name)) > 0 {
-		c.routes, c.routesVersion = drop(c.routes, string(name)), c.index
+		c.routesVersion = c.index
 	}
+	c.routes = drop(c.routes, string(name))
 	c.apps = drop(c.apps, string(name))
 	c.res.Changes.app(name)
 	c.res.Changes.route(name)

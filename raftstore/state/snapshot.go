@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-
-	"slipway/api"
 )
 
 // The form of a snapshot: a header line, then one line per record, table by table in key
@@ -119,7 +117,7 @@ func (c *change) restore(rec snapshotRecord) error {
 	case "token":
 		return restore(rec, c.putToken)
 	case "routes":
-		return restore(rec, func(r []api.Route) { c.routes = put(c.routes, rec.Key, r) })
+		return restore(rec, func(r appRoutes) { c.routes = put(c.routes, rec.Key, &r) })
 	case "request":
 		return restore(rec, func(o outcome) { c.requests = put(c.requests, rec.Key, &o) })
 	}

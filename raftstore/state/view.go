@@ -28,7 +28,7 @@ type View struct {
 	services    tree[*api.Service]
 	processes   tree[*api.Process]
 	nodes       tree[*api.Node]
-	routes      tree[[]api.Route]
+	routes      tree[*appRoutes]
 	tokens      tree[*Token]
 	requests    tree[*outcome]
 
@@ -46,6 +46,12 @@ type View struct {
 	tokenByHash   tree[string]      // hash
 }
 
+// appRoutes is the part of the route table that belongs to one app.
+type appRoutes struct {
+	Changed uint64      `json:"changed"` // version of the table in which it changed last
+	Routes  []api.Route `json:"routes,omitempty"`
+}
+
 // outcome is what a write with a request ID came to.
 type outcome struct {
 	At    time.Time  `json:"at"`
@@ -57,7 +63,7 @@ func newView() View {
 	return View{
 		apps: iradix.New[*api.App](), builds: iradix.New[*api.Build](), releases: iradix.New[*api.Release](),
 		deployments: iradix.New[*api.Deployment](), services: iradix.New[*api.Service](),
-		processes: iradix.New[*api.Process](), nodes: iradix.New[*api.Node](), routes: iradix.New[[]api.Route](),
+		processes: iradix.New[*api.Process](), nodes: iradix.New[*api.Node](), routes: iradix.New[*appRoutes](),
 		tokens: iradix.New[*Token](), requests: iradix.New[*outcome](),
 		buildsOf: iradix.New[string](), buildsOpen: iradix.New[string](), releasesOf: iradix.New[string](),
 		deploymentsOf: iradix.New[string](), deploysOpen: iradix.New[string](), processesOf: iradix.New[string](),
@@ -193,8 +199,19 @@ func (v *View) Used(node api.NodeID) api.Amount {
 
 // Routes returns the routes of an app.
 func (v *View) Routes(app api.AppName) []api.Route {
-	r, _ := v.routes.Get([]byte(app))
-	return r
+	if r, ok := v.routes.Get([]byte(app)); ok {
+		return r.Routes
+	}
+	return nil
+}
+
+// RoutesChanged is the version of the table in which the routes of an app last changed: a
+// router that serves it, or a later one, serves them as they are.
+func (v *View) RoutesChanged(app api.AppName) uint64 {
+	if r, ok := v.routes.Get([]byte(app)); ok {
+		return r.Changed
+	}
+	return v.routesVersion
 }
 
 // RoutesVersion is the index of the last command that changed a route.
@@ -203,8 +220,8 @@ func (v *View) RoutesVersion() uint64 { return v.routesVersion }
 // RouteTable joins the routes of all apps.
 func (v *View) RouteTable() api.RouteTable {
 	t := api.RouteTable{Version: v.routesVersion}
-	for routes := range values(v.routes, "") {
-		t.Routes = append(t.Routes, routes...)
+	for r := range values(v.routes, "") {
+		t.Routes = append(t.Routes, r.Routes...)
 	}
 	return t
 }

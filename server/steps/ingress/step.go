@@ -127,7 +127,7 @@ func (p *pass) drain(q *api.Process) {
 		p.moves = append(p.moves, move)
 		return
 	}
-	if !p.acks.any || p.acks.oldest >= p.v.RoutesVersion() && !p.acks.draining[q.ID] {
+	if !p.acks.any || p.acks.oldest >= p.v.RoutesChanged(q.App) && !p.acks.draining[q.ID] {
 		p.moves = append(p.moves, move)
 		return
 	}

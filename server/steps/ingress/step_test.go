@@ -184,6 +184,28 @@ func TestAStopWaitsForRequestsInFlight(t *testing.T) {
 	w.quiet("all are on their way")
 }
 
+// TestOtherAppsDoNotHoldUpAStop: what a router has to acknowledge is the table that dropped the
+// target. In a busy rack there is always a newer one.
+func TestOtherAppsDoNotHoldUpAStop(t *testing.T) {
+	w := newWorld(t, web())
+	w.process("a", "web", api.HealthHealthy)
+	w.step()
+	w.ack("n1")
+	w.step()
+	w.apply(state.StopProcess{Process: "a", Reason: "scaled down"})
+	w.step()
+	w.ack("n1")
+	w.apply(state.CreateApp{App: api.App{Name: "blog"}})
+	w.apply(state.SetRoutes{App: "blog", Routes: []api.Route{{Key: api.ServiceKey{App: "blog", Service: "web"}, Hosts: []string{"blog.test"}}}})
+	if v := w.state.View(); v.RoutesVersion() == v.RoutesChanged("shop") {
+		t.Fatal("the other app has changed no table")
+	}
+	w.step()
+	if a := w.get("a"); a.Desired != api.DesiredStop || a.Forced {
+		t.Errorf("a is to %s, forced %v", a.Desired, a.Forced)
+	}
+}
+
 func TestHosts(t *testing.T) {
 	api8, admin := web(), web()
 	api8.Name, admin.Name = "api", "admin"
