@@ -70,8 +70,12 @@ type Config struct {
 	Log      *slog.Logger
 }
 
-// collectEvery is the interval of Config.Collect.
-const collectEvery = 10 * time.Minute
+// collectEvery is the interval of Config.Collect, healRetry the wait before the engine is asked
+// again for exits that may have been missed.
+const (
+	collectEvery = 10 * time.Minute
+	healRetry    = 500 * time.Millisecond
+)
 
 // Agent runs processes on one node.
 type Agent struct {
@@ -301,9 +305,16 @@ func (a *Agent) exited(id api.ProcessID, e Exit) {
 // heal finds the exits that were missed.
 func (a *Agent) heal(ctx context.Context) {
 	list, err := a.cfg.Runtime.List(ctx)
-	if err != nil {
-		a.log.Warn("containers not listed", "err", err)
-		return
+	for tries := 0; err != nil; tries++ {
+		if tries == 0 {
+			a.log.Warn("containers not listed", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(healRetry):
+		}
+		list, err = a.cfg.Runtime.List(ctx)
 	}
 	for _, c := range list {
 		if c.State == runtime.ContainerExited || c.State == runtime.ContainerLost {

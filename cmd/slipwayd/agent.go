@@ -97,7 +97,7 @@ func agentCommand() *cobra.Command {
 
 // runAgent runs a node until ctx ends. Containers, router and containerd outlive it.
 func runAgent(ctx context.Context, p paths, f agentFlags, access rackAccess, log *slog.Logger) error {
-	socket, err := ensureContainerd(ctx, p, f.containerd)
+	socket, own, err := ensureContainerd(ctx, p, f.containerd)
 	if err != nil {
 		return err
 	}
@@ -149,6 +149,9 @@ func runAgent(ctx context.Context, p paths, f agentFlags, access rackAccess, log
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return supervise(ctx, ingress, log) })
+	if own != nil {
+		group.Go(func() error { return supervise(ctx, own, log) })
+	}
 	group.Go(func() error { return node.Run(ctx) })
 	group.Go(func() error { return serveMetrics(ctx, metrics, registry, proxy, log) })
 	return group.Wait()

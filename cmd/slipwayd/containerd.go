@@ -21,20 +21,22 @@ const (
 	containerdOwn  = "own"
 )
 
-// ensureContainerd returns the socket of a daemon that answers, and starts one if need be.
-func ensureContainerd(ctx context.Context, p paths, which string) (string, error) {
+// ensureContainerd returns the socket of a daemon that answers, and starts one if need be. One
+// that is our own is returned as well: it has to be kept running.
+func ensureContainerd(ctx context.Context, p paths, which string) (socket string, own *daemon, err error) {
 	if which != containerdAuto && which != containerdOwn {
-		return which, nil
+		return which, nil, nil
 	}
 	if which == containerdAuto && answers(ctx, systemSocket) {
-		return systemSocket, nil
-	}
-	if answers(ctx, p.containerdSocket()) {
-		return p.containerdSocket(), nil
+		return systemSocket, nil, nil
 	}
 	path, err := exec.LookPath("containerd")
 	if err != nil {
-		return "", api.Errorf(api.CodeUnavailable, "containerd is not installed; install it (Debian: apt-get install containerd runc) or name a socket with --containerd")
+		return "", nil, api.Errorf(api.CodeUnavailable, "containerd is not installed; install it (Debian: apt-get install containerd runc) or name a socket with --containerd")
+	}
+	own = containerdDaemon(p, path)
+	if answers(ctx, p.containerdSocket()) {
+		return p.containerdSocket(), own, nil
 	}
 	config := fmt.Sprintf(`version = 2
 root = %q
@@ -44,15 +46,15 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.b
   address = %q
 `, p.data("containerd"), p.run("containerd"), p.containerdSocket())
 	if err := os.WriteFile(p.data("containerd.toml"), []byte(config), 0o600); err != nil {
-		return "", fmt.Errorf("configure containerd: %w", err)
+		return "", nil, fmt.Errorf("configure containerd: %w", err)
 	}
-	if err := containerdDaemon(p, path).start(); err != nil {
-		return "", err
+	if err := own.start(); err != nil {
+		return "", nil, err
 	}
 	if !waitFor(ctx, 20*time.Second, func() bool { return answers(ctx, p.containerdSocket()) }) {
-		return "", api.Errorf(api.CodeUnavailable, "containerd does not answer; see %s", p.data("containerd.log"))
+		return "", nil, api.Errorf(api.CodeUnavailable, "containerd does not answer; see %s", p.data("containerd.log"))
 	}
-	return p.containerdSocket(), nil
+	return p.containerdSocket(), own, nil
 }
 
 func containerdDaemon(p paths, path string) *daemon {

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"context"
-	"log/slog"
 	"net"
 	"os"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -67,30 +64,4 @@ func routerDaemon(p paths, host string, http, https int) (*daemon, error) {
 			"--key", p.data("router.key"), "--host", host, "--http", strconv.Itoa(http), "--https", strconv.Itoa(https),
 		},
 	}, nil
-}
-
-// superviseEvery is how often a router is asked whether it is there.
-const superviseEvery = 500 * time.Millisecond
-
-// supervise keeps the router running, beside this process and not below it, until ctx ends.
-func supervise(ctx context.Context, d *daemon, log *slog.Logger) error {
-	tick := time.NewTicker(superviseEvery)
-	defer tick.Stop()
-	for {
-		p, err := d.find()
-		if err != nil {
-			return err
-		}
-		if p == nil {
-			log.Info("router started")
-			if err := d.start(); err != nil {
-				log.Error("router not started", "err", err)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
 	"strconv"
@@ -91,6 +92,32 @@ func (d *daemon) stop(ctx context.Context, grace time.Duration) error {
 		}
 	}
 	return api.Errorf(api.CodeInternal, "%s (pid %d) does not end", d.name, p.Pid)
+}
+
+// superviseEvery is how often a daemon is asked whether it is there.
+const superviseEvery = 500 * time.Millisecond
+
+// supervise keeps a daemon running, beside this process and not below it, until ctx ends.
+func supervise(ctx context.Context, d *daemon, log *slog.Logger) error {
+	tick := time.NewTicker(superviseEvery)
+	defer tick.Stop()
+	for {
+		p, err := d.find()
+		if err != nil {
+			return err
+		}
+		if p == nil {
+			log.Info("daemon started", "name", d.name)
+			if err := d.start(); err != nil {
+				log.Error("daemon not started", "name", d.name, "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
 }
 
 // waitFor polls until ok, at most for limit.
