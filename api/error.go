@@ -69,6 +69,14 @@ func NotFound(kind, name string, known []string) *Error {
 	return Errorf(CodeNotFound, "%s %q not found", kind, name)
 }
 
+// NotFoundSee is NotFound, and names the command that lists what there is where no name is near.
+func NotFoundSee(kind, name string, known []string, list string) *Error {
+	if Nearest(name, known) != "" {
+		return NotFound(kind, name, known)
+	}
+	return Errorf(CodeNotFound, "%s %q not found; list what there is: %s", kind, name, list)
+}
+
 // Nearest returns the element of known with the smallest edit distance to name, or "" when
 // none is within a third of its length (at least one edit).
 func Nearest(name string, known []string) string {

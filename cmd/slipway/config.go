@@ -22,6 +22,14 @@ type config struct {
 
 func (c config) names() []string { return slices.Sorted(maps.Keys(c.Racks)) }
 
+// unknown is the error for a rack that is not remembered.
+func (c config) unknown(name string) error {
+	if api.Nearest(name, c.names()) != "" {
+		return api.NotFound("rack", name, c.names())
+	}
+	return api.Errorf(api.CodeNotFound, "rack %q is not known here; list those that are: slipway context; or: slipway login ADDRESS --name %s", name, name)
+}
+
 // configPath is $SLIPWAY_CONFIG, or else slipway/config.json in the user's configuration.
 func (s *shell) configPath() (string, error) {
 	if path := s.env["SLIPWAY_CONFIG"]; path != "" {
@@ -106,7 +114,7 @@ func (s *shell) chooseRack(conf config) (client.Context, error) {
 	}
 	target, ok := conf.Racks[name]
 	if !ok {
-		return client.Context{}, api.NotFound("rack", name, conf.names())
+		return client.Context{}, conf.unknown(name)
 	}
 	return target, nil
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 
 	"github.com/spf13/cobra"
-
-	"slipway/api"
 )
 
 func (s *shell) contextCommand() *cobra.Command {
@@ -62,7 +60,7 @@ func (s *shell) useContext(name string) error {
 		return err
 	}
 	if _, ok := conf.Racks[name]; !ok {
-		return api.NotFound("rack", name, conf.names())
+		return conf.unknown(name)
 	}
 	conf.Current = name
 	if err := s.saveConfig(conf); err != nil {
@@ -79,7 +77,7 @@ func (s *shell) removeContext(name string) error {
 		return err
 	}
 	if _, ok := conf.Racks[name]; !ok {
-		return api.NotFound("rack", name, conf.names())
+		return conf.unknown(name)
 	}
 	delete(conf.Racks, name)
 	if conf.Current == name {

@@ -192,7 +192,7 @@ func (s *shell) getEnv(ctx context.Context, release, name string) error {
 	}
 	value, ok := env[name]
 	if !ok {
-		return api.NotFound("environment variable", name, slices.Sorted(maps.Keys(env)))
+		return api.NotFoundSee("environment variable", name, slices.Sorted(maps.Keys(env)), "slipway env -a "+string(app))
 	}
 	return s.print(map[string]string{name: value}, func() error { return s.answer(value) })
 }

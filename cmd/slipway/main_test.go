@@ -1,8 +1,10 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,7 +31,7 @@ func TestScripts(t *testing.T) {
 		UpdateScripts: os.Getenv("UPDATE") != "",
 		Setup:         setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"slip": slip, "settle": settle, "until": until, "agent": agent, "rack": rack,
+			"slip": slip, "document": document, "settle": settle, "until": until, "agent": agent, "rack": rack,
 		},
 	})
 }
@@ -116,6 +118,23 @@ func slip(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// document runs slipway with --json and checks its exit code, and that it printed one document
+// and nothing else to standard output: document CODE ARGS….
+func document(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: document CODE ARGS...")
+	}
+	slip(ts, neg, append([]string{args[0], "--json"}, args[1:]...))
+	d := json.NewDecoder(strings.NewReader(ts.ReadFile("stdout")))
+	var doc any
+	if err := d.Decode(&doc); err != nil {
+		ts.Fatalf("standard output is no document: %v", err)
+	}
+	if err := d.Decode(&doc); !errors.Is(err, io.EOF) {
+		ts.Fatalf("standard output is more than one document: %v", err)
+	}
+}
+
 // settle runs slipway until what it prints is what a file says: settle FILE ARGS…. It is for
 // what a rack reaches a moment after the command that asked for it.
 func settle(ts *testscript.TestScript, neg bool, args []string) {
@@ -190,6 +209,11 @@ var (
 	digestRule = regexp.MustCompile(`sha256:[0-9a-f]{64}`)
 	sizeRule   = regexp.MustCompile(`\b\d+ files?, \d+(?:\.\d+)? [KMG]?i?B\b`)
 	nanosRule  = regexp.MustCompile(`("took": )\d+`)
+	// gapRule is the space between columns, which is as wide as the age of something needs.
+	gapRule = regexp.MustCompile(` {2,}`)
+	// stoppedRule is how many old copies had stopped when a deployment ended: of one that failed,
+	// that depends on how fast they are.
+	stoppedRule = regexp.MustCompile(`, \d+ stopped\b`)
 	// moveRule is the progress of one process. Which moves are seen depends on how fast they are.
 	moveRule = regexp.MustCompile(`(?m)^\S+ p[a-z]{10} on \S+: .*\n`)
 )
@@ -199,6 +223,9 @@ func (n *names) replace(text, addr, dir string) string {
 	text = strings.ReplaceAll(text, addr, "ADDR")
 	text = strings.ReplaceAll(text, strings.TrimSuffix(dir, "/."), "DIR")
 	text = idRule.ReplaceAllStringFunc(text, func(id string) string {
+		if id == "DESCRIPTION" {
+			return id // the head of a table
+		}
 		if n.known[id] == "" {
 			kind := map[byte]string{'B': "BUILD", 'R': "RELEASE", 'D': "DEPLOY", 'p': "PROC"}[id[0]]
 			n.count[kind]++
@@ -207,12 +234,16 @@ func (n *names) replace(text, addr, dir string) string {
 		}
 		return n.known[id]
 	})
-	text = agoRule.ReplaceAllString(text, "AGO ")
+	text = agoRule.ReplaceAllString(text, "AGO  ")
 	text = tookRule.ReplaceAllString(text, "TOOK")
 	text = sizeRule.ReplaceAllString(text, "SIZE")
+	text = stoppedRule.ReplaceAllString(text, ", N stopped")
 	text = stampRule.ReplaceAllString(text, "TIME")
 	text = digestRule.ReplaceAllString(text, "DIGEST")
 	text = nanosRule.ReplaceAllString(text, "${1}0")
+	if !strings.HasPrefix(text, "{") && !strings.HasPrefix(text, "[") {
+		text = gapRule.ReplaceAllString(text, "  ")
+	}
 	var lines []string
 	for line := range strings.Lines(text) {
 		lines = append(lines, strings.TrimRight(line, " \n")+"\n")

@@ -169,6 +169,13 @@ func (s *shell) root() *cobra.Command {
 	} {
 		root.AddCommand(add())
 	}
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Args, c.RunE = group, func(c *cobra.Command, _ []string) error { return c.Help() }
+			c.Example = "  slipway completion bash > /etc/bash_completion.d/slipway"
+		}
+	}
 	return root
 }
 

@@ -105,7 +105,7 @@ func (s *shell) printScale(ctx context.Context, rack *client.Client, app api.App
 		})
 	}
 	if only != "" && len(shown) == 0 {
-		return api.NotFound("service", only, names)
+		return api.NotFoundSee("service", only, names, "slipway services -a "+string(app))
 	}
 	if shown == nil {
 		shown = []api.ServiceInfo{}

@@ -89,7 +89,7 @@ func check(who Identity, r rule, request any) error {
 	case app == "" && r.allApps:
 		return nil
 	case !who.May(app):
-		return api.Errorf(api.CodeDenied, "token %q does not reach app %q", who.Name, app)
+		return api.Errorf(api.CodeDenied, "token %q does not reach app %q; ask an admin for one that does, and run: slipway login", who.Name, app)
 	}
 	return nil
 }
@@ -106,7 +106,7 @@ func appOf(request any) (api.AppName, bool) {
 }
 
 func denied(who Identity, r Right) error {
-	return api.Errorf(api.CodeDenied, "token %q has the role %s, which may not %s", who.Name, who.Role, r)
+	return api.Errorf(api.CodeDenied, "token %q has the role %s, which may not %s; ask an admin for one that may, and run: slipway login", who.Name, who.Role, r)
 }
 
 // checkedStream checks the first message that comes in. One goroutine receives, as with every

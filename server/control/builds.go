@@ -168,7 +168,7 @@ func findBuild(v *state.View, a *api.App, id string) (*api.Build, error) {
 	if id == "" {
 		return nil, api.Errorf(api.CodeNotFound, "app %q has no builds; make one with: slipway build -a %s", a.Name, a.Name)
 	}
-	return nil, api.NotFound("build", id, known)
+	return nil, api.NotFoundSee("build", id, known, "slipway builds -a "+string(a.Name))
 }
 
 func buildInfo(b *api.Build) api.BuildInfo {

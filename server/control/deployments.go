@@ -49,7 +49,7 @@ func findDeployment(v *state.View, a *api.App, id string) (*api.Deployment, erro
 	for d := range v.Deployments(a.Name) {
 		known = append(known, string(d.ID))
 	}
-	return nil, api.NotFound("deployment", id, known)
+	return nil, api.NotFoundSee("deployment", id, known, "slipway why -a "+string(a.Name))
 }
 
 // WatchDeployment sends the deployment on every change and ends with it. A slow client skips

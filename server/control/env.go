@@ -101,7 +101,7 @@ func changedEnv(old map[string]string, r *pb.SetEnvRequest) (map[string]string, 
 	}
 	for _, name := range r.GetUnset() {
 		if _, ok := old[name]; !ok {
-			return nil, api.NotFound("environment variable", name, slices.Sorted(maps.Keys(old)))
+			return nil, api.NotFoundSee("environment variable", name, slices.Sorted(maps.Keys(old)), "slipway env -a "+r.GetApp())
 		}
 		delete(env, name)
 	}

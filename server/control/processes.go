@@ -95,7 +95,7 @@ func findProcess(v *state.View, a *api.App, id string) (*api.Process, error) {
 	for p := range v.ProcessesOfApp(a.Name) {
 		known = append(known, string(p.ID))
 	}
-	return nil, api.NotFound("process", id, known)
+	return nil, api.NotFoundSee("process", id, known, "slipway ps -a "+string(a.Name))
 }
 
 // Run creates a one-off. It belongs to the rack from then on: a client that goes away does
@@ -143,7 +143,7 @@ func (s *Server) newRun(v *state.View, a *api.App, r *pb.RunRequest, req request
 	case r.GetTimeoutSeconds() == 0:
 		timeout = runTimeoutDefault
 	case r.GetTimeoutSeconds() < 0 || r.GetTimeoutSeconds() > int64(runTimeoutMax.Seconds()):
-		return nil, api.Errorf(api.CodeInvalid, "timeout of %d s is not within 1 s to %s", r.GetTimeoutSeconds(), runTimeoutMax)
+		return nil, api.Errorf(api.CodeInvalid, "a timeout of %s is not within 1s and %s", timeout, runTimeoutMax)
 	}
 	if size := len(strings.Join(r.GetCommand(), " ")); size > commandMax {
 		return nil, api.Errorf(api.CodeExhausted, "the command is %d bytes long, the limit is %d", size, commandMax)

@@ -158,7 +158,7 @@ func findRelease(v *state.View, a *api.App, ref string) (*api.Release, error) {
 		}
 		known = append(known, string(r.ID))
 	}
-	return nil, api.NotFound("release", ref, known)
+	return nil, api.NotFoundSee("release", ref, known, "slipway releases -a "+string(a.Name))
 }
 
 func releaseInfo(v *state.View, a *api.App, r *api.Release) api.ReleaseInfo {

@@ -164,7 +164,7 @@ func (s *Server) findApp(ctx context.Context, v *state.View, name string) (*api.
 			known = append(known, string(a.Name))
 		}
 	}
-	return nil, api.NotFound("app", name, known)
+	return nil, api.NotFoundSee("app", name, known, "slipway apps")
 }
 
 // doc answers with a noun.

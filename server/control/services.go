@@ -55,7 +55,7 @@ func releaseService(r *api.Release, name string) (*api.ServiceSpec, error) {
 		}
 		known = append(known, string(r.Services[i].Name))
 	}
-	return nil, api.NotFound("service", name, known)
+	return nil, api.NotFoundSee("service", name, known, "slipway services -a "+string(r.App))
 }
 
 // Scale replaces parts of a service's scale until it is reset. Parts that are not given keep

@@ -62,7 +62,7 @@ func (s *Server) why(v *state.View, a *api.App, id string) (*story, error) {
 		w.release(a, release)
 		return w, nil
 	}
-	return nil, api.NotFound("process, service, release, deployment or build", id, knownObjects(v, a))
+	return nil, api.NotFoundSee("process, service, release, deployment or build", id, knownObjects(v, a), "slipway ps -a "+string(a.Name))
 }
 
 // knownObjects lists what a user may have meant.
