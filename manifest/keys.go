@@ -1,17 +1,17 @@
 package manifest
 
+import "strings"
+
 // The tables of this file and keys_service.go are the manifest's grammar. An attribute that is
 // not marked belongs to both Convox dialects and acts.
 
 // The largest values that make sense, so that no sum of them overflows.
 const (
-	dayMax     = 86_400            // seconds
-	countMax   = 10_000            // copies of a service
-	memoryMax  = 16 * 1024 * 1024  // MB: 16 TiB
-	cpuMax     = 1024 * 1024       // 1024 cores
-	gpuMax     = 64                // per copy
-	storageMax = 256 * 1024        // GB
-	moneyMax   = 1_000_000_000_000 // USD
+	dayMax    = 86_400           // seconds
+	countMax  = 10_000           // copies of a service
+	memoryMax = 16 * 1024 * 1024 // MB: 16 TiB
+	cpuMax    = 1024 * 1024      // 1024 cores
+	gpuMax    = 64               // per copy
 )
 
 func topLevel() rule {
@@ -86,7 +86,7 @@ func balancer() rule {
 
 func budget() rule {
 	return tableOf(keys{
-		"monthlyCapUsd":         whole(1, moneyMax),
+		"monthlyCapUsd":         matching("a number above 0", positive),
 		"alertThresholdPercent": whole(1, 100),
 		"atCapAction":           oneOf("alert-only", "block-new-deploys", "auto-shutdown"),
 		"atCapWebhookUrl":       matching("an https URL", webhook),
@@ -104,5 +104,8 @@ func commandLine() rule {
 	return text().or(listOf(text().encrypted())).encrypted()
 }
 
-// annotations are `key=value` in a list, or a map.
-func annotations() rule { return listOf(text()).or(namesOf(text())) }
+// annotations are `key=value` or maps in a list, or a map.
+func annotations() rule {
+	pair := matching("key=value", func(s string) bool { return strings.Contains(s, "=") })
+	return listOf(pair.or(namesOf(text()))).or(namesOf(text()))
+}

@@ -46,7 +46,7 @@ func runKeys() keys {
 		"imagePullSecrets": listOf(tableOf(keys{
 			"registry":    text(),
 			"username":    text(),
-			"password":    text(),
+			"password":    text().masked(),
 			"passwordEnv": text(),
 		})).v3().idle(),
 	}
@@ -59,7 +59,7 @@ func networkKeys() keys {
 	return keys{
 		"port": rule{what: "a port", scalar: anyScalar}.or(tableOf(keys{
 			"port":   portNumber,
-			"scheme": oneOf("http", "https", "grpc", "secure-grpc"),
+			"scheme": oneOf(schemes...),
 		})).called("service port"),
 		"ports": listOf(rule{what: "a port", scalar: anyScalar}.or(tableOf(keys{
 			"port":     portNumber,
@@ -114,23 +114,31 @@ func probeKeys() keys {
 			"interval": seconds(1, 3600),
 			"timeout":  seconds(1, 3600),
 			"disable":  flag().v3(),
-			"port": whole(1, 65535).or(tableOf(keys{
-				"port":   whole(1, 65535),
-				"scheme": oneOf("http", "https", "grpc", "secure-grpc").idle(),
-			})).v3(),
-			"tcp": flag().ours(),
+			"port":     probePort().v3(),
+			"tcp":      flag().ours(),
 		})).called("service health"),
 		"liveness": timing(keys{
 			"path": path,
-			"port": whole(1, 65535),
+			"port": probePort(),
 		}).v3(),
 		"startupProbe": timing(keys{
 			"path":          path,
-			"port":          whole(1, 65535),
+			"port":          probePort().ours(),
 			"tcpSocketPort": whole(1, 65535),
 		}).v3(),
 		"grpcHealthEnabled": flag().v3().idle(),
 	}
+}
+
+// probePort is a port, with a scheme that does not act: a probe speaks as the service's port
+// does.
+func probePort() rule {
+	port := matching("a port from 1 to 65535, or scheme:number", schemePort)
+	port.text = false
+	return port.or(tableOf(keys{
+		"port":   whole(1, 65535),
+		"scheme": oneOf(schemes...).idle(),
+	}))
 }
 
 // lifeKeys say how copies come and go.
@@ -190,6 +198,7 @@ func placeKeys() keys {
 // storageKeys say what a process finds on its disk.
 func storageKeys() keys {
 	size := matching("a size such as 64Mi", sizeText)
+	accessMode := oneOf("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany")
 	return keys{
 		"volumes": listOf(text()),
 		"volumeOptions": listOf(tableOf(keys{
@@ -200,10 +209,10 @@ func storageKeys() keys {
 				"sizeLimit": size,
 			}),
 			"awsEfs": tableOf(keys{
-				"id": text(), "mountPath": text(), "accessMode": text(), "storageClass": text(), "volumeHandle": text(),
+				"id": text(), "mountPath": text(), "accessMode": accessMode, "storageClass": text(), "volumeHandle": text(),
 			}).idle(),
 			"azureFiles": tableOf(keys{
-				"id": text(), "mountPath": text(), "accessMode": text(), "shareSize": matching("a size of at least 100Gi", shareSize), "storageClass": text(), "volumeHandle": text(),
+				"id": text(), "mountPath": text(), "accessMode": accessMode, "shareSize": matching("a size of at least 100Gi", shareSize), "storageClass": text(), "volumeHandle": text(),
 			}).idle(),
 			"persistentVolumeClaim": anything().idle(),
 		})).v3(),
@@ -237,10 +246,20 @@ func clusterKeys() keys {
 
 // scaleKeys say how many copies there are and what each asks for.
 func scaleKeys() keys {
+	updateMode := oneOf("Off", "Initial", "Recreate")
+	updateMode.text = false // Convox knows that YAML 1.1 makes false of Off
 	count, memory := whole(0, countMax), amount(" of MB", 1, memoryMax)
 	cpu := amount(" of thousandths of a core", 1, cpuMax)
 	percent := whole(1, 100)
-	threshold := percent.or(tableOf(keys{"threshold": percent}))
+	mode := func(threshold rule) rule {
+		return tableOf(keys{
+			"threshold": threshold, "metricName": text(), "query": text(),
+			"prometheusUrl": matching("a URL such as http://prometheus:9090", httpURL),
+		})
+	}
+	share := matching("a number above 0, at most 100", adjustment)
+	share.text = false
+	threshold := share.or(mode(share))
 	return keys{
 		"count":  counts().or(tableOf(keys{"min": count, "max": count})),
 		"min":    count.v3(),
@@ -270,19 +289,17 @@ func scaleKeys() keys {
 			})).v3(),
 		}).idle(),
 		"autoscale": tableOf(keys{
-			"cpu":            threshold,
-			"memory":         threshold,
-			"gpuUtilization": threshold,
-			"queueDepth": tableOf(keys{
-				"threshold": whole(1, 1_000_000_000), "metricName": text(), "prometheusUrl": text(), "query": text(),
-			}),
+			"cpu":             threshold,
+			"memory":          threshold,
+			"gpuUtilization":  threshold,
+			"queueDepth":      mode(matching("a number above 0", positive)),
 			"custom":          listOf(anything()),
 			"cooldownPeriod":  seconds(0, dayMax),
 			"pollingInterval": seconds(1, dayMax),
 		}).v3().idle(),
 		"keda": anything().v3().idle(),
 		"vpa": tableOf(keys{
-			"updateMode": oneOf("Off", "Initial", "Recreate"),
+			"updateMode": updateMode,
 			"minCpu":     text(), "maxCpu": text(), "minMem": text(), "maxMem": text(),
 			"cpuOnly": flag(), "memOnly": flag(), "updateRequestOnly": flag(),
 		}).v3().idle(),

@@ -31,6 +31,7 @@ type node struct {
 	source string // the same as it was written: safe to show
 	plain  bool   // written without quotes
 	vars   bool   // holds values of the environment
+	hidden bool   // a secret in the text itself
 
 	items  []*node
 	fields []field
@@ -149,6 +150,8 @@ func (n *node) raw() any {
 	switch {
 	case n == nil || n.kind == nothing:
 		return nil
+	case n.hidden:
+		return "hidden"
 	case n.kind == scalar:
 		return n.source
 	case n.kind == list:

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"strings"
 	"time"
 
 	"slipway/api"
@@ -14,7 +15,7 @@ func (l *loader) probes(spec *api.ServiceSpec, n *node) {
 		Disabled: health.get("disable").flag(false),
 		TCP:      health.get("tcp").flag(false),
 		Path:     health.get("path").string(health.string("/")),
-		Port:     health.get("port", "port").number(health.get("port").number(0)),
+		Port:     l.probePort(health.get("port")),
 		Grace:    health.get("grace").seconds(interval),
 		Interval: api.Seconds(interval),
 		Timeout:  health.get("timeout").seconds(max(1, interval-1)),
@@ -25,39 +26,59 @@ func (l *loader) probes(spec *api.ServiceSpec, n *node) {
 		SuccessThreshold: 1, FailureThreshold: 3,
 	}
 	if p := n.get("liveness"); p.is(table) {
-		spec.Liveness = probe(p, base)
+		spec.Liveness = l.probe(p, base)
 		if p.get("path") == nil {
 			l.problem(p, "service %s liveness has no path", spec.Name).hint("add path: /")
 		}
 	}
 	if p := n.get("startupProbe"); p.is(table) {
-		spec.Startup = probe(p, startupBase(spec, n, base))
+		spec.Startup = l.probe(p, startupBase(spec, base))
 		if p.get("path") == nil && !spec.Startup.TCP {
 			l.problem(p, "service %s startupProbe has neither path nor tcpSocketPort", spec.Name).hint("add one of them")
 		}
+	} else if spec.Scale.Ask.GPU > 0 && spec.Port.Number != 0 {
+		probe := startupBase(spec, base)
+		probe.TCP, probe.Port = true, spec.Port.Number
+		spec.Startup = &probe
 	}
 }
 
-// startupBase returns the timings that a startup probe falls back to: those of the liveness
-// probe, and half an hour for services with a GPU, whose models take long to load.
-func startupBase(spec *api.ServiceSpec, n *node, base api.Probe) api.Probe {
-	if spec.Liveness != nil {
-		base = *spec.Liveness
+// probePort reads 9000, https:9000 or the map of both.
+func (l *loader) probePort(n *node) int {
+	text := n.get("port").string(n.string("0"))
+	_, number, withScheme := strings.Cut(text, ":")
+	if !withScheme {
+		number = text
+	} else if n.is(scalar) {
+		l.notActing(n.path)
 	}
-	gpu := n.get("scale", "gpu")
-	if gpu.get("count").number(gpu.number(0)) > 0 {
+	port, _ := parsePort(number)
+	return port
+}
+
+// startupBase returns the timings that a startup probe falls back to: those of the liveness
+// probe, or half an hour for services with a GPU, whose models take long to load.
+func startupBase(spec *api.ServiceSpec, base api.Probe) api.Probe {
+	switch {
+	case spec.Liveness != nil:
+		base = *spec.Liveness
+	case spec.Scale.Ask.GPU > 0:
 		base.Grace, base.Interval, base.FailureThreshold = 300*time.Second, 10*time.Second, 180
 	}
 	base.Path, base.Port = "", 0
 	return base
 }
 
-func probe(n *node, base api.Probe) *api.Probe {
+func (l *loader) probe(n *node, base api.Probe) *api.Probe {
 	socket := n.get("tcpSocketPort").number(0)
+	port := l.probePort(n.get("port"))
+	if port == 0 {
+		port = socket
+	}
 	return &api.Probe{
 		Path:             n.get("path").string(""),
 		TCP:              socket != 0 && n.get("path") == nil,
-		Port:             n.get("port").number(socket),
+		Port:             port,
 		Grace:            n.get("grace").seconds(int(base.Grace / time.Second)),
 		Interval:         n.get("interval").seconds(int(base.Interval / time.Second)),
 		Timeout:          n.get("timeout").seconds(int(base.Timeout / time.Second)),

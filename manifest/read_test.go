@@ -132,7 +132,7 @@ func TestScale(t *testing.T) {
 		{"scale: {min: 0, max: 3}", 0, 3, 250, 512 * api.MiB},
 		{"scale: {min: 2}", 2, 2, 250, 512 * api.MiB},
 		{"scale: {count: 2, autoscale: {cpu: 70}}", 2, 10, 250, 512 * api.MiB},
-		{"scale: {gpu: 1}", 1, 1, 0, 512 * api.MiB},
+		{"scale: {gpu: 1}", 1, 1, 0, 0},
 	}
 	for _, tt := range tests {
 		s := one(t, tt.text, nil).Spec.Scale

@@ -33,6 +33,9 @@ type Link struct {
 	Env []string `json:"env"`
 }
 
+// managedMax is the longest name of a resource at AWS.
+const managedMax = 20
+
 // resourceTypes are those of both dialects.
 var resourceTypes = []string{
 	"elasticache-memcached", "elasticache-redis", "efs", "mariadb", "memcached", "mysql", "postgis", "postgres",
@@ -55,10 +58,15 @@ func (l *loader) resource(f field) Resource {
 		node:    n,
 	}
 	switch {
-	case nameRule.MatchString(strings.ReplaceAll(f.name, "_", "-")) && strings.Contains(f.name, "_") && l.rules == V2:
+	case nameRule.MatchString(strings.ReplaceAll(f.name, "_", "-")) && strings.Contains(f.name, "_") && (l.rules == V2 || len(l.evidence.V3) == 0):
 		l.warn(n, "resource name %s: Convox v3 refuses the underscore", f.name)
 	default:
 		l.checkName("resource", f)
+	}
+	managed := strings.HasPrefix(r.Type, "rds-") || strings.HasPrefix(r.Type, "elasticache-")
+	if managed && len(f.name) > managedMax {
+		l.problem(n, "resource name %s is longer than %d letters, the limit for the type %s", short(f.name), managedMax, quote(source(n.get("type")))).
+			hint("choose a shorter name")
 	}
 	switch {
 	case strings.TrimSpace(r.Type) == "":

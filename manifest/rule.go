@@ -26,6 +26,7 @@ type rule struct {
 	text     bool    // a scalar is text, so that YAML 1.1 may read it differently
 	secret   bool    // it is stored encrypted
 	free     bool    // anything goes below it
+	mask     bool    // it is a secret in the text itself, and never shown
 	// legacy names the attribute in "unknown type for %s: %s", the message of Convox. Such
 	// an attribute tells text from numbers and booleans.
 	legacy string
@@ -118,6 +119,7 @@ func (r rule) v2() rule        { r.in = V2; return r }
 func (r rule) v3() rule        { r.in = V3; return r }
 func (r rule) ours() rule      { r.in = Slipway; return r }
 func (r rule) idle() rule      { r.inactive = true; return r }
+func (r rule) masked() rule    { r.mask = true; return r }
 func (r rule) encrypted() rule { r.secret = true; return r }
 
 // called sets the name for Convox's message about a wrong type.
@@ -148,6 +150,7 @@ func (l *loader) check(n *node, r rule) {
 		return
 	}
 	l.note(n, r)
+	n.hidden = n.hidden || r.mask
 	if n.vars && !r.secret && n.kind == scalar {
 		l.warn(n, "%s: holds a value of the environment and is stored unencrypted; only environment and command are encrypted", n.path)
 	}

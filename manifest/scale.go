@@ -17,15 +17,16 @@ func (l *loader) scale(spec *api.ServiceSpec, n *node) {
 
 	gpu := s.get("gpu")
 	gpus := gpu.get("count").number(gpu.number(0))
-	cpu := d.cpu
+	// What is not said is what the limit says; a service with a GPU asks for nothing else.
+	cpu, memory := s.get("limit", "cpu").number(d.cpu), s.get("limit", "memory").number(512)
 	if gpus > 0 {
-		cpu = 0
+		cpu, memory = 0, 0
 	}
 	spec.Scale = api.Scale{
 		Count: low, Min: low, Max: high,
 		Ask: api.Amount{
 			CPU:    milli(s.get("cpu").number(cpu), d.core),
-			Memory: megabytes(s.get("memory").number(512)),
+			Memory: megabytes(s.get("memory").number(memory)),
 			GPU:    gpus,
 		},
 		CPULimit:    milli(s.get("limit", "cpu").number(0), d.core),
@@ -51,6 +52,10 @@ func (l *loader) count(spec *api.ServiceSpec, s *node) (low, high int) {
 	} else if count.is(table) {
 		low = count.get("min").number(1)
 		high = count.get("max").number(max(1, low))
+	}
+	// A maximum alone is the count, unless something scales.
+	if most := s.get("max"); most != nil && s.get("min") == nil && s.get("count") == nil && s.get("autoscale") == nil && s.get("keda") == nil {
+		low = most.number(low)
 	}
 	single := low == high
 	low = s.get("min").number(low)
@@ -80,6 +85,14 @@ func (n *node) or(other *node) *node {
 
 func (l *loader) checkScale(spec *api.ServiceSpec, s *node) {
 	scale, limit := spec.Scale, s.get("limit")
+	if vpa := s.get("vpa"); vpa.is(table) {
+		if vpa.get("updateMode") == nil {
+			l.problem(vpa, "service %s: scale.vpa has no updateMode", spec.Name).hint("add updateMode: Off, Initial or Recreate")
+		}
+		if vpa.get("cpuOnly").flag(false) && vpa.get("memOnly").flag(false) {
+			l.problem(vpa, "service %s: scale.vpa can not have both cpuOnly and memOnly", spec.Name).hint("remove one of them")
+		}
+	}
 	if scale.CPULimit != 0 && scale.CPULimit < scale.Ask.CPU {
 		l.problem(limit.get("cpu"), "cpu limit can not be less cpu request").hint("raise scale.limit.cpu or lower scale.cpu")
 	}
@@ -99,12 +112,19 @@ func (l *loader) checkScale(spec *api.ServiceSpec, s *node) {
 		}
 		return
 	}
+	if spec.Agent {
+		l.warn(auto, "service %s: scale.autoscale is ignored, an agent runs once per node", spec.Name)
+		return
+	}
 	if scale.Max <= scale.Min {
 		l.problem(auto, "service %s: scale.max must be > scale.min with scale.autoscale", spec.Name)
 	}
 	for _, item := range auto.get("custom").elements() {
-		if name := item.get("name"); strings.HasPrefix(name.string(""), "convox-") {
+		switch name := item.get("name"); {
+		case strings.HasPrefix(strings.ToLower(name.string("")), "convox-"):
 			l.problem(name, "service %s: the name of a custom trigger can not begin with convox-", spec.Name).hint("choose another name")
+		case name != nil && !nameRule.MatchString(name.text):
+			l.problem(name, "service %s: the name of a custom trigger must contain only lowercase alphanumeric and dashes%s", spec.Name, got(name))
 		}
 	}
 	if auto.get("gpuUtilization") != nil && scale.Ask.GPU == 0 {
@@ -114,9 +134,6 @@ func (l *loader) checkScale(spec *api.ServiceSpec, s *node) {
 		l.problem(auto, "service %s: scale.min can not be 0 with only cpu, memory or cron to scale by: no copy means no load, and none would ever start", spec.Name).
 			hint("raise scale.min to 1, or scale by queueDepth")
 	}
-	if spec.Agent {
-		l.warn(auto, "service %s: scale.autoscale is ignored, an agent runs once per node", spec.Name)
-	}
 }
 
 // wakes reports whether a service without a copy has something to scale by, and checks the
@@ -125,7 +142,7 @@ func (l *loader) wakes(s *node) bool {
 	auto := s.get("autoscale")
 	wakes := auto.get("queueDepth") != nil || auto.get("gpuUtilization") != nil || s.get("keda") != nil
 	for _, item := range auto.get("custom").elements() {
-		wakes = wakes || !slices.Contains([]string{"cpu", "memory", "cron"}, item.get("type").string(""))
+		wakes = wakes || !slices.Contains([]string{"cpu", "memory", "cron"}, strings.ToLower(item.get("type").string("")))
 	}
 	return wakes
 }

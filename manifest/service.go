@@ -68,9 +68,9 @@ func (l *loader) service(f field, m *Manifest) Service {
 	l.ports(&s.Spec, n)
 	l.domains(&s.Spec, n)
 	l.whitelist(&s.Spec, n)
-	l.probes(&s.Spec, n)
 	l.deployment(&s.Spec, n)
 	l.scale(&s.Spec, n)
+	l.probes(&s.Spec, n) // after scale: a GPU changes their defaults
 	l.placement(&s.Spec, n)
 	l.security(&s.Spec, n)
 	l.volumes(&s.Spec, n, m)
@@ -197,6 +197,9 @@ func (l *loader) deployment(spec *api.ServiceSpec, n *node) {
 	}
 	minimum, maximum := n.get("deployment", "minimum"), n.get("deployment", "maximum")
 	spec.Minimum, spec.Maximum = minimum.number(low), maximum.number(high)
+	if l.rules == V2 {
+		l.clampDeployment(spec, minimum.or(maximum))
+	}
 	switch {
 	case spec.Minimum < 0:
 		l.problem(minimum, "service %s deployment minimum can not be less than 0", spec.Name)
@@ -213,6 +216,15 @@ func (l *loader) deployment(spec *api.ServiceSpec, n *node) {
 		l.problem(maximum.or(minimum), "service %s deployment minimum and maximum are both 100: no copy could ever be replaced", spec.Name).
 			hint("lower the minimum or raise the maximum")
 	}
+}
+
+// clampDeployment reads what Convox v2 does not check as the nearest thing that can be done.
+func (l *loader) clampDeployment(spec *api.ServiceSpec, n *node) {
+	low, high := min(max(spec.Minimum, 0), 100), min(max(spec.Maximum, 100), 200)
+	if low != spec.Minimum || high != spec.Maximum {
+		l.warn(n, "service %s: deployment minimum %d and maximum %d are read as %d and %d", spec.Name, spec.Minimum, spec.Maximum, low, high)
+	}
+	spec.Minimum, spec.Maximum = low, high
 }
 
 // extra keeps what does not act yet, as it was written, by its path below the service.

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ type Logs struct {
 
 // Budget bounds what an app may cost.
 type Budget struct {
-	MonthlyCapUSD         int      `json:"monthly_cap_usd"`
+	MonthlyCapUSD         float64  `json:"monthly_cap_usd"`
 	AlertThresholdPercent int      `json:"alert_threshold_percent"`
 	AtCapAction           string   `json:"at_cap_action"`
 	AtCapWebhookURL       string   `json:"at_cap_webhook_url,omitempty"`
@@ -69,7 +70,6 @@ func (l *loader) budget(n *node) *Budget {
 		return nil
 	}
 	b := &Budget{
-		MonthlyCapUSD:         n.get("monthlyCapUsd").number(0),
 		AlertThresholdPercent: n.get("alertThresholdPercent").number(80),
 		AtCapAction:           n.get("atCapAction").string("alert-only"),
 		AtCapWebhookURL:       n.get("atCapWebhookUrl").string(""),
@@ -81,16 +81,38 @@ func (l *loader) budget(n *node) *Budget {
 		RecoveryMode:          n.get("recoveryMode").string("auto-on-reset"),
 		node:                  n,
 	}
+	if v, err := strconv.ParseFloat(n.get("monthlyCapUsd").string(""), 64); err == nil {
+		b.MonthlyCapUSD = v
+	}
 	if v, err := strconv.ParseFloat(n.get("pricingAdjustment").string(""), 64); err == nil {
 		b.PricingAdjustment = v
 	}
 	if d, err := time.ParseDuration(n.get("shutdownGracePeriod").string("")); err == nil {
 		b.ShutdownGrace = d
 	}
-	if n.get("monthlyCapUsd") == nil {
-		l.problem(n, "budget has no monthlyCapUsd").hint("add monthlyCapUsd: with the most that a month may cost")
+	if n.get("monthlyCapUsd") == nil && b.AtCapAction != autoShutdown {
+		l.warn(n, "budget has no monthlyCapUsd, and so no effect")
 	}
 	return b
+}
+
+// autoShutdown stops the services of an app that costs too much.
+const autoShutdown = "auto-shutdown"
+
+// checkShutdown applies the rules of a budget that stops services.
+func (l *loader) checkShutdown(m *Manifest, n *node) {
+	at := n.get("atCapAction")
+	if n.get("monthlyCapUsd") == nil {
+		l.problem(at, "budget.atCapAction auto-shutdown needs monthlyCapUsd").hint("add it, with the most that a month may cost")
+	}
+	if n.get("atCapWebhookUrl") == nil {
+		l.problem(at, "budget.atCapAction auto-shutdown needs atCapWebhookUrl").hint("add it: nobody would be told that services are stopped")
+	}
+	spared := func(s Service) bool { return slices.Contains(m.Budget.NeverAutoShutdown, string(s.Spec.Name)) }
+	if !slices.ContainsFunc(m.Services, func(s Service) bool { return !spared(s) }) {
+		l.problem(at, "budget.atCapAction auto-shutdown has no service that it may stop").
+			hint("remove one from neverAutoShutdown, or use block-new-deploys")
+	}
 }
 
 // checkBudget applies the rules between the budget and the services.
@@ -101,11 +123,11 @@ func (l *loader) checkBudget(m *Manifest) {
 	n := m.Budget.node
 	for _, item := range n.get("neverAutoShutdown").elements() {
 		if !m.has(item.string("")) {
-			l.problem(item, "budget neverAutoShutdown references a service that does not exist: %s", short(item.source)).
-				hint(m.nearService(item))
+			l.warn(item, "budget.neverAutoShutdown names a service that does not exist: %s", short(item.source)).hint(m.nearService(item))
 		}
 	}
-	if m.Budget.AtCapAction == "auto-shutdown" {
+	if m.Budget.AtCapAction == autoShutdown {
+		l.checkShutdown(m, n)
 		return
 	}
 	for _, key := range strings.Fields("neverAutoShutdown shutdownOrder notifyBeforeMinutes shutdownGracePeriod recoveryMode") {

@@ -16,6 +16,9 @@ import (
 // The checks of scalars. Those that say why never repeat the text, which may be a value of the
 // environment.
 
+// schemes are those of a port.
+var schemes = []string{"http", "https", "grpc", "secure-grpc"}
+
 var (
 	wordRule    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 	capRule     = regexp.MustCompile(`^(CAP_)?[A-Z][A-Z_]*$`)
@@ -109,6 +112,24 @@ func webhook(s string) bool {
 func adjustment(s string) bool {
 	v, err := strconv.ParseFloat(s, 64)
 	return err == nil && v > 0 && v <= 100
+}
+
+func positive(s string) bool {
+	v, err := strconv.ParseFloat(s, 64)
+	return err == nil && v > 0 && v <= 1e12
+}
+
+// schemePort accepts 9000 and https:9000.
+func schemePort(s string) bool {
+	if scheme, number, ok := strings.Cut(s, ":"); ok {
+		return slices.Contains(schemes, scheme) && portNumber(number)
+	}
+	return portNumber(s)
+}
+
+func httpURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
 
 func gracePeriod(s string) bool {

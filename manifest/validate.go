@@ -30,7 +30,7 @@ func (l *loader) validate(m *Manifest) {
 	l.checkDomains(m)
 }
 
-// checkDomains refuses a host that would lead to two services.
+// checkDomains warns about a host that would lead to two services.
 func (l *loader) checkDomains(m *Manifest) {
 	owners := map[string]api.ServiceName{}
 	for i := range m.Services {
@@ -41,8 +41,7 @@ func (l *loader) checkDomains(m *Manifest) {
 		for _, domain := range s.Spec.Domains {
 			if owner, taken := owners[domain]; taken {
 				at := s.node.get("domain")
-				l.problem(at, "service %s: a domain in %s is one of service %s too", s.Spec.Name, quote(written(at)), owner).
-					hint("a host leads to one service; remove it from the other")
+				l.warn(at, "service %s: a domain in %s is one of service %s too, and leads to one of them only", s.Spec.Name, quote(written(at)), owner)
 			}
 			owners[domain] = s.Spec.Name
 		}
@@ -71,13 +70,19 @@ func (l *loader) checkService(m *Manifest, s *Service) {
 	}
 	for _, item := range n.get("configMounts").elements() {
 		id, dir := item.get("id"), item.get("dir")
-		if id == nil || dir == nil || !cleanAbs(dir.text) || strings.Contains(item.get("filename").string(""), "/") {
-			l.problem(item, "%s must have an id, a dir and perhaps a filename", item.path).
-				hint("write it as {id: nginx, dir: /etc/nginx, filename: nginx.conf}, dir absolute and filename without a slash")
+		if id == nil || dir == nil || !cleanAbs(dir.text) || item.get("filename") == nil || strings.Contains(item.get("filename").text, "/") {
+			l.problem(item, "%s must have an id, an absolute dir and a filename without a slash", item.path).
+				hint("write it as {id: nginx, dir: /etc/nginx, filename: nginx.conf}")
 			continue
 		}
 		if !slices.ContainsFunc(m.Configs, func(c Config) bool { return c.ID == id.string("") }) {
 			l.problem(item, "config id: '%s' not found", short(source(id))).hint("add it to configs, at the top of the manifest")
+		}
+	}
+	for _, item := range n.get("imagePullSecrets").elements() {
+		if item.get("registry") == nil || item.get("username") == nil || (item.get("password") == nil) == (item.get("passwordEnv") == nil) {
+			l.problem(item, "%s must have a registry, a username, and either passwordEnv or password", item.path).
+				hint("write it as {registry: registry.example.org, username: u, passwordEnv: NAME}")
 		}
 	}
 	for _, item := range n.get("links").elements() {

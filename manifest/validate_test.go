@@ -35,7 +35,7 @@ func TestProblems(t *testing.T) {
 		{"balancers: {b: {ports: {80: 81}}}", "balancer b has blank service"},
 		{"balancers: {b: {service: x, ports: {80: 81}}}", "balancer b refers to unknown service x"},
 		{"services: {web: {}}\nbalancers: {b: {service: web, ports: {80: 81}, whitelist: 1.2.3}}", "balancer b whitelist 1.2.3 is not a valid cidr range"},
-		{"resources: {a_b: {type: x}}", "resource name a_b invalid, must contain only lowercase alphanumeric and dashes"},
+		{"resources: {a_b: {type: x, image: x}}", "resource name a_b invalid, must contain only lowercase alphanumeric and dashes"},
 		{"resources: {db: {type: ''}}", `resource "db" has blank type`},
 		{"services: {web: {deployment: {minimum: -1}}}", "service web deployment minimum can not be less than 0"},
 		{"services: {web: {deployment: {minimum: 101}}}", "service web deployment minimum can not be greater than 100"},
