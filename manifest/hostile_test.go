@@ -100,7 +100,7 @@ func TestHostileInputs(t *testing.T) {
 		{"build path absolute", service("build: /etc"), `line 3: services.web.build must be a path below the source, got "/etc": it is absolute`},
 		{"two documents", "services: {}\n---\nservices: {}", `line 2: not valid YAML: a second document begins, a manifest is one`},
 		{"list", "- a", `line 1: manifest must be a map of keys such as services, got a list`},
-		{"text", "hello", `line 1: manifest must be a map of keys such as services, got a value`},
+		{"text", "hello", `line 1: manifest must be a map of keys such as services, got "hello"`},
 		{"quote", service(`command: echo "a`), `line 3: services.web.command: a quote or a backslash at its end is not closed`},
 		{"nul", service(`command: "a\0b"`), `line 3: services.web.command: contains a NUL byte`},
 		{"control character", service("command: a\x1bb"), `line 3: not valid YAML: control characters such as U+001B are not allowed; remove it, or write it in double quotes as an escape such as \x1b`},

@@ -280,7 +280,7 @@ func scaleKeys() keys {
 				"aggregate":  text(),
 				"value":      matching("a number", number),
 				"dimensions": namesOf(text()),
-			})).v2(),
+			})),
 			"external": listOf(tableOf(keys{
 				"name":         text(),
 				"matchLabels":  namesOf(text()),

@@ -46,6 +46,9 @@ func (l *loader) parse(text string) *node {
 	switch {
 	case err != nil || root.kind == nothing:
 		return empty
+	case root.kind == scalar:
+		l.problem(root, "manifest must be a map of keys such as services%s", got(root))
+		return empty
 	case root.kind != table:
 		l.problem(root, "manifest must be a map of keys such as services, got %s", root.kind)
 		return empty

@@ -199,6 +199,8 @@ func FuzzLoad(f *testing.F) {
 		}
 	}
 	f.Add("a: &a [*a]", "")
+	f.Add("'\u2028", "") // YAML breaks a line there
+	f.Add("a: b\rc: [", "")
 	f.Fuzz(func(t *testing.T, text, value string) { checkLoad(t, text, value) })
 }
 
