@@ -190,7 +190,7 @@ func (a *Agent) adopt(ctx context.Context) error {
 		there[c.ID] = c
 		if _, known := records[c.ID]; !known {
 			a.log.Warn("unknown container removed", "process", c.ID)
-			if err := a.engine.Remove(ctx, c.ID); err != nil {
+			if err := a.engine.Remove(ctx, &api.Assignment{Process: c.ID}); err != nil {
 				return fmt.Errorf("remove unknown container: %w", err)
 			}
 		}

@@ -152,7 +152,7 @@ func (c *containers) mount(a *api.Assignment, v api.Volume) (runtime.Mount, erro
 		}
 		return runtime.Mount{Source: filepath.Clean(v.Host), Target: v.Path, ReadOnly: true}, nil
 	}
-	dir := filepath.Join(c.volumes, string(a.App), string(a.Service), filepath.Base(filepath.Clean("/"+v.Name)))
+	dir := filepath.Join(c.volumeDir(a), filepath.Base(filepath.Clean("/"+v.Name)))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return runtime.Mount{}, api.Errorf(api.CodeInternal, "volume %q of service %s: %w", v.Name, a.Service, err)
 	}
@@ -175,8 +175,10 @@ func (c *containers) Signal(ctx context.Context, id api.ProcessID, sig syscall.S
 	return nil
 }
 
-// Remove gives back container and network; the log and the volumes stay.
-func (c *containers) Remove(ctx context.Context, id api.ProcessID) error {
+// Remove gives back container and network. The log stays, and so do the volumes, unless the
+// app is deleted.
+func (c *containers) Remove(ctx context.Context, a *api.Assignment) error {
+	id := a.Process
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopSlack)
 	defer cancel()
 	if err := c.runtime.Remove(ctx, id); err != nil {
@@ -185,5 +187,17 @@ func (c *containers) Remove(ctx context.Context, id api.ProcessID) error {
 	if err := c.networks.Remove(ctx, id); err != nil {
 		return fmt.Errorf("remove network of process %s: %w", id, err)
 	}
+	if !a.Purge {
+		return nil
+	}
+	if err := os.RemoveAll(c.volumeDir(a)); err != nil {
+		return fmt.Errorf("remove volumes of app %s: %w", a.App, err)
+	}
+	_ = os.Remove(filepath.Join(c.volumes, string(a.App))) // stays while another service has some
 	return nil
+}
+
+// volumeDir holds the volumes of a service.
+func (c *containers) volumeDir(a *api.Assignment) string {
+	return filepath.Join(c.volumes, string(a.App), string(a.Service))
 }

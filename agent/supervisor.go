@@ -24,7 +24,7 @@ type engine interface {
 	// Signal reaches the main process; one that has ended is not an error.
 	Signal(ctx context.Context, id api.ProcessID, sig syscall.Signal) error
 	// Remove gives back everything.
-	Remove(ctx context.Context, id api.ProcessID) error
+	Remove(ctx context.Context, a *api.Assignment) error
 }
 
 // observer is what a supervisor learns about a running process beside its exit.
@@ -287,7 +287,7 @@ func (s *supervisor) do(ctx context.Context, act Action, a *api.Assignment) done
 	case ActKill:
 		r.err = s.engine.Signal(ctx, s.id, syscall.SIGKILL)
 	case ActClean:
-		r.err = s.engine.Remove(ctx, s.id)
+		r.err = s.engine.Remove(ctx, a)
 	}
 	return r
 }

@@ -23,6 +23,8 @@ type Assignment struct {
 	Command []string          `json:"command,omitempty"`
 	Run     *RunSpec          `json:"run,omitempty"`
 	Build   *BuildAssignment  `json:"build,omitempty"`
+	// Purge: the app is being deleted; what the process stored goes with it.
+	Purge bool `json:"purge,omitempty"`
 }
 
 // BuildAssignment is what a build process needs beside its image.

@@ -46,8 +46,9 @@ func assignments(v *state.View, node api.NodeID, open secrets) (*pb.AssignmentSe
 
 // assignment derives what one process needs.
 func assignment(v *state.View, p *api.Process, open secrets) (api.Assignment, error) {
+	app, known := v.App(p.App)
 	a := api.Assignment{
-		Process: p.ID, App: p.App, Service: p.Service, Kind: p.Kind, Slot: p.Slot, Release: p.Release,
+		Purge: known && app.Deleting, Process: p.ID, App: p.App, Service: p.Service, Kind: p.Kind, Slot: p.Slot, Release: p.Release,
 		Attempt: p.Attempt, Desired: p.Desired, Ask: p.Ask, Run: p.Run,
 	}
 	if p.Kind == api.KindBuild {
