@@ -65,39 +65,64 @@ type rack struct {
 	daemon      *exec.Cmd
 	exited      chan struct{}
 	before      string
+	unmount     func() error // gives back a disk of its own
+	scale       string       // what apps ask for beside their count, as lines of the manifest
 }
 
 // start starts a rack; the test's end stops it and compares the machine.
 func start(t *testing.T) *rack {
+	t.Helper()
+	r := prepare(t)
+	r.begin()
+	return r
+}
+
+// prepare makes everything of a rack but the rack itself.
+func prepare(t *testing.T) *rack {
 	t.Helper()
 	build(t)
 	dir, err := os.MkdirTemp("", "slw")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := ports(t, 5)
-	r := &rack{t: t, dir: dir, http: p[0], https: p[1], before: machine(t, dir)}
+	p := ports(t, 6)
+	r := &rack{t: t, dir: dir, http: p[0], https: p[1], before: machine(t, dir+"/rack")}
 	r.args = []string{
 		"dev", "--dir", dir + "/rack", "--debug", "--log", dir + "/log", "--containerd", "own",
 		"--http", fmt.Sprint(p[0]), "--https", fmt.Sprint(p[1]),
 		"--addr", fmt.Sprintf("127.0.0.1:%d", p[2]), "--registry-addr", fmt.Sprintf("127.0.0.1:%d", p[3]), "--raft-addr", fmt.Sprintf("127.0.0.1:%d", p[4]),
+		"--metrics-addr", fmt.Sprintf("127.0.0.1:%d", p[5]),
 	}
-	t.Cleanup(r.finish)
+	return r
+}
+
+// begin starts a rack that was prepared, and logs in.
+func (r *rack) begin() {
+	r.t.Helper()
+	r.t.Cleanup(r.finish)
 	r.launch()
 	var ready struct{ Addr, CA, Token string }
-	b, err := os.ReadFile(dir + "/rack/ready")
+	b, err := os.ReadFile(r.dir + "/rack/ready")
 	if err == nil {
 		err = json.Unmarshal(b, &ready)
 	}
 	if err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
 	token, err := os.ReadFile(ready.Token)
 	if err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
 	r.must("", "login", ready.Addr, "--ca", ready.CA, "--name", "test", "--token", string(token))
-	return r
+}
+
+// down stops everything; what is stored stays.
+func (r *rack) down() {
+	r.t.Helper()
+	out, err := exec.Command(binDir+"/slipwayd", "down", "--dir", r.dir+"/rack", "--containerd", "own").CombinedOutput()
+	if err != nil {
+		r.t.Errorf("down: %v\n%s", err, out)
+	}
 }
 
 // launch starts the daemon and waits until it serves.
@@ -134,13 +159,22 @@ func (r *rack) kill() {
 	<-r.exited
 }
 
+// on is the rack as a part of its test sees it: what fails there fails that part.
+func (r *rack) on(t *testing.T) *rack {
+	c := *r
+	c.t = t
+	return &c
+}
+
 // finish stops everything and compares the machine with what it was.
 func (r *rack) finish() {
-	out, err := exec.Command(binDir+"/slipwayd", "down", "--dir", r.dir+"/rack", "--containerd", "own").CombinedOutput()
-	if err != nil {
-		r.t.Errorf("down: %v\n%s", err, out)
+	r.down()
+	if r.unmount != nil {
+		if err := r.unmount(); err != nil {
+			r.t.Errorf("something uses the disk of the rack: %v", err)
+		}
 	}
-	if after := machine(r.t, r.dir); after != r.before {
+	if after := machine(r.t, r.dir+"/rack"); after != r.before {
 		r.t.Errorf("the machine before:\n%s\nand after:\n%s", r.before, after)
 	}
 	if r.t.Failed() {
@@ -150,34 +184,9 @@ func (r *rack) finish() {
 		}
 		r.t.Logf("the end of the daemon's log:\n%s", log)
 	}
-	os.RemoveAll(r.dir)
-}
-
-// machine lists what a rack in dir could leave behind. Things of other racks are not listed:
-// their names differ.
-func machine(t *testing.T, dir string) string {
-	t.Helper()
-	var b strings.Builder
-	for _, file := range globs("/proc/[0-9]*/cmdline") {
-		if cmdline, err := os.ReadFile(file); err == nil && strings.Contains(string(cmdline), dir) {
-			fmt.Fprintf(&b, "process %s\n", bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '}))
-		}
+	if err := os.RemoveAll(r.dir); err != nil {
+		r.t.Error(err)
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, dir) {
-			b.WriteString("mount " + line)
-		}
-	}
-	return b.String()
-}
-
-func globs(pattern string) []string {
-	list, _ := filepath.Glob(pattern)
-	return list
 }
 
 // ports finds free ports.
@@ -194,13 +203,19 @@ func ports(t *testing.T, n int) (out []int) {
 	return out
 }
 
+// cli is a command of the CLI.
+func (r *rack) cli(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, binDir+"/slipway", args...)
+	cmd.Env = append(os.Environ(), "SLIPWAY_CONFIG="+r.dir+"/cli.json", "SLIPWAY_RACK=")
+	return cmd
+}
+
 // slipway runs the CLI and returns what it printed and its exit code.
 func (r *rack) slipway(stdin string, args ...string) (out string, code int) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binDir+"/slipway", args...)
-	cmd.Env = append(os.Environ(), "SLIPWAY_CONFIG="+r.dir+"/cli.json", "SLIPWAY_RACK=")
+	cmd := r.cli(ctx, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	b, err := cmd.CombinedOutput()
 	if err != nil && cmd.ProcessState == nil {
@@ -222,10 +237,20 @@ func (r *rack) must(stdin string, args ...string) string {
 // await waits for a condition.
 func (r *rack) await(what string, limit time.Duration, ok func() bool) {
 	r.t.Helper()
+	r.awaitState(what, limit, func() (string, bool) { return "", ok() })
+}
+
+// awaitState waits for a condition, and prints what there is instead when it does not come.
+func (r *rack) awaitState(what string, limit time.Duration, look func() (state string, ok bool)) {
+	r.t.Helper()
 	deadline := time.Now().Add(limit)
-	for !ok() {
+	for {
+		state, ok := look()
+		if ok {
+			return
+		}
 		if time.Now().After(deadline) {
-			r.t.Fatalf("no %s within %s", what, limit)
+			r.t.Fatalf("no %s within %s, but:\n%s", what, limit, state)
 		}
 		time.Sleep(20 * time.Millisecond) // polls, does not order anything
 	}
@@ -250,10 +275,11 @@ services:
       grace: 2
       interval: 2
       timeout: 1
-    scale: %d
     tls:
       redirect: false
-%s`, scale, extra)
+    scale:
+      count: %d
+%s%s`, scale, r.scale, extra)
 	for name, text := range map[string]string{"convox.yml": manifest, "Dockerfile": "FROM scratch\nCOPY testapp /testapp\nENTRYPOINT [\"/testapp\"]\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			r.t.Fatal(err)

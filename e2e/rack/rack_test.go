@@ -67,7 +67,7 @@ func TestVerbs(t *testing.T) {
 		t.Errorf("run of a release that exits with 3: code %d\n%s", code, out)
 	}
 	if out, code := r.slipway("", "exec", "web", "-a", "shop", "--", "/testapp", "x"); code == 0 {
-		t.Errorf("exec of a second server on the same port: code %d\n%s", code, out)
+		t.Errorf("exec of a tool that fails: code %d\n%s", code, out)
 	}
 	r.must("", "scale", "web", "--count", "3", "-a", "shop")
 	r.await("third copy", 20*time.Second, func() bool {
