@@ -1,7 +1,9 @@
 package network
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -143,13 +145,16 @@ func takenPrefixes() ([]netip.Prefix, error) {
 
 // ensureBridge makes the bridge with the gateway's address on it.
 func (n *Network) ensureBridge() error {
+	mac := bridgeMAC(n.bridge)
 	link, err := netlink.LinkByName(n.bridge)
 	if err != nil {
-		b := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: n.bridge, MTU: mtu}}
-		if err := netlink.LinkAdd(b); err != nil {
-			return fmt.Errorf("create bridge %s: %w", n.bridge, err)
-		}
-		link = b
+		link = &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: n.bridge, MTU: mtu, HardwareAddr: mac}}
+		err = netlink.LinkAdd(link)
+	} else if !bytes.Equal(link.Attrs().HardwareAddr, mac) {
+		err = netlink.LinkSetHardwareAddr(link, mac)
+	}
+	if err != nil {
+		return fmt.Errorf("create bridge %s: %w", n.bridge, err)
 	}
 	addr := &netlink.Addr{IPNet: ipNet(n.Gateway(), n.cfg.Subnet.Bits())}
 	if err := netlink.AddrReplace(link, addr); err != nil {
@@ -162,6 +167,18 @@ func (n *Network) ensureBridge() error {
 		return fmt.Errorf("switch on IP forwarding: %w", err)
 	}
 	return nil
+}
+
+// bridgeMAC is the hardware address of a bridge: its own, locally administered. A bridge without
+// one takes the lowest of its ports, and when a process that starts or ends changes that, all
+// others talk to the old one until they ask again: their connections stand still for 200 ms and
+// more.
+func bridgeMAC(name string) net.HardwareAddr {
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	mac := binary.BigEndian.AppendUint64(nil, h.Sum64())[:6]
+	mac[0] = mac[0]&^1 | 2 // unicast, locally administered
+	return mac
 }
 
 func ipNet(a netip.Addr, bits int) *net.IPNet {

@@ -44,20 +44,10 @@ func TestNextAddress(t *testing.T) {
 	})
 }
 
-// machine is what a network could leave behind.
-func machine(t *testing.T) string {
-	t.Helper()
-	links, err := netlink.LinkList()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b strings.Builder
-	for _, l := range links {
-		if strings.HasPrefix(l.Attrs().Name, "sl") {
-			fmt.Fprintln(&b, l.Attrs().Name)
-		}
-	}
-	return b.String()
+// exists reports whether the machine has a link of that name.
+func exists(name string) bool {
+	_, err := netlink.LinkByName(name)
+	return err == nil
 }
 
 func open(t *testing.T, name string) *Network {
@@ -132,14 +122,21 @@ func TestProcessesReachOneAnother(t *testing.T) {
 }
 
 func TestTwoRacksDoNotMeet(t *testing.T) {
-	before := machine(t)
 	a, b := open(t, "one"+t.TempDir()), open(t, "two"+t.TempDir())
 	if a.Subnet().Overlaps(b.Subnet()) {
 		t.Errorf("subnets %s and %s overlap", a.Subnet(), b.Subnet())
 	}
+	var links []string
 	for _, n := range []*Network{a, b} {
-		if _, err := n.Add(t.Context(), api.ProcessID("p"+n.Bridge())); err != nil {
+		id := api.ProcessID("p" + n.Bridge())
+		if _, err := n.Add(t.Context(), id); err != nil {
 			t.Error(err)
+		}
+		links = append(links, n.Bridge(), vethName(id))
+	}
+	for _, name := range links {
+		if !exists(name) {
+			t.Errorf("no link %s", name)
 		}
 	}
 	for _, n := range []*Network{a, b} {
@@ -147,8 +144,48 @@ func TestTwoRacksDoNotMeet(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if after := machine(t); after != before {
-		t.Errorf("links before:\n%safter:\n%s", before, after)
+	for _, name := range links {
+		if exists(name) {
+			t.Errorf("link %s is left", name)
+		}
+	}
+}
+
+// TestBridgeKeepsItsAddress: connections of other processes stand still when it changes.
+func TestBridgeKeepsItsAddress(t *testing.T) {
+	name := "mac" + t.TempDir()
+	n := open(t, name)
+	defer func() {
+		if err := n.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
+	addr := func() string {
+		link, err := netlink.LinkByName(n.Bridge())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return link.Attrs().HardwareAddr.String()
+	}
+	was := addr()
+	for i := range 12 {
+		if _, err := n.Add(t.Context(), api.ProcessID(fmt.Sprint("p", i))); err != nil {
+			t.Fatal(err)
+		}
+		if now := addr(); now != was {
+			t.Fatalf("a process came, and the bridge went from %s to %s", was, now)
+		}
+	}
+	for i := range 12 {
+		if err := n.Remove(t.Context(), api.ProcessID(fmt.Sprint("p", i))); err != nil {
+			t.Fatal(err)
+		}
+		if now := addr(); now != was {
+			t.Fatalf("a process went, and the bridge went from %s to %s", was, now)
+		}
+	}
+	if _, err := New(t.Context(), n.cfg); err != nil || addr() != was {
+		t.Errorf("opened again: %v, bridge %s, was %s", err, addr(), was)
 	}
 }
 
