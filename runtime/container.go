@@ -83,7 +83,7 @@ type Spec struct {
 	// NonRoot refuses to create a container whose user is 0.
 	NonRoot bool
 	WorkDir string // absolute; empty keeps the image's
-	// Labels are kept with the container and returned by List.
+	// Labels are kept with the container and returned by List. No value is empty.
 	Labels map[string]string
 
 	Network Network

@@ -2,34 +2,33 @@ package containerd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
+	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/cio"
-	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"slipway/api"
 	"slipway/runtime"
 	"slipway/runtime/logfmt"
 )
 
-// attachment is the near end of the streams of an attachable container.
+// attachment is the near end of the streams of an attachable container. It is open from Create
+// to Remove, so that output waits in the pipes while nobody reads it.
 type attachment struct {
 	io   *cio.DirectIO
-	busy bool
-	over bool           // the process has ended and its output was kept
 	log  *logfmt.Writer // nil without a log
+	busy bool           // somebody is attached, or drains
+	over bool           // the process has ended and its output was kept
 	once sync.Once
 }
 
-// close gives the pipes back.
+// close gives the pipes back, at the end of the process.
 func (a *attachment) close() {
 	a.once.Do(func() {
 		a.io.Cancel()
@@ -41,26 +40,44 @@ func (a *attachment) close() {
 	})
 }
 
-// attachable makes the pipes of a container and opens the near ends.
-func (e *Engine) attachable(s *runtime.Spec) (cio.Creator, error) {
-	a := &attachment{}
-	if s.Log.Dir != "" {
-		a.log, _ = logfmt.NewWriter(s.Log.Dir, int64(s.Log.Max)) // writes as soon as it can
+// letGo closes the near ends and leaves the pipes where they are, which ends the copies.
+func (a *attachment) letGo() {
+	a.io.Cancel()
+	for _, end := range []io.Closer{a.io.Stdin, a.io.Stdout, a.io.Stderr} {
+		if end != nil {
+			_ = end.Close() // closed already is no failure
+		}
 	}
+}
+
+// attachable makes the pipes of a container and opens the near ends.
+func (e *Engine) attachable(s *runtime.Spec) cio.Creator {
 	return func(id string) (cio.IO, error) {
-		fifos, err := cio.NewFIFOSetInDir(filepath.Join(e.cfg.Dir, "pipes"), id, s.TTY)
+		fifos, err := cio.NewFIFOSetInDir(e.pipes(), id, s.TTY)
 		if err != nil {
 			return nil, fmt.Errorf("pipes of container %s: %w", id, err)
 		}
-		a.io, err = cio.NewDirectIO(context.Background(), fifos)
+		near, err := cio.NewDirectIO(context.Background(), fifos)
 		if err != nil {
 			return nil, fmt.Errorf("pipes of container %s: %w", id, err)
+		}
+		a := &attachment{io: near}
+		if s.Log.Dir != "" {
+			a.log, _ = logfmt.NewWriter(s.Log.Dir, int64(s.Log.Max)) // writes as soon as it can
 		}
 		e.mu.Lock()
 		e.attached[s.ID] = a
 		e.mu.Unlock()
 		return a.io, nil
-	}, nil
+	}
+}
+
+// pipes is the directory of the pipes of attachable containers and further processes.
+func (e *Engine) pipes() string { return filepath.Join(e.cfg.Dir, "pipes") }
+
+// reopen opens the near ends of pipes that exist.
+func reopen(c cio.Config) (*cio.DirectIO, error) {
+	return cio.NewDirectIO(context.Background(), cio.NewFIFOSet(c, func() error { return os.RemoveAll(filepath.Dir(c.Stdout)) }))
 }
 
 // drainTime bounds the wait for output that nobody has read when its process ends.
@@ -78,12 +95,7 @@ func (e *Engine) drain(id api.ProcessID) {
 	e.mu.Unlock()
 	stop := time.AfterFunc(drainTime, a.close)
 	defer stop.Stop()
-	var wg sync.WaitGroup
-	wg.Go(func() { a.copy(logfmt.Stdout, nil, a.io.Stdout) })
-	if a.io.Stderr != nil {
-		wg.Go(func() { a.copy(logfmt.Stderr, nil, a.io.Stderr) })
-	}
-	wg.Wait()
+	a.copyAll(runtime.Streams{})
 	a.close()
 }
 
@@ -107,30 +119,40 @@ func (e *Engine) attachment(ctx context.Context, id api.ProcessID) (*attachment,
 	if a != nil {
 		return a, nil
 	}
-	ct, err := e.client.LoadContainer(ctx, string(id))
+	p, err := e.process(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	ct, err := e.client.ContainerService().Get(ctx, string(id))
 	if err != nil {
 		return nil, fmt.Errorf("container %s: %w", id, classify(err))
 	}
-	labels, err := ct.Labels(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("container %s: %w", id, classify(err))
+	switch {
+	case p.Status == task.Status_STOPPED:
+		return nil, ended(id)
+	case filepath.Dir(filepath.Dir(p.Stdout)) != e.pipes():
+		return nil, api.Errorf(api.CodeConflict, "container %s was not made to be attached to", id)
 	}
-	a = &attachment{}
-	_, err = ct.Task(ctx, func(fifos *cio.FIFOSet) (cio.IO, error) {
-		var err error
-		a.io, err = cio.NewDirectIO(context.Background(), fifos)
-		return a.io, err
-	})
+	near, err := reopen(cio.Config{Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr, Terminal: p.Terminal})
 	if err != nil {
-		return nil, fmt.Errorf("pipes of container %s: %w", id, classify(err))
+		return nil, fmt.Errorf("pipes of container %s: %w", id, err)
 	}
-	if dir := labels[labelLog]; dir != "" {
+	a = &attachment{io: near}
+	if dir := ct.Labels[labelLog]; dir != "" {
 		a.log, _ = logfmt.NewWriter(dir, 0) // writes as soon as it can
 	}
 	e.mu.Lock()
+	defer e.mu.Unlock()
+	if other := e.attached[id]; other != nil {
+		a.letGo()
+		return other, nil
+	}
 	e.attached[id] = a
-	e.mu.Unlock()
 	return a, nil
+}
+
+func ended(id api.ProcessID) error {
+	return api.Errorf(api.CodeNotFound, "the process of container %s has ended", id)
 }
 
 // Attach connects to the main process.
@@ -140,49 +162,93 @@ func (e *Engine) Attach(ctx context.Context, id api.ProcessID, streams runtime.S
 		return err
 	}
 	e.mu.Lock()
-	if a.over {
-		e.mu.Unlock()
-		return api.Errorf(api.CodeNotFound, "the process of container %s has ended", id)
-	}
-	if a.busy {
-		e.mu.Unlock()
-		return api.Errorf(api.CodeConflict, "somebody is attached to container %s already", id)
-	}
+	over, busy := a.over, a.busy
 	a.busy = true
 	e.mu.Unlock()
-	task, err := e.task(ctx, id)
+	switch {
+	case over:
+		return ended(id)
+	case busy:
+		return api.Errorf(api.CodeConflict, "somebody is attached to container %s already", id)
+	}
+	t, err := e.task(ctx, id)
 	if err != nil {
+		e.mu.Lock()
+		a.busy = false
+		e.mu.Unlock()
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go resize(ctx, task, streams.Resize)
-	if streams.Stdin != nil {
-		go func() {
-			// A process that does not read its input any more ends the copy.
-			_, _ = io.Copy(a.io.Stdin, streams.Stdin)
-			_ = a.io.Stdin.Close()
-			_ = task.CloseIO(ctx, client.WithStdinCloser)
-		}()
+	here, leave := context.WithCancel(ctx)
+	defer leave()
+	go resize(here, t, streams.Resize)
+	go feed(here, t, a.io.Stdin, streams.Stdin)
+	done := make(chan struct{})
+	go func() {
+		a.copyAll(streams)
+		close(done)
+	}()
+	select {
+	case <-done:
+		e.mu.Lock()
+		a.over = true
+		e.mu.Unlock()
+		a.close()
+		return nil
+	case <-ctx.Done():
+		e.leave(id, a, done)
+		return context.Cause(ctx)
 	}
+}
+
+// leave makes room for the next attachment. The pipes are open all the time.
+func (e *Engine) leave(id api.ProcessID, a *attachment, copied <-chan struct{}) {
+	near, err := reopen(a.io.Config())
+	a.letGo()
+	<-copied
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.attached[id] != a { // removed meanwhile
+		if err == nil {
+			_ = near.Close() // nobody reads it any more
+		}
+		return
+	}
+	if err != nil { // the next one tries again
+		delete(e.attached, id)
+		return
+	}
+	e.attached[id] = &attachment{io: near, log: a.log}
+}
+
+// feed copies input until the caller's reader ends, or the caller has gone, which it notices
+// with the next Read. Without a reader the input is empty.
+func feed(ctx context.Context, t client.Task, to io.WriteCloser, from io.Reader) {
+	buf := make([]byte, 32<<10)
+	for from != nil {
+		n, err := from.Read(buf)
+		if ctx.Err() != nil {
+			return
+		}
+		if _, failed := to.Write(buf[:n]); failed != nil {
+			return // the process does not read any more
+		}
+		if err != nil {
+			break
+		}
+	}
+	// One that has ended needs no end of its input.
+	_ = to.Close()
+	_ = t.CloseIO(ctx, client.WithStdinCloser)
+}
+
+// copyAll delivers the output, until the process has closed it.
+func (a *attachment) copyAll(streams runtime.Streams) {
 	var wg sync.WaitGroup
 	wg.Go(func() { a.copy(logfmt.Stdout, streams.Stdout, a.io.Stdout) })
 	if a.io.Stderr != nil {
 		wg.Go(func() { a.copy(logfmt.Stderr, streams.Stderr, a.io.Stderr) })
 	}
-	ended := make(chan struct{})
-	go func() {
-		wg.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-		return nil
-	case <-ctx.Done():
-		a.close()
-		<-ended
-		return context.Cause(ctx)
-	}
+	wg.Wait()
 }
 
 // copy delivers output and keeps it in the log.
@@ -206,10 +272,26 @@ func (a *attachment) copy(s logfmt.Stream, to io.Writer, from io.Reader) {
 	}
 }
 
-// resize follows the terminal's size.
-func resize(ctx context.Context, p interface {
+// task loads the task of a container, for what needs more than one call.
+func (e *Engine) task(ctx context.Context, id api.ProcessID) (client.Task, error) {
+	ct, err := e.client.LoadContainer(ctx, string(id))
+	if err != nil {
+		return nil, fmt.Errorf("container %s: %w", id, classify(err))
+	}
+	t, err := ct.Task(ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("task of container %s: %w", id, classify(err))
+	}
+	return t, nil
+}
+
+// resizer is a process with a terminal.
+type resizer interface {
 	Resize(ctx context.Context, w, h uint32) error
-}, sizes <-chan runtime.Size) {
+}
+
+// resize follows the terminal's size.
+func resize(ctx context.Context, p resizer, sizes <-chan runtime.Size) {
 	for sizes != nil {
 		select {
 		case <-ctx.Done():
@@ -223,105 +305,3 @@ func resize(ctx context.Context, p interface {
 		}
 	}
 }
-
-// Exec runs a further process until it ends.
-func (e *Engine) Exec(ctx context.Context, id api.ProcessID, x runtime.ExecSpec) (int, error) {
-	ct, err := e.client.LoadContainer(ctx, string(id))
-	if err != nil {
-		return 0, fmt.Errorf("container %s: %w", id, classify(err))
-	}
-	task, err := ct.Task(ctx, nil)
-	if err != nil {
-		return 0, fmt.Errorf("task of container %s: %w", id, classify(err))
-	}
-	spec, err := ct.Spec(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("spec of container %s: %w", id, classify(err))
-	}
-	p := *spec.Process
-	p.Args, p.Terminal, p.ConsoleSize = x.Args, x.TTY, nil
-	p.Env = append(append([]string(nil), p.Env...), x.Env...)
-	if x.TTY {
-		p.ConsoleSize = &specs.Box{Width: uint(x.Size.Cols), Height: uint(x.Size.Rows)}
-		p.Env = append(p.Env, "TERM=xterm")
-	}
-	if x.WorkDir != "" {
-		p.Cwd = x.WorkDir
-	}
-	opts := []cio.Opt{cio.WithStreams(x.Streams.Stdin, x.Streams.Stdout, x.Streams.Stderr), cio.WithFIFODir(filepath.Join(e.cfg.Dir, "pipes"))}
-	if x.TTY {
-		opts = append(opts, cio.WithTerminal)
-	}
-	name := fmt.Sprintf("x%d", time.Now().UnixNano())
-	eof := make(chan struct{})
-	if in := x.Streams.Stdin; in != nil {
-		opts[0] = cio.WithStreams(&lastReader{Reader: in, eof: eof}, x.Streams.Stdout, x.Streams.Stderr)
-	}
-	proc, err := task.Exec(ctx, name, &p, cio.NewCreator(opts...))
-	if err != nil {
-		return 0, fmt.Errorf("exec in container %s: %w", id, classify(err))
-	}
-	return e.follow(ctx, id, proc, x, eof)
-}
-
-// lastReader closes eof when its reader has ended.
-type lastReader struct {
-	io.Reader
-	eof  chan struct{}
-	once sync.Once
-}
-
-// Read implements io.Reader.
-func (r *lastReader) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	if err != nil {
-		r.once.Do(func() { close(r.eof) })
-	}
-	return n, err
-}
-
-// follow runs a process that was made by Exec to its end, whatever happens to the caller.
-func (e *Engine) follow(ctx context.Context, id api.ProcessID, proc client.Process, x runtime.ExecSpec, eof <-chan struct{}) (int, error) {
-	detached := context.WithoutCancel(ctx)
-	defer func() {
-		if _, err := proc.Delete(detached, client.WithProcessKill); ignoreNotFound(err) != nil {
-			e.cfg.Log.Warn("exec not removed", "process", id, "err", err)
-		}
-	}()
-	exit, err := proc.Wait(detached)
-	if err != nil {
-		return 0, fmt.Errorf("exec in container %s: %w", id, classify(err))
-	}
-	if err := proc.Start(ctx); err != nil {
-		return 0, startError(id, err)
-	}
-	running, stop := context.WithCancel(ctx)
-	defer stop()
-	go resize(running, proc, x.Streams.Resize)
-	go func() {
-		select {
-		case <-eof:
-			// One that has ended already needs no end of its input.
-			_ = proc.CloseIO(running, client.WithStdinCloser)
-		case <-running.Done():
-		}
-	}()
-	select {
-	case status := <-exit:
-		proc.IO().Wait()
-		code, _, err := status.Result()
-		if err != nil {
-			return 0, fmt.Errorf("exec in container %s: %w", id, classify(err))
-		}
-		return int(code), nil
-	case <-ctx.Done():
-		err := proc.Kill(detached, syscall.SIGKILL)
-		if err == nil {
-			<-exit
-		}
-		return 0, errors.Join(context.Cause(ctx), ignoreNotFound(err))
-	}
-}
-
-// RemoveDir removes the files of the engine, when nothing uses them any more.
-func (e *Engine) RemoveDir() error { return os.RemoveAll(e.cfg.Dir) }

@@ -7,12 +7,17 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
+	tasks "github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
 
 	"slipway/api"
 	"slipway/runtime"
@@ -21,15 +26,18 @@ import (
 // undoTime bounds the removal of what a failed Create left.
 const undoTime = 20 * time.Second
 
-// The labels that List needs beside those of the caller.
+// The labels that the engine needs beside those of the caller, who never sees them.
 const (
-	labelImage = "slipway.internal/image"
-	labelLog   = "slipway.internal/log"
-	labelTTY   = "slipway.internal/tty"
+	labelOurs  = "slipway.internal/"
+	labelImage = labelOurs + "image"
+	labelLog   = labelOurs + "log"
 )
 
 // Create makes a container with its task, ready to start.
 func (e *Engine) Create(ctx context.Context, s runtime.Spec) (err error) {
+	if err := runtime.CheckID(s.ID); err != nil {
+		return err
+	}
 	info, err := e.Image(ctx, s.Image)
 	if err != nil {
 		return err
@@ -38,17 +46,15 @@ func (e *Engine) Create(ctx context.Context, s runtime.Spec) (err error) {
 	if err != nil {
 		return fmt.Errorf("image %s: %w", s.Image, classify(err))
 	}
-	opts, err := e.options(&s, img, info)
+	opts, err := e.options(&s, info)
 	if err != nil {
 		return err
 	}
-	if err := e.writeFiles(&s); err != nil {
-		return err
-	}
-	labels := map[string]string{labelImage: s.Image, labelLog: s.Log.Dir, labelTTY: strconv.FormatBool(s.TTY)}
+	labels := map[string]string{}
 	for k, v := range s.Labels {
 		labels[k] = v
 	}
+	labels[labelImage], labels[labelLog] = s.Image, s.Log.Dir
 	ct, err := e.client.NewContainer(ctx, string(s.ID),
 		client.WithImage(img), client.WithSnapshotter(snapshotter), client.WithNewSnapshot(string(s.ID), img),
 		client.WithContainerLabels(labels), client.WithNewSpec(opts...))
@@ -65,95 +71,102 @@ func (e *Engine) Create(ctx context.Context, s runtime.Spec) (err error) {
 	if err != nil {
 		return fmt.Errorf("container %s: %w", s.ID, classify(err))
 	}
-	creator, err := e.output(&s)
-	if err != nil {
+	if err := e.writeFiles(&s); err != nil {
 		return err
 	}
-	if _, err = ct.NewTask(ctx, creator); err != nil {
-		return fmt.Errorf("container %s: %w", s.ID, explain(err))
+	if _, err = ct.NewTask(ctx, e.output(&s)); err != nil {
+		return startError(s.ID, err)
 	}
 	return nil
 }
 
-// explain names the usual reasons why an image cannot run.
-func explain(err error) error {
-	err = classify(err)
-	if api.CodeOf(err) == api.CodeInternal && errors.Is(err, os.ErrNotExist) {
-		return api.Errorf(api.CodeInvalid, "%w", err)
-	}
-	return err
-}
-
 // output connects the task's streams to the log writer, or to pipes that Attach opens.
-func (e *Engine) output(s *runtime.Spec) (cio.Creator, error) {
+func (e *Engine) output(s *runtime.Spec) cio.Creator {
 	if s.Attach {
 		return e.attachable(s)
 	}
 	if s.Log.Dir == "" {
-		return cio.NullIO, nil
+		return cio.NullIO
 	}
 	args := map[string]string{"dir": s.Log.Dir}
 	if s.Log.Max > 0 {
 		args["max"] = strconv.FormatInt(int64(s.Log.Max), 10)
 	}
 	if s.TTY {
-		return cio.TerminalBinaryIO(e.cfg.Sliplog, args), nil
+		return cio.TerminalBinaryIO(e.cfg.Sliplog, args)
 	}
-	return cio.BinaryIO(e.cfg.Sliplog, args), nil
+	return cio.BinaryIO(e.cfg.Sliplog, args)
 }
 
 // Start runs the main process.
 func (e *Engine) Start(ctx context.Context, id api.ProcessID) (int, error) {
-	task, err := e.task(ctx, id)
+	p, err := e.process(ctx, id)
 	if err != nil {
 		return 0, err
 	}
-	if err := task.Start(ctx); err != nil {
-		return 0, startError(id, err)
+	if p.Status != task.Status_CREATED {
+		return 0, api.Errorf(api.CodeConflict, "container %s is %s already", id, strings.ToLower(p.Status.String()))
 	}
-	return int(task.Pid()), nil
+	r, err := e.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: string(id)})
+	if err != nil {
+		return 0, startError(id, errgrpc.ToNative(err))
+	}
+	return int(r.Pid), nil
+}
+
+// neverRuns are signs of a container that can never run as it is, in what runc and crun say.
+var neverRuns = []string{
+	"executable file not found", "no such file or directory", "permission denied", "exec format error", "not a directory", "is a directory",
 }
 
 // startError says what a user can do about a process that could not be started.
 func startError(id api.ProcessID, err error) error {
-	text := err.Error()
-	for _, sign := range []string{"executable file not found", "no such file or directory", "permission denied", "exec format error"} {
-		if containsFold(text, sign) {
-			return api.Errorf(api.CodeInvalid, "container %s: the command cannot be run: %w", id, err)
-		}
+	text := strings.ToLower(err.Error())
+	known := errdefs.IsUnavailable(err) || errdefs.IsNotFound(err) || errors.Is(err, context.Canceled)
+	if !known && slices.ContainsFunc(neverRuns, func(sign string) bool { return strings.Contains(text, sign) }) {
+		return api.Errorf(api.CodeInvalid, "container %s: the command cannot be run: %w", id, err)
 	}
 	return fmt.Errorf("container %s: %w", id, classify(err))
 }
 
 // Signal sends a signal to the main process, SIGKILL to all of them.
 func (e *Engine) Signal(ctx context.Context, id api.ProcessID, sig syscall.Signal) error {
-	task, err := e.task(ctx, id)
+	p, err := e.process(ctx, id)
 	if err != nil {
 		return err
 	}
-	var opts []client.KillOpts
-	if sig == syscall.SIGKILL {
-		opts = append(opts, client.WithKillAll)
+	if p.Status == task.Status_CREATED || p.Status == task.Status_STOPPED {
+		return api.Errorf(api.CodeNotFound, "container %s has no live process", id)
 	}
-	if err := task.Kill(ctx, sig, opts...); err != nil {
-		return fmt.Errorf("signal container %s: %w", id, classify(err))
+	_, err = e.client.TaskService().Kill(ctx, &tasks.KillRequest{ContainerID: string(id), Signal: uint32(sig), All: sig == syscall.SIGKILL})
+	if err != nil {
+		return fmt.Errorf("signal container %s: %w", id, classify(errgrpc.ToNative(err)))
 	}
 	return nil
 }
 
-// Remove kills what runs and removes the container with all it held, but not its log.
+// Remove kills what runs and removes the container with all it held, but not its log. Calls
+// for the same container share one removal.
 func (e *Engine) Remove(ctx context.Context, id api.ProcessID) error {
+	if err := runtime.CheckID(id); err != nil {
+		return err
+	}
+	_, err := e.removals.Do(ctx, string(id), func(ctx context.Context) (struct{}, error) { return struct{}{}, e.remove(ctx, id) })
+	return err
+}
+
+func (e *Engine) remove(ctx context.Context, id api.ProcessID) error {
 	ct, err := e.client.LoadContainer(ctx, string(id))
-	if err == nil {
-		task, taskErr := ct.Task(ctx, nil)
-		if taskErr == nil {
-			_, taskErr = task.Delete(ctx, client.WithProcessKill)
-		}
-		e.detach(id)
-		if err := ignoreNotFound(taskErr); err != nil {
+	switch {
+	case err == nil:
+		if err := e.removeTask(ctx, ct); err != nil {
 			return fmt.Errorf("remove task of container %s: %w", id, classify(err))
 		}
+		e.detach(id)
 		err = ct.Delete(ctx, client.WithSnapshotCleanup)
+	case errdefs.IsNotFound(err):
+		// What a Create left that was cut off between the file system and the container.
+		err = e.client.SnapshotService(snapshotter).Remove(ctx, string(id))
 	}
 	if err := ignoreNotFound(err); err != nil {
 		return fmt.Errorf("remove container %s: %w", id, classify(err))
@@ -161,84 +174,92 @@ func (e *Engine) Remove(ctx context.Context, id api.ProcessID) error {
 	e.mu.Lock()
 	delete(e.ooms, id)
 	e.mu.Unlock()
-	if err := os.RemoveAll(e.files(id)); err != nil {
+	if err := os.RemoveAll(e.dirOf(id)); err != nil {
 		return fmt.Errorf("remove files of container %s: %w", id, err)
 	}
 	return nil
 }
 
+// removeTask ends the task of a container. A helper that dies meanwhile breaks the call; the
+// daemon then cleans up, which is why there is a second try.
+func (e *Engine) removeTask(ctx context.Context, ct client.Container) (err error) {
+	for range 2 {
+		var t client.Task
+		if t, err = ct.Task(ctx, nil); err == nil {
+			_, err = t.Delete(ctx, client.WithProcessKill)
+		}
+		if ignoreNotFound(err) == nil || ctx.Err() != nil {
+			return ignoreNotFound(err)
+		}
+	}
+	return err
+}
+
 // List returns every container of the namespace.
 func (e *Engine) List(ctx context.Context) ([]runtime.Container, error) {
-	list, err := e.client.Containers(ctx)
+	list, err := e.client.ContainerService().List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", classify(err))
 	}
+	r, err := e.client.TaskService().List(ctx, &tasks.ListTasksRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("list tasks: %w", classify(errgrpc.ToNative(err)))
+	}
+	processes := map[string]*task.Process{}
+	for _, p := range r.Tasks {
+		processes[p.ID] = p
+	}
 	out := make([]runtime.Container, 0, len(list))
 	for _, ct := range list {
-		c, err := e.inspect(ctx, ct)
-		if api.CodeOf(err) == api.CodeNotFound {
-			continue // removed meanwhile
+		p := processes[ct.ID]
+		if p == nil {
+			// The list leaves out what does not answer in time: only a clear answer counts.
+			p, err = e.process(ctx, api.ProcessID(ct.ID))
+			if api.CodeOf(err) == api.CodeNotFound {
+				if _, err := e.client.ContainerService().Get(ctx, ct.ID); errdefs.IsNotFound(err) {
+					continue // removed meanwhile
+				}
+			} else if err != nil {
+				return nil, err
+			}
 		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, c)
+		out = append(out, e.inspect(ct, p))
 	}
-	slices.SortFunc(out, func(a, b runtime.Container) int {
-		if a.ID < b.ID {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(out, func(a, b runtime.Container) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	return out, nil
 }
 
 // inspect describes one container. A container without a task was never given one, or lost
 // it: its process is gone and nobody saw how.
-func (e *Engine) inspect(ctx context.Context, ct client.Container) (runtime.Container, error) {
-	id := api.ProcessID(ct.ID())
-	labels, err := ct.Labels(ctx)
-	if err != nil {
-		return runtime.Container{}, fmt.Errorf("container %s: %w", id, classify(err))
+func (e *Engine) inspect(ct containers.Container, p *task.Process) runtime.Container {
+	c := runtime.Container{ID: api.ProcessID(ct.ID), Image: ct.Labels[labelImage], Labels: map[string]string{}}
+	for k, v := range ct.Labels {
+		if !strings.HasPrefix(k, labelOurs) {
+			c.Labels[k] = v
+		}
 	}
-	c := runtime.Container{ID: id, Image: labels[labelImage], Labels: labels, State: runtime.ContainerLost, ExitCode: runtime.ExitLost}
-	task, err := ct.Task(ctx, nil)
-	if errdefs.IsNotFound(err) {
-		return c, nil
+	if p == nil {
+		c.State, c.ExitCode = runtime.ContainerLost, runtime.ExitLost
+		return c
 	}
-	if err != nil {
-		return c, fmt.Errorf("task of container %s: %w", id, classify(err))
-	}
-	status, err := task.Status(ctx)
-	if errdefs.IsNotFound(err) {
-		return c, nil
-	}
-	if err != nil {
-		return c, fmt.Errorf("status of container %s: %w", id, classify(err))
-	}
-	c.ExitCode = 0
-	switch status.Status {
-	case client.Created:
+	switch p.Status {
+	case task.Status_CREATED:
 		c.State = runtime.ContainerCreated
-	case client.Stopped:
-		c.State, c.ExitCode, c.ExitedAt = runtime.ContainerExited, int(status.ExitStatus), status.ExitTime
-		c.OOM = e.wasOOM(id)
+	case task.Status_STOPPED:
+		c.State, c.ExitCode, c.ExitedAt = runtime.ContainerExited, int(p.ExitStatus), p.ExitedAt.AsTime()
+		c.OOM = e.wasOOM(c.ID, c.ExitCode)
 	default:
-		c.State, c.Pid = runtime.ContainerRunning, int(task.Pid())
+		c.State, c.Pid = runtime.ContainerRunning, int(p.Pid)
 	}
-	c.PeakMemory = e.peak(id)
-	return c, nil
+	c.PeakMemory = e.group(c.ID).peak()
+	return c
 }
 
-// task loads the task of a container.
-func (e *Engine) task(ctx context.Context, id api.ProcessID) (client.Task, error) {
-	ct, err := e.client.LoadContainer(ctx, string(id))
+// process asks for the main process of a container.
+func (e *Engine) process(ctx context.Context, id api.ProcessID) (*task.Process, error) {
+	r, err := e.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: string(id)})
 	if err != nil {
-		return nil, fmt.Errorf("container %s: %w", id, classify(err))
+		return nil, fmt.Errorf("container %s: %w", id, classify(errgrpc.ToNative(err)))
 	}
-	task, err := ct.Task(ctx, nil)
-	if err != nil {
-		return nil, fmt.Errorf("task of container %s: %w", id, classify(err))
-	}
-	return task, nil
+	return r.Process, nil
 }

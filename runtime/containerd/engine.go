@@ -10,8 +10,10 @@ import (
 	"sync"
 
 	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"slipway/api"
 	"slipway/runtime"
@@ -43,8 +45,10 @@ type Engine struct {
 	cfg    Config
 	client *client.Client
 
+	pulls    runtime.Shared[runtime.ImageInfo]
+	removals runtime.Shared[struct{}]
+
 	mu       sync.Mutex
-	pulls    map[string]*pull
 	attached map[api.ProcessID]*attachment
 	ooms     map[api.ProcessID]bool // seen in events, until Remove
 }
@@ -53,16 +57,24 @@ var _ runtime.Runtime = (*Engine)(nil)
 
 // New connects to the daemon.
 func New(ctx context.Context, cfg Config) (*Engine, error) {
-	for _, dir := range []string{cfg.Dir, filepath.Join(cfg.Dir, "pipes")} {
+	mounts := filepath.Join(cfg.Dir, "mounts")
+	for _, dir := range []string{cfg.Dir, filepath.Join(cfg.Dir, "pipes"), filepath.Join(cfg.Dir, "files"), mounts} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("containerd: %w", err)
 		}
+	}
+	// Images are mounted for a moment, to look at them. One that a killed agent left goes now.
+	if err := mount.SetTempMountLocation(mounts); err != nil {
+		return nil, fmt.Errorf("containerd: %w", err)
+	}
+	if _, err := mount.CleanupTempMounts(unix.MNT_DETACH); err != nil {
+		return nil, fmt.Errorf("containerd: clean up %s: %w", mounts, err)
 	}
 	c, err := client.New(cfg.Socket, client.WithDefaultNamespace(cfg.Namespace))
 	if err != nil {
 		return nil, api.Errorf(api.CodeUnavailable, "reach containerd at %s: %w", cfg.Socket, err)
 	}
-	e := &Engine{cfg: cfg, client: c, pulls: map[string]*pull{}, attached: map[api.ProcessID]*attachment{}, ooms: map[api.ProcessID]bool{}}
+	e := &Engine{cfg: cfg, client: c, attached: map[api.ProcessID]*attachment{}, ooms: map[api.ProcessID]bool{}}
 	if _, err := c.Version(ctx); err != nil {
 		c.Close()
 		return nil, api.Errorf(api.CodeUnavailable, "reach containerd at %s: %w", cfg.Socket, err)
@@ -72,33 +84,6 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 
 // Close ends the connection. Containers live on.
 func (e *Engine) Close() error { return e.client.Close() }
-
-// Version returns the daemon's version.
-func (e *Engine) Version(ctx context.Context) (string, error) {
-	v, err := e.client.Version(ctx)
-	if err != nil {
-		return "", fmt.Errorf("containerd version: %w", classify(err))
-	}
-	return v.Version, nil
-}
-
-// Purge removes every container and image of the namespace, and the namespace.
-func (e *Engine) Purge(ctx context.Context) error {
-	list, err := e.List(ctx)
-	if err != nil {
-		return err
-	}
-	var failed error
-	for _, c := range list {
-		failed = errors.Join(failed, e.Remove(ctx, c.ID))
-	}
-	images, err := e.ListImages(ctx)
-	failed = errors.Join(failed, err)
-	for _, i := range images {
-		failed = errors.Join(failed, e.RemoveImage(ctx, i.Ref))
-	}
-	return failed
-}
 
 // classify gives an error of the daemon one of our codes.
 func classify(err error) error {

@@ -3,13 +3,19 @@ package containerd
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net"
 	"slices"
+	"strings"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"slipway/api"
@@ -19,43 +25,17 @@ import (
 // configMax bounds an image's configuration, in bytes.
 const configMax = 4 << 20
 
-// pull is one fetch in progress; those who want the same image wait for it.
-type pull struct {
-	done chan struct{}
-	err  error
-}
-
 // Pull fetches and unpacks an image.
 func (e *Engine) Pull(ctx context.Context, ref string, progress func(done, total api.Bytes)) (runtime.ImageInfo, error) {
-	if info, err := e.Image(ctx, ref); err == nil {
-		return info, nil
+	if info, err := e.Image(ctx, ref); api.CodeOf(err) != api.CodeNotFound {
+		return info, err
 	}
-	e.mu.Lock()
-	p := e.pulls[ref]
-	if p != nil {
-		e.mu.Unlock()
-		select {
-		case <-p.done:
-		case <-ctx.Done():
-			return runtime.ImageInfo{}, context.Cause(ctx)
-		}
-		if p.err != nil {
-			return runtime.ImageInfo{}, p.err
+	info, err := e.pulls.Do(ctx, ref, func(ctx context.Context) (runtime.ImageInfo, error) {
+		if err := e.fetch(ctx, ref); err != nil {
+			return runtime.ImageInfo{}, err
 		}
 		return e.Image(ctx, ref)
-	}
-	p = &pull{done: make(chan struct{})}
-	e.pulls[ref] = p
-	e.mu.Unlock()
-	p.err = e.fetch(ctx, ref)
-	e.mu.Lock()
-	delete(e.pulls, ref)
-	e.mu.Unlock()
-	close(p.done)
-	if p.err != nil {
-		return runtime.ImageInfo{}, p.err
-	}
-	info, err := e.Image(ctx, ref)
+	})
 	if err == nil && progress != nil {
 		progress(info.Size, info.Size)
 	}
@@ -64,11 +44,44 @@ func (e *Engine) Pull(ctx context.Context, ref string, progress func(done, total
 
 func (e *Engine) fetch(ctx context.Context, ref string) error {
 	resolver := docker.NewResolver(docker.ResolverOptions{Hosts: e.cfg.Hosts})
-	_, err := e.client.Pull(ctx, ref, client.WithPullUnpack, client.WithPullSnapshotter(snapshotter), client.WithResolver(resolver))
+	_, err := e.client.Pull(ctx, ref, client.WithPullUnpack, client.WithPullSnapshotter(snapshotter), client.WithResolver(resolver),
+		client.WithImageHandlerWrapper(registryOnly))
 	if err != nil {
-		return fmt.Errorf("image %s: %w", ref, classify(err))
+		return fetchError(ref, err)
 	}
 	return nil
+}
+
+// registryOnly keeps the fetch at the registry: a manifest may name other addresses for its
+// layers, which would make the node ask whatever an image's author likes.
+func registryOnly(next images.Handler) images.Handler {
+	return images.HandlerFunc(func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+		children, err := next.Handle(ctx, desc)
+		for i := range children {
+			children[i].URLs = nil
+		}
+		return children, err
+	})
+}
+
+// fetchError says what a failed pull means: whether to try again, and whom to ask.
+func fetchError(ref string, err error) error {
+	status, answered := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
+	_, network := errors.AsType[net.Error](err)
+	code := api.CodeOf(classify(err))
+	switch {
+	case code == api.CodeNotFound || code == api.CodeDenied || errors.Is(err, context.Canceled):
+		return fmt.Errorf("image %s: %w", ref, classify(err))
+	case errors.Is(err, docker.ErrInvalidAuthorization), answered && (status.StatusCode == 401 || status.StatusCode == 403):
+		return api.Errorf(api.CodeDenied, "image %s: the registry refuses: %w", ref, err)
+	case answered && status.StatusCode == 404:
+		return api.Errorf(api.CodeNotFound, "image %s: not in the registry: %w", ref, err)
+	case network, answered, errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return api.Errorf(api.CodeUnavailable, "image %s: the registry does not answer: %w", ref, err)
+	case code == api.CodeConflict, code == api.CodeInvalid:
+		return api.Errorf(api.CodeInvalid, "image %s is damaged: %w", ref, err)
+	}
+	return fmt.Errorf("image %s: %w", ref, classify(err))
 }
 
 // Image returns an unpacked image.
@@ -128,12 +141,7 @@ func (e *Engine) ListImages(ctx context.Context) ([]runtime.ImageInfo, error) {
 		}
 		out = append(out, info)
 	}
-	slices.SortFunc(out, func(a, b runtime.ImageInfo) int {
-		if a.Ref < b.Ref {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(out, func(a, b runtime.ImageInfo) int { return strings.Compare(a.Ref, b.Ref) })
 	return out, nil
 }
 

@@ -1,16 +1,14 @@
 package containerd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
-	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/pkg/oci"
@@ -24,7 +22,9 @@ import (
 const (
 	pidsDefault = 4096
 	cpuPeriod   = 100000 // µs
-	uidMax      = 1<<31 - 1
+	cpuQuotaMin = 1000   // µs; the kernel takes no less
+	// memoryDefault is the size of a file system in memory.
+	memoryDefault = 64 * api.MiB
 )
 
 // initPath is where the init program is seen inside.
@@ -38,38 +38,25 @@ var capabilities = []string{
 }
 
 // options turns a spec into the changes to containerd's default one.
-func (e *Engine) options(s *runtime.Spec, img client.Image, info runtime.ImageInfo) ([]oci.SpecOpts, error) {
-	args, err := arguments(s, info)
+func (e *Engine) options(s *runtime.Spec, info runtime.ImageInfo) ([]oci.SpecOpts, error) {
+	c, err := s.Resolve(info)
 	if err != nil {
 		return nil, err
 	}
-	workdir := s.WorkDir
-	if workdir == "" {
-		workdir = info.WorkDir
-	}
-	if workdir == "" {
-		workdir = "/"
-	}
-	if err := checkWorkDir(workdir); err != nil {
-		return nil, err
+	if s.TTY {
+		c.Env = runtime.MergeEnv([]string{"TERM=xterm"}, c.Env)
 	}
 	if s.Init && e.cfg.Init != "" {
-		args = append([]string{initPath, "--"}, args...)
-	}
-	user := s.User
-	if user == "" {
-		user = info.User
-	}
-	if err := checkUser(user); err != nil {
-		return nil, err
+		c.Args = append([]string{initPath, "--"}, c.Args...)
 	}
 	opts := []oci.SpecOpts{
-		oci.WithoutRunMount, oci.WithEnv(info.Env), oci.WithEnv(s.Env), oci.WithProcessArgs(args...), oci.WithProcessCwd(workdir),
+		checkRootFS(c.WorkDir), oci.WithoutRunMount,
+		oci.WithEnv(c.Env), oci.WithProcessArgs(c.Args...), oci.WithProcessCwd(c.WorkDir), terminal(s),
 		oci.WithCgroup("/" + e.cfg.Cgroup + "/" + string(s.ID)),
 		oci.WithCapabilities(capabilitiesOf(s)), limits(s.Limits), network(&s.Network), e.mounts(s),
 	}
-	if user != "" {
-		opts = append(opts, oci.WithUser(user), oci.WithAdditionalGIDs(user))
+	if c.User != "" {
+		opts = append(opts, withUser(c.User))
 	}
 	if s.NonRoot {
 		opts = append(opts, refuseRoot)
@@ -77,50 +64,20 @@ func (e *Engine) options(s *runtime.Spec, img client.Image, info runtime.ImageIn
 	if s.ReadOnlyRootFS {
 		opts = append(opts, oci.WithRootFSReadonly())
 	}
-	if s.TTY {
-		opts = append(opts, oci.WithTTY, oci.WithTTYSize(int(s.Size.Cols), int(s.Size.Rows)))
-	}
 	if s.Privileged {
 		return append(opts, oci.WithPrivileged, oci.WithAllDevicesAllowed), nil
 	}
 	return append(opts, seccomp.WithDefaultProfile()), nil
 }
 
-// arguments is what runs: entrypoint + command, by the rules of runtime.Spec.
-func arguments(s *runtime.Spec, info runtime.ImageInfo) ([]string, error) {
-	entrypoint, command := info.Entrypoint, info.Cmd
-	if s.Entrypoint != nil {
-		entrypoint, command = s.Entrypoint, nil
-	}
-	if len(s.Command) > 0 {
-		command = s.Command
-	}
-	args := slices.Concat(entrypoint, command)
-	if len(args) == 0 {
-		return nil, api.Errorf(api.CodeInvalid, "image %s says no command and none is given; set command in the manifest", s.Image)
-	}
-	return args, nil
-}
-
-// checkWorkDir refuses what could leave the root file system (CVE-2024-21626).
-func checkWorkDir(dir string) error {
-	if !path.IsAbs(dir) || strings.HasPrefix(path.Clean(dir), "/proc") {
-		return api.Errorf(api.CodeInvalid, "working directory %q is not an absolute path outside of /proc", dir)
-	}
-	return nil
-}
-
-// checkUser refuses numbers that the kernel would take for another user (CVE-2024-40635).
-func checkUser(user string) error {
-	for _, part := range strings.SplitN(user, ":", 2) {
-		if n, err := strconv.ParseUint(part, 10, 64); err == nil && n > uidMax {
-			return api.Errorf(api.CodeInvalid, "user %q is out of range, the highest number is %d", user, uidMax)
+// terminal gives the process one if the spec says so.
+func terminal(s *runtime.Spec) oci.SpecOpts {
+	return func(_ context.Context, _ oci.Client, _ *containers.Container, o *oci.Spec) error {
+		if o.Process.Terminal = s.TTY; s.TTY {
+			o.Process.ConsoleSize = &specs.Box{Width: uint(s.Size.Cols), Height: uint(s.Size.Rows)}
 		}
-		if strings.TrimSpace(part) != part {
-			return api.Errorf(api.CodeInvalid, "user %q contains blanks", user)
-		}
+		return nil
 	}
-	return nil
 }
 
 func refuseRoot(_ context.Context, _ oci.Client, _ *containers.Container, s *oci.Spec) error {
@@ -155,20 +112,36 @@ func limits(l runtime.Limits) oci.SpecOpts {
 	if pids == 0 {
 		pids = pidsDefault
 	}
-	opts := []oci.SpecOpts{oci.WithPidsLimit(pids)}
+	shm := l.ShmSize
+	if shm == 0 {
+		shm = memoryDefault
+	}
+	opts := []oci.SpecOpts{oci.WithPidsLimit(pids), oci.WithDevShmSize(int64(max(1, shm/api.KiB))), files(l.Files)}
 	if l.Memory > 0 {
 		opts = append(opts, oci.WithMemoryLimit(uint64(l.Memory)))
+		if boundsSwap(cgroupRoot) {
+			opts = append(opts, oci.WithMemorySwap(int64(l.Memory))) // of memory and swap together
+		}
 	}
 	if l.CPU > 0 {
-		opts = append(opts, oci.WithCPUCFS(int64(l.CPU)*cpuPeriod/1000, cpuPeriod))
+		opts = append(opts, oci.WithCPUCFS(max(cpuQuotaMin, int64(l.CPU)*cpuPeriod/1000), cpuPeriod))
 	}
 	if l.CPUShares > 0 {
 		opts = append(opts, oci.WithCPUShares(max(2, uint64(l.CPUShares)*1024/1000)))
 	}
-	if l.Files > 0 {
-		opts = append(opts, oci.WithRlimit(&specs.POSIXRlimit{Type: "RLIMIT_NOFILE", Hard: uint64(l.Files), Soft: uint64(l.Files)}))
-	}
 	return oci.Compose(opts...)
+}
+
+// files bounds the open files. Without a bound the daemon's own counts: containerd's default of
+// 1024 is too few for a server.
+func files(n int) oci.SpecOpts {
+	return func(_ context.Context, _ oci.Client, _ *containers.Container, s *oci.Spec) error {
+		s.Process.Rlimits = nil
+		if n > 0 {
+			s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Hard: uint64(n), Soft: uint64(n)}}
+		}
+		return nil
+	}
 }
 
 // network joins the prepared namespace. In it, any user may listen on any port and ping.
@@ -184,17 +157,32 @@ func network(n *runtime.Network) oci.SpecOpts {
 	}
 }
 
-// mounts writes the files of the container and mounts them beside the volumes.
+// mounts adds the files of the container and the volumes. What lies higher comes first, so that
+// a volume on /etc does not hide /etc/hosts.
 func (e *Engine) mounts(s *runtime.Spec) oci.SpecOpts {
-	hostname := s.Network.Hostname
-	if hostname == "" {
-		hostname = string(s.ID)
-	}
 	var list []specs.Mount
 	bind := func(source, target string, options ...string) {
 		list = append(list, specs.Mount{Type: "bind", Source: source, Destination: target, Options: append([]string{"rbind", "rprivate"}, options...)})
 	}
-	dir := e.files(s.ID)
+	for _, m := range s.Mounts {
+		switch {
+		case m.Source == "":
+			size := m.Size
+			if size == 0 {
+				size = memoryDefault
+			}
+			options := []string{"nosuid", "nodev", "mode=1777", fmt.Sprintf("size=%d", int64(size))}
+			if m.ReadOnly {
+				options = append(options, "ro")
+			}
+			list = append(list, specs.Mount{Type: "tmpfs", Source: "tmpfs", Destination: m.Target, Options: options})
+		case m.ReadOnly:
+			bind(m.Source, m.Target, "ro", "nosuid", "nodev")
+		default:
+			bind(m.Source, m.Target, "rw", "nosuid", "nodev")
+		}
+	}
+	dir := e.dirOf(s.ID)
 	bind(filepath.Join(dir, "hosts"), "/etc/hosts", "rw")
 	bind(filepath.Join(dir, "hostname"), "/etc/hostname", "rw")
 	if len(s.Network.ResolvConf) > 0 {
@@ -203,42 +191,28 @@ func (e *Engine) mounts(s *runtime.Spec) oci.SpecOpts {
 	if s.Init && e.cfg.Init != "" {
 		bind(e.cfg.Init, initPath, "ro")
 	}
-	for _, m := range s.Mounts {
-		switch {
-		case m.Source == "":
-			size := m.Size
-			if size == 0 {
-				size = 64 * api.MiB
-			}
-			list = append(list, specs.Mount{Type: "tmpfs", Source: "tmpfs", Destination: m.Target,
-				Options: []string{"nosuid", "nodev", "mode=1777", fmt.Sprintf("size=%d", int64(size))}})
-		case m.ReadOnly:
-			bind(m.Source, m.Target, "ro", "nosuid", "nodev")
-		default:
-			bind(m.Source, m.Target, "rw", "nosuid", "nodev")
-		}
-	}
-	return oci.Compose(oci.WithHostname(hostname), oci.WithMounts(list))
+	slices.SortStableFunc(list, func(a, b specs.Mount) int {
+		return strings.Count(a.Destination, "/") - strings.Count(b.Destination, "/")
+	})
+	return oci.Compose(oci.WithHostname(hostnameOf(s)), oci.WithMounts(list))
 }
 
-// files is the directory of what is mounted into a container.
-func (e *Engine) files(id api.ProcessID) string { return filepath.Join(e.cfg.Dir, string(id)) }
+func hostnameOf(s *runtime.Spec) string { return cmp.Or(s.Network.Hostname, string(s.ID)) }
+
+// dirOf is the directory of what is mounted into a container.
+func (e *Engine) dirOf(id api.ProcessID) string { return filepath.Join(e.cfg.Dir, "files", string(id)) }
 
 // writeFiles writes what mounts mounts.
 func (e *Engine) writeFiles(s *runtime.Spec) error {
-	dir := e.files(s.ID)
+	dir := e.dirOf(s.ID)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("files of container %s: %w", s.ID, err)
 	}
-	hostname := s.Network.Hostname
-	if hostname == "" {
-		hostname = string(s.ID)
-	}
 	hosts := s.Network.Hosts
 	if len(hosts) == 0 {
-		hosts = fmt.Appendf(nil, "127.0.0.1\tlocalhost %s\n::1\tlocalhost\n", hostname)
+		hosts = runtime.DefaultHosts(hostnameOf(s))
 	}
-	for name, text := range map[string][]byte{"hosts": hosts, "hostname": []byte(hostname + "\n"), "resolv.conf": s.Network.ResolvConf} {
+	for name, text := range map[string][]byte{"hosts": hosts, "hostname": []byte(hostnameOf(s) + "\n"), "resolv.conf": s.Network.ResolvConf} {
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
 			return fmt.Errorf("files of container %s: %w", s.ID, err)
 		}

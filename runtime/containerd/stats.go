@@ -2,12 +2,13 @@ package containerd
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/containerd/containerd/api/types/task"
 
 	"slipway/api"
 	"slipway/runtime"
@@ -16,25 +17,40 @@ import (
 // cgroupRoot is where the kernel shows control groups.
 const cgroupRoot = "/sys/fs/cgroup"
 
-// unlimited is what version 1 reports for no limit, rounded down to pages.
+// unlimited is more than any machine has. Version 1 shows no limit as a number near 2^63.
 const unlimited = 1 << 62
 
-// unified reports whether the machine has the unified hierarchy (version 2).
-func unified() bool {
-	_, err := os.Stat(filepath.Join(cgroupRoot, "cgroup.controllers"))
+// group is the control group of a container, in either version of the interface. What cannot be
+// read is 0: groups come and go with their containers.
+type group struct {
+	root    string // cgroupRoot
+	name    string // below the root, or below each controller in version 1
+	unified bool   // version 2
+}
+
+// group returns where a container is accounted.
+func (e *Engine) group(id api.ProcessID) group {
+	return group{root: cgroupRoot, name: filepath.Join(e.cfg.Cgroup, string(id)), unified: isUnified(cgroupRoot)}
+}
+
+// isUnified reports whether the machine has version 2 only. A hybrid one has version 2 in a
+// folder of its own, without controllers, and is used as version 1.
+func isUnified(root string) bool {
+	_, err := os.Stat(filepath.Join(root, "cgroup.controllers"))
 	return err == nil
 }
 
-// cgroup is the path of a file of a container's group.
-func (e *Engine) cgroup(controller string, id api.ProcessID, file string) string {
-	if unified() {
+// file is the path of a file; controller counts in version 1 only.
+func (g group) file(controller, name string) string {
+	if g.unified {
 		controller = ""
 	}
-	return filepath.Join(cgroupRoot, controller, e.cfg.Cgroup, string(id), file)
+	return filepath.Join(g.root, controller, g.name, name)
 }
 
-func readNumber(path string) int64 {
-	b, err := os.ReadFile(path)
+// number reads a file that holds one; "max" and what stands for it are 0.
+func (g group) number(controller, name string) int64 {
+	b, err := os.ReadFile(g.file(controller, name))
 	if err != nil {
 		return 0
 	}
@@ -45,14 +61,14 @@ func readNumber(path string) int64 {
 	return n
 }
 
-// readField reads "name value" from a file of such lines.
-func readField(path, name string) int64 {
-	b, err := os.ReadFile(path)
+// field reads "name value" from a file of such lines.
+func (g group) field(controller, name, field string) int64 {
+	b, err := os.ReadFile(g.file(controller, name))
 	if err != nil {
 		return 0
 	}
 	for line := range strings.Lines(string(b)) {
-		if value, ok := strings.CutPrefix(line, name+" "); ok {
+		if value, ok := strings.CutPrefix(line, field+" "); ok {
 			n, _ := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
 			return n
 		}
@@ -60,51 +76,86 @@ func readField(path, name string) int64 {
 	return 0
 }
 
-// peak is the most memory that a container has used; 0 once its group is gone.
-func (e *Engine) peak(id api.ProcessID) api.Bytes {
-	if unified() {
-		return api.Bytes(readNumber(e.cgroup("", id, "memory.peak")))
-	}
-	return api.Bytes(readNumber(e.cgroup("memory", id, "memory.max_usage_in_bytes")))
+// exists reports whether the kernel still has the group.
+func (g group) exists() bool {
+	_, err := os.Stat(g.file("memory", "cgroup.procs"))
+	return err == nil
 }
 
-// oomKills counts what the kernel killed in a container for its limit.
-func (e *Engine) oomKills(id api.ProcessID) int {
-	if unified() {
-		return int(readField(e.cgroup("", id, "memory.events"), "oom_kill"))
+// usage is what the group holds now, page cache included.
+func (g group) usage() int64 {
+	if g.unified {
+		return g.number("", "memory.current")
 	}
-	return int(readField(e.cgroup("memory", id, "memory.oom_control"), "oom_kill"))
+	return g.number("memory", "memory.usage_in_bytes")
 }
 
-func (e *Engine) wasOOM(id api.ProcessID) bool {
+// peak is the most memory that the group has held; where the kernel does not keep it (version
+// 2 before Linux 5.19), what it holds now.
+func (g group) peak() api.Bytes {
+	n := int64(0)
+	if g.unified {
+		n = g.number("", "memory.peak")
+	} else {
+		n = g.number("memory", "memory.max_usage_in_bytes")
+	}
+	return api.Bytes(max(n, g.usage()))
+}
+
+// oomKills counts what the kernel killed in the group for its limit.
+func (g group) oomKills() int {
+	if g.unified {
+		return int(g.field("", "memory.events", "oom_kill"))
+	}
+	return int(g.field("memory", "memory.oom_control", "oom_kill"))
+}
+
+// boundsSwap reports whether the kernel accounts swap: where it does not there is no file to
+// write a bound to, and runc fails.
+func boundsSwap(root string) bool {
+	pattern := filepath.Join(root, "memory", "memory.memsw.limit_in_bytes")
+	if isUnified(root) {
+		pattern = filepath.Join(root, "*", "memory.swap.max") // the root itself has none
+	}
+	found, _ := filepath.Glob(pattern) // the pattern is well formed
+	return len(found) > 0
+}
+
+// stats reads what the group uses.
+func (g group) stats() runtime.Stats {
+	s := runtime.Stats{At: time.Now(), PeakMemory: g.peak(), OOMKills: g.oomKills(), Processes: int(g.number("pids", "pids.current"))}
+	if g.unified {
+		s.CPU = time.Duration(g.field("", "cpu.stat", "usage_usec")) * time.Microsecond
+		s.Throttled = time.Duration(g.field("", "cpu.stat", "throttled_usec")) * time.Microsecond
+		s.Memory = api.Bytes(max(0, g.usage()-g.field("", "memory.stat", "inactive_file")))
+		s.MemoryLimit = api.Bytes(g.number("", "memory.max"))
+		return s
+	}
+	s.CPU = time.Duration(g.number("cpuacct", "cpuacct.usage"))
+	s.Throttled = time.Duration(g.field("cpu", "cpu.stat", "throttled_time"))
+	s.Memory = api.Bytes(max(0, g.usage()-g.field("memory", "memory.stat", "total_inactive_file")))
+	s.MemoryLimit = api.Bytes(g.number("memory", "memory.limit_in_bytes"))
+	return s
+}
+
+// wasOOM reports whether a main process that ended with code ended for lack of memory: one that
+// ended well outlived the kill of another.
+func (e *Engine) wasOOM(id api.ProcessID, code int) bool {
 	e.mu.Lock()
 	seen := e.ooms[id]
 	e.mu.Unlock()
-	return seen || e.oomKills(id) > 0
+	return code != 0 && (seen || e.group(id).oomKills() > 0)
 }
 
 // Stats returns what a container uses, read from its control group.
 func (e *Engine) Stats(ctx context.Context, id api.ProcessID) (runtime.Stats, error) {
-	if _, err := e.task(ctx, id); err != nil {
+	p, err := e.process(ctx, id)
+	if err != nil {
 		return runtime.Stats{}, err
 	}
-	s := runtime.Stats{At: time.Now(), PeakMemory: e.peak(id), OOMKills: e.oomKills(id)}
-	if unified() {
-		stat := e.cgroup("", id, "cpu.stat")
-		s.CPU = time.Duration(readField(stat, "usage_usec")) * time.Microsecond
-		s.Throttled = time.Duration(readField(stat, "throttled_usec")) * time.Microsecond
-		s.Memory = api.Bytes(readNumber(e.cgroup("", id, "memory.current")) - readField(e.cgroup("", id, "memory.stat"), "inactive_file"))
-		s.MemoryLimit = api.Bytes(readNumber(e.cgroup("", id, "memory.max")))
-		s.Processes = int(readNumber(e.cgroup("", id, "pids.current")))
-		return s, nil
+	g := e.group(id)
+	if p.Status == task.Status_STOPPED || !g.exists() {
+		return runtime.Stats{}, api.Errorf(api.CodeNotFound, "container %s has no live process", id)
 	}
-	s.CPU = time.Duration(readNumber(e.cgroup("cpuacct", id, "cpuacct.usage")))
-	s.Throttled = time.Duration(readField(e.cgroup("cpu", id, "cpu.stat"), "throttled_time"))
-	s.Memory = api.Bytes(readNumber(e.cgroup("memory", id, "memory.usage_in_bytes")) - readField(e.cgroup("memory", id, "memory.stat"), "total_inactive_file"))
-	s.MemoryLimit = api.Bytes(readNumber(e.cgroup("memory", id, "memory.limit_in_bytes")))
-	s.Processes = int(readNumber(e.cgroup("pids", id, "pids.current")))
-	if s.CPU == 0 && s.Memory == 0 {
-		return s, api.Errorf(api.CodeNotFound, "%s", fmt.Sprintf("container %s has no control group", id))
-	}
-	return s, nil
+	return g.stats(), nil
 }

@@ -54,7 +54,7 @@ type File struct {
 }
 
 // limit bounds every wait of the suite.
-const limit = 30 * time.Second
+const limit = 20 * time.Second
 
 // lab is one test of the suite.
 type lab struct {
@@ -194,9 +194,12 @@ func (l *lab) log(s runtime.Spec) (stdout, stderr string, whole bool) {
 	}
 }
 
-// logged waits for the end of a log and returns it.
+// logged removes a container, which ends its log at the latest, and returns the log.
 func (l *lab) logged(s runtime.Spec) (stdout, stderr string) {
 	l.Helper()
+	if err := l.Engine.Remove(l.ctx(), s.ID); err != nil {
+		l.Fatalf("remove: %v", err)
+	}
 	var whole bool
 	l.await("end of the log", func() bool {
 		stdout, stderr, whole = l.log(s)

@@ -136,7 +136,7 @@ func list(l *lab) {
 	hostile.Labels["containerd.io/restart.status"] = "running"
 	hostile.Labels["slipway.app"] = "of-the-image"
 	ref := l.pulled(hostile)
-	want := map[string]string{"slipway.app": "shop", "empty": ""}
+	want := map[string]string{"slipway.app": "shop", "quote": "\"=\n"}
 	var ids []api.ProcessID
 	for range 4 {
 		s := l.spec("wait")

@@ -36,6 +36,9 @@ func Run(t *testing.T, h *Harness) {
 		"output that nobody was attached to is logged":  unattached,
 		"stats": stats,
 	} {
-		t.Run(name, func(t *testing.T) { test(&lab{t, h}) })
+		t.Run(name, func(t *testing.T) {
+			own := *h
+			test(&lab{t, &own})
+		})
 	}
 }

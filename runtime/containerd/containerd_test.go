@@ -1,0 +1,11 @@
+package containerd
+
+import (
+	"testing"
+
+	"slipway/runtime/runtimetest"
+)
+
+func TestSuite(t *testing.T) {
+	runtimetest.Run(t, newMachine(t).harness())
+}
