@@ -48,15 +48,19 @@ func TestEveryRolloutMovesWithinItsBounds(t *testing.T) {
 			if step > 500 {
 				t.Fatalf("%+v stands still with %d old, %d draining, %d new, %d ready", b, old, draining, fresh, ready)
 			}
-			wantNew, wantOld := b.next(fresh, ready, old+draining)
+			wantNew, wantOld := b.next(fresh, ready, old, draining)
 			if wantOld < old {
 				old, draining = wantOld, draining+old-wantOld
 			}
 			if wantNew < fresh {
 				t.Fatalf("%+v takes a new copy back: %d of %d", b, wantNew, fresh)
 			}
-			if started := wantNew - fresh; started > 0 && fresh+started+old+draining > n+b.surge {
-				t.Fatalf("%+v has %d alive", b, fresh+started+old+draining)
+			alive := wantNew + old
+			if b.surge == 0 {
+				alive += draining
+			}
+			if wantNew > fresh && alive > n+b.surge {
+				t.Fatalf("%+v has %d alive", b, alive)
 			}
 			fresh = wantNew
 			if old+ready < serving {

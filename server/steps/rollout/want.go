@@ -11,7 +11,8 @@ import (
 // tally is what there is of a service on its way to a release.
 type tally struct {
 	fresh, ready int            // copies of the release that are meant to run; those ready
-	old          int            // copies to be replaced that hold room, draining ones included
+	old          int            // copies to be replaced that hold room, leaving ones included
+	leaving      int            // those that drain or stop
 	stale        []*api.Process // running copies of the release from before a requested restart
 	others       []api.Want     // what Want names of other releases, the most ready first
 	readyOf      map[api.ReleaseID]int
@@ -28,6 +29,9 @@ func (p *pass) tally(svc *api.Service, release api.ReleaseID) (t tally) {
 			t.readyOf[q.Release]++
 		}
 		running, stale := q.Desired == api.DesiredRun, q.Created.Before(svc.RestartAt)
+		if !running && (stale || q.Release != release) {
+			t.leaving++
+		}
 		switch {
 		case q.Release != release:
 			t.old++
@@ -77,7 +81,8 @@ func (p *pass) want(svc *api.Service, release api.ReleaseID) ([]api.Want, bool) 
 	}
 	n := p.scale(svc, spec)
 	t := p.tally(svc, release)
-	wantNew, wantOld := boundsOf(spec, n).next(t.fresh, t.ready, t.old)
+	b := boundsOf(spec, n)
+	wantNew, wantOld := b.next(t.fresh, t.ready, t.old-t.leaving, t.leaving)
 	var old []api.Want
 	for _, w := range t.others {
 		if keep := min(w.Count, wantOld, t.readyOf[w.Release]); keep > 0 {
