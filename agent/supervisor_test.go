@@ -43,7 +43,7 @@ func (l *lab) Create(context.Context, *api.Assignment) (string, error) {
 	l.note("create")
 	return "10.0.0.2", nil
 }
-func (l *lab) Start(context.Context, api.ProcessID) error  { l.note("start"); return nil }
+func (l *lab) Start(context.Context, api.ProcessID) error    { l.note("start"); return nil }
 func (l *lab) Remove(context.Context, *api.Assignment) error { l.note("remove"); return nil }
 func (l *lab) Signal(_ context.Context, _ api.ProcessID, s syscall.Signal) error {
 	l.note(s.String())

@@ -7,6 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,6 +48,8 @@ func down(ctx context.Context, p paths, which string) error {
 	err = errors.Join(err, agent.Teardown(ctx, p.data("node"), p.run("net")))
 	own := containerdDaemon(p, "")
 	err = errors.Join(err, own.stop(ctx, 20*time.Second))
+	// A shim may have been about to end when its daemon did, and waits for a word of it.
+	err = errors.Join(err, killOrphans(ctx, p))
 	unmountBelow(p.data("containerd"))
 	unmountBelow(p.Run)
 	err = errors.Join(err, os.RemoveAll(p.Run))
@@ -67,7 +72,7 @@ func purge(ctx context.Context, p paths, which string) error {
 		socket = systemSocket
 	}
 	if !answers(ctx, socket) {
-		return killOrphans(p)
+		return killOrphans(ctx, p)
 	}
 	engine, err := containerd.New(ctx, containerd.Config{Socket: socket, Namespace: p.namespace(), Dir: p.run("containers"), Cgroup: p.namespace()})
 	if err != nil {
@@ -85,33 +90,87 @@ func purge(ctx context.Context, p paths, which string) error {
 	return failed
 }
 
-// killOrphans ends shims whose daemon is gone: they are known by the socket of the daemon in
-// their command line.
-func killOrphans(p paths) error {
-	entries, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		return err
+// killOrphans ends what outlived the daemon that it belonged to: shims, known by the socket of
+// the daemon in their command line, and what runs in the rack's control groups.
+func killOrphans(ctx context.Context, p paths) error {
+	var failed error
+	gone := waitFor(ctx, 10*time.Second, func() bool {
+		left := append(shims(p), members(p.namespace())...)
+		for _, o := range left {
+			failed = errors.Join(failed, o.kill())
+		}
+		return len(left) == 0
+	})
+	if !gone {
+		return errors.Join(api.Errorf(api.CodeInternal, "processes of containers do not end; see: ps -ef"), failed)
 	}
-	for _, file := range entries {
-		b, err := os.ReadFile(file)
-		if err != nil || !containsArg(b, p.containerdSocket()) || !containsArg(b, p.namespace()) {
-			continue
+	return failed
+}
+
+// orphan is a process to end, as long as it is the one that was found.
+type orphan struct {
+	pid   int
+	still func() bool
+}
+
+func (o orphan) kill() error {
+	handle, err := os.FindProcess(o.pid) // refers to the process itself, not to its number
+	if err != nil || !o.still() {
+		return nil
+	}
+	if err := handle.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return api.Errorf(api.CodeInternal, "end orphaned process %d: %w", o.pid, err)
+	}
+	return nil
+}
+
+// shims lists those of our own containerd.
+func shims(p paths) (out []orphan) {
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline") // the pattern is well formed
+	for _, file := range files {
+		ours := func() bool {
+			b, err := os.ReadFile(file)
+			return err == nil && containsArg(b, p.containerdSocket()) && containsArg(b, p.namespace())
 		}
 		var pid int
-		if _, err := fmt.Sscanf(file, "/proc/%d/cmdline", &pid); err != nil {
-			continue
+		if _, err := fmt.Sscanf(file, "/proc/%d/cmdline", &pid); err == nil && ours() {
+			out = append(out, orphan{pid, ours})
 		}
-		handle, err := os.FindProcess(pid)
-		if err != nil {
-			continue
-		}
-		if again, err := os.ReadFile(file); err == nil && string(again) == string(b) {
-			if err := handle.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-				return api.Errorf(api.CodeInternal, "end orphaned shim %d: %w", pid, err)
+	}
+	return out
+}
+
+// members lists the processes of the containers of a control group.
+func members(group string) (out []orphan) {
+	var files []string
+	for _, root := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
+		found, _ := filepath.Glob(root + group + "/*/cgroup.procs") // the pattern is well formed
+		files = append(files, found...)
+	}
+	seen := map[int]bool{}
+	for _, file := range files {
+		for _, pid := range pids(file) {
+			if !seen[pid] {
+				seen[pid] = true
+				out = append(out, orphan{pid, func() bool { return slices.Contains(pids(file), pid) }})
 			}
 		}
 	}
-	return nil
+	return out
+}
+
+// pids reads a list of processes; a file that is gone has none.
+func pids(file string) (out []int) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	for _, field := range strings.Fields(string(b)) {
+		if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
+			out = append(out, pid)
+		}
+	}
+	return out
 }
 
 func containsArg(cmdline []byte, arg string) bool {
