@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -280,6 +281,9 @@ func (s *Store) explain(err error) error {
 			addr = "not known"
 		}
 		return api.Errorf(api.CodeNotLeader, "this server does not lead the rack; the leader is %s: %w", addr, err)
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		return api.Errorf(api.CodeExhausted, "the disk of this server is full and the change was not stored; free space for %s and try again: %w", s.cfg.Dir, err)
 	}
 	return api.Errorf(api.CodeUnavailable, "the change may have been applied; repeat it with the same request ID: %w", err)
 }
