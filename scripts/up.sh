@@ -1,5 +1,6 @@
 #!/bin/sh
-# Starts a rack on this machine in the background and deploys examples/hello.
+# Starts a rack on this machine in the background and deploys examples/hello. SLIPWAYD_FLAGS
+# holds further flags of "slipwayd dev", such as other ports.
 set -eu
 dir=$1
 cd "$(dirname "$0")/.."
@@ -11,7 +12,8 @@ if [ -f "$dir/ready" ] && slipway -r dev rack >/dev/null 2>&1; then
 else
 	mkdir -p "$dir"
 	rm -f "$dir/ready"
-	setsid slipwayd dev --dir "$dir" --log "$dir/slipwayd.log" >"$dir/slipwayd.out" 2>&1 </dev/null &
+	# shellcheck disable=SC2086
+	setsid slipwayd dev ${SLIPWAYD_FLAGS:-} --dir "$dir" --log "$dir/slipwayd.log" >"$dir/slipwayd.out" 2>&1 </dev/null &
 	i=0
 	while [ ! -f "$dir/ready" ]; do
 		i=$((i + 1))
