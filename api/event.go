@@ -28,6 +28,24 @@ type LogLine struct {
 	Seq uint64 `json:"seq,omitempty"`
 }
 
+// Log names the log that the line is in: that of what its process wrote, or that of what the
+// rack says about the process. Each has its own Seq.
+func (l *LogLine) Log() string { return LogName(l.Process, l.Stream == "system") }
+
+// LogName names one of the two logs of a process.
+func LogName(id ProcessID, system bool) string {
+	if system {
+		return string(id) + "/system"
+	}
+	return string(id) + "/out"
+}
+
+// LogMark is a line that was read: the next one comes after it.
+type LogMark struct {
+	At  time.Time `json:"at"`
+	Seq uint64    `json:"seq"`
+}
+
 // LogQuery selects lines.
 type LogQuery struct {
 	App      AppName     `json:"app"`
@@ -37,4 +55,6 @@ type LogQuery struct {
 	Filter   string      `json:"filter,omitempty"` // a substring
 	Follow   bool        `json:"follow,omitempty"`
 	Previous bool        `json:"previous,omitempty"` // also processes that have ended
+	// After has, by the name of a log, the last line that the reader knows already.
+	After map[string]LogMark `json:"after,omitempty"`
 }

@@ -103,3 +103,39 @@ func TestFollowSeesNewProcesses(t *testing.T) {
 		t.Errorf("got %q, %v; want %q", got, err, want)
 	}
 }
+
+// TestAReaderGoesOnWhereItStopped breaks off and reads again: of every log what comes after
+// the line it knows, however the logs were merged.
+func TestAReaderGoesOnWhereItStopped(t *testing.T) {
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	a, b := write(t, s, "pa", "web"), write(t, s, "pb", "web")
+	for i := range 5 {
+		a.Write(logfmt.Stdout, time.Unix(int64(i), 0), []byte(fmt.Sprintf("a%d\n", i)))
+		b.Write(logfmt.Stdout, time.Unix(int64(i), 0), []byte(fmt.Sprintf("b%d\n", i)))
+	}
+	s.System("pa", "a word of the rack")
+	s.Ended("pa")
+	a.Close(true)
+	b.Close(true)
+	// Of a only the first line was sent, although a younger one of b was.
+	q := api.LogQuery{App: "shop", Since: time.Unix(0, 0), After: map[string]api.LogMark{
+		api.LogName("pa", false): {At: time.Unix(0, 0), Seq: 1},
+		api.LogName("pb", false): {At: time.Unix(3, 0), Seq: 4},
+	}}
+	var got []string
+	if err := s.Read(t.Context(), q, func(lines []api.LogLine) error {
+		for _, l := range lines {
+			got = append(got, l.Text)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"a1", "a2", "a3", "a4", "b4", "a word of the rack"}; !slices.Equal(got[:3], want[:3]) || len(got) != len(want) || !slices.Contains(got, "b4") || got[5] != want[5] {
+		t.Errorf("read %q, want %q", got, want)
+	}
+}

@@ -26,6 +26,7 @@ type source struct {
 	process process
 	system  bool
 	reader  *logfmt.Reader
+	after   uint64       // lines up to this one are known already
 	next    *api.LogLine // read but not delivered
 }
 
@@ -88,8 +89,12 @@ func (r *reading) scan() error {
 				continue
 			}
 			src := &source{process: p, system: name == "system", reader: logfmt.NewReader(dir)}
-			if !r.query.Since.IsZero() {
-				if err := src.reader.SeekTime(r.query.Since); err != nil && !errors.Is(err, io.EOF) {
+			since := r.query.Since
+			if mark, ok := r.query.After[api.LogName(p.ID, src.system)]; ok {
+				since, src.after = mark.At, mark.Seq
+			}
+			if !since.IsZero() {
+				if err := src.reader.SeekTime(since); err != nil && !errors.Is(err, io.EOF) {
 					return fmt.Errorf("log of process %s: %w", p.ID, err)
 				}
 			}
@@ -143,6 +148,9 @@ func (s *source) advance(q *api.LogQuery) error {
 		}
 		if err != nil {
 			return fmt.Errorf("log of process %s: %w", s.process.ID, err)
+		}
+		if e.Seq <= s.after {
+			continue
 		}
 		line := api.LogLine{
 			At: e.Time, App: s.process.App, Service: s.process.Service, Process: s.process.ID,

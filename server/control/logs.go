@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -324,16 +325,16 @@ func (s *Server) readLog(ctx context.Context, node api.NodeID, q api.LogQuery, t
 // tail is the memory of a reader that stays, by node.
 type tail struct {
 	follow logFollow
-	last   map[api.NodeID]time.Time // of the last line
-	open   map[api.NodeID]bool      // being read
-	wait   map[api.NodeID]bool      // broke off; asked again at the next tick
-	over   map[api.NodeID]bool      // has told everything
-	warned map[api.NodeID]bool      // the client knows that it broke off
+	last   map[api.NodeID]map[string]api.LogMark // of the last line of each log
+	open   map[api.NodeID]bool                   // being read
+	wait   map[api.NodeID]bool                   // broke off; asked again at the next tick
+	over   map[api.NodeID]bool                   // has told everything
+	warned map[api.NodeID]bool                   // the client knows that it broke off
 }
 
 func newTail(f logFollow) *tail {
 	return &tail{
-		follow: f, last: map[api.NodeID]time.Time{}, open: map[api.NodeID]bool{}, wait: map[api.NodeID]bool{},
+		follow: f, last: map[api.NodeID]map[string]api.LogMark{}, open: map[api.NodeID]bool{}, wait: map[api.NodeID]bool{},
 		over: map[api.NodeID]bool{}, warned: map[api.NodeID]bool{},
 	}
 }
@@ -341,9 +342,7 @@ func newTail(f logFollow) *tail {
 // from is the query for the lines of a node that were not sent yet.
 func (t *tail) from(node api.NodeID) api.LogQuery {
 	q := t.follow.query
-	if at, ok := t.last[node]; ok {
-		q.Since = at.Add(1)
-	}
+	q.After = maps.Clone(t.last[node])
 	return q
 }
 
@@ -357,7 +356,7 @@ func (t *tail) toOpen(v *state.View) []api.NodeID {
 // take handles what a reader handed over.
 func (t *tail) take(s *Server, b batch) error {
 	if len(b.lines) > 0 {
-		t.last[b.node] = b.lines[len(b.lines)-1].At
+		t.mark(b)
 		delete(t.warned, b.node)
 		return t.follow.send(b.lines)
 	}
@@ -372,6 +371,19 @@ func (t *tail) take(s *Server, b batch) error {
 	}
 	t.warned[b.node] = true
 	return t.follow.send(s.missing(t.follow.query.App, b.node, b.err))
+}
+
+// mark notes how far each log was read: the logs of a node are merged, but not every line of
+// one is there before a younger line of another has been sent.
+func (t *tail) mark(b batch) {
+	if t.last[b.node] == nil {
+		t.last[b.node] = map[string]api.LogMark{}
+	}
+	for i := range b.lines {
+		if l := &b.lines[i]; l.Dropped == 0 {
+			t.last[b.node][l.Log()] = api.LogMark{At: l.At, Seq: l.Seq}
+		}
+	}
 }
 
 // retry asks nodes again that broke off.
