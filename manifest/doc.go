@@ -16,6 +16,10 @@
 // and read a wrong value as absent, so that nothing is reported twice and everything is
 // reported at once.
 //
+// The limits in limits.go bound the cost of every text, so that a server can load what anybody
+// sends. testdata/attributes.txt shows what each attribute means, docs/manifest.md tells it; a
+// test asks both for every key of the table.
+//
 // # Dialects
 //
 // Both Convox dialects are accepted together. Where their defaults differ (sticky, init, the
@@ -36,6 +40,10 @@
 //   - Scalars are text as written: `version: 9.10` is "9.10" and `image: y` is "y", where
 //     YAML 1.1 makes them "9.1" and "true". A warning tells where the readings differ.
 //   - Unknown keys are warned about, duplicate keys are errors.
+//   - A number that is written holds, 0 too, where Convox reads 0 as "not written".
+//   - A singleton has one copy. In Convox it only stops before it starts.
+//   - internalRouter means internal until there is a router for internal names, so that nobody
+//     gets in from outside.
 //   - A volume whose source is a system directory is refused, except for the few that may be
 //     mounted read-only.
 package manifest

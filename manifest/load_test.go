@@ -3,6 +3,7 @@ package manifest_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -187,5 +188,62 @@ func TestWarnings(t *testing.T) {
 	}
 	if m := load(t, "x-base: &b {port: 80}\nservices: {web: {<<: *b}}", nil); len(m.Warnings) != 0 || m.Specs()[0].Port.Number != 80 {
 		t.Errorf("a place for anchors: warnings %v, spec %+v", m.Warnings, m.Specs()[0])
+	}
+}
+
+// Anchors, aliases and merges stand for what they name; a key of the map itself wins, and then
+// the first of several merged ones.
+func TestMerges(t *testing.T) {
+	t.Parallel()
+	const text = `
+x-base: &base {port: 80, scale: {count: 2, cpu: 100}, environment: [A=1]}
+x-other: &other {port: 81, domain: [a.example.org, b.example.org], drain: 5}
+x-name: &name web
+services:
+  *name :
+    <<: [*base, *other]
+    drain: 7
+  api:
+    <<: *other
+`
+	specs := load(t, text, nil).Specs()
+	web, api := specs[0], specs[1]
+	if web.Name != "web" || web.Port.Number != 80 || web.Drain != 7*time.Second || len(web.Domains) != 2 || web.Scale.Count != 2 || web.Environment[0] != "A" {
+		t.Errorf("web: %+v", web)
+	}
+	if api.Name != "api" || api.Port.Number != 81 || api.Drain != 5*time.Second || api.Scale.Count != 1 {
+		t.Errorf("api: %+v", api)
+	}
+
+	// What is wrong below a merge is told where it was written, by the path where it counts.
+	problems := refuse(t, "x: &x {drain: -1, ports: [80/sctp]}\nservices:\n  web:\n    <<: *x\n", nil)
+	for i, want := range []string{"services.web.drain", "services.web.ports[0]"} {
+		if problems.List[i].Path != want || problems.List[i].Line != 1 {
+			t.Errorf("problem %d is at %s in line %d", i, problems.List[i].Path, problems.List[i].Line)
+		}
+	}
+}
+
+// However much is wrong, the report has an end.
+func TestManyProblems(t *testing.T) {
+	t.Parallel()
+	text := "services:\n  web:\n    ports:\n" + strings.Repeat("    - 0\n", 150) + "    drain: -1\n"
+	problems := refuse(t, text, nil)
+	if len(problems.List) != 100 || problems.More != 51 || !strings.HasSuffix(problems.Error(), "\nand 51 more") {
+		t.Errorf("%d problems and %d more:\n%s", len(problems.List), problems.More, problems)
+	}
+	var keys strings.Builder
+	for i := range 150 {
+		fmt.Fprintf(&keys, "unknown-%d: 1\n", i)
+	}
+	if m := load(t, keys.String(), nil); len(m.Warnings) != 100 {
+		t.Errorf("%d warnings", len(m.Warnings))
+	}
+}
+
+func TestFileNames(t *testing.T) {
+	t.Parallel()
+	if diff := cmp.Diff([]string{"slipway.yml", "convox.yml"}, manifest.FileNames()); diff != "" {
+		t.Error(diff)
 	}
 }
