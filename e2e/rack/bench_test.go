@@ -47,6 +47,7 @@ func TestBench(t *testing.T) {
 	}
 	var rep report
 	r := start(t)
+	r.scale = "      cpu: 50\n      memory: 64\n"
 	r.must("", "deploy", r.source("shop", 1, ""), "-a", "shop")
 	t.Run("idle", func(*testing.T) { idle(r, &rep) })
 	floor := startFloor(t, r)
@@ -80,9 +81,7 @@ func idle(r *rack, rep *report) {
 // startFloor is the median time of `ctr run` until the same image answers on its port.
 func startFloor(t *testing.T, r *rack) time.Duration {
 	t.Helper()
-	socket := strings.TrimSpace(firstMatch(t, r.dir+"/rack/containerd.toml", `address = "(.*)"`))
-	namespaces := ctr(t, socket, "namespaces", "ls", "-q")
-	namespace := strings.Fields(namespaces)[0]
+	socket, namespace := engineOf(t, r)
 	image := strings.Fields(ctr(t, socket, "-n", namespace, "images", "ls", "-q"))[0]
 	var times []time.Duration
 	for i := range 7 {
@@ -133,6 +132,7 @@ func deploys(t *testing.T, r *rack, rep *report, floor time.Duration) {
 	for i := range 7 {
 		version := fmt.Sprintf("bench%d", i)
 		r.must("", "env", "set", "VERSION="+version, "-a", "shop")
+		settled(t, r, 1)
 		began := time.Now()
 		r.must("", "releases", "promote", "--wait=false", "-a", "shop")
 		for {
@@ -147,25 +147,40 @@ func deploys(t *testing.T, r *rack, rep *report, floor time.Duration) {
 			time.Sleep(2 * time.Millisecond) // polls
 		}
 		times = append(times, time.Since(began))
-		r.await("deployment that has ended", time.Minute, func() bool {
-			return strings.Contains(r.must("", "apps", "info", "-a", "shop"), "running")
-		})
 	}
 	slices.Sort(times)
 	rep.add("deploy_over_floor", times[3].Seconds(), "s", "ctr run until the port answers", floor.Seconds(), "median of 7, promote by CLI to first answer of the new version")
 
 	src := filepath.Join(r.dir, "shop")
+	settled(t, r, 1)
 	began := time.Now()
 	r.must("", "deploy", src, "-a", "shop")
 	rep.add("redeploy_unchanged_s", time.Since(began).Seconds(), "s", "limit", 2, "whole deploy, nothing changed, old copy drained and stopped")
 
-	r.source("shop", 10, "    deployment:\n      minimum: 100\n      maximum: 120\n")
+	const copies = 10
+	r.source("shop", copies, "    deployment:\n      minimum: 100\n      maximum: 110\n")
 	r.must("", "deploy", src, "-a", "shop")
 	r.must("", "env", "set", "VERSION=rolled", "-a", "shop")
+	settled(t, r, copies)
 	began = time.Now()
 	r.must("", "releases", "promote", "-a", "shop")
-	const batches = 5
-	rep.add("roll_over_floor", time.Since(began).Seconds(), "s", "start floor x 5 batches", batches*floor.Seconds(), "10 copies, 2 at a time, to the end of the last old one")
+	rep.add("roll_over_floor", time.Since(began).Seconds(), "s", "start floor x 10 batches", copies*floor.Seconds(), "10 copies, one at a time and never fewer, to the end of the last old one")
+}
+
+// settled waits until the engine holds the copies of the app and nothing of those before.
+func settled(t *testing.T, r *rack, copies int) {
+	t.Helper()
+	socket, namespace := engineOf(t, r)
+	r.await("engine at rest", time.Minute, func() bool {
+		return len(strings.Fields(ctr(t, socket, "-n", namespace, "containers", "ls", "-q"))) == copies
+	})
+}
+
+// engineOf is where the rack's containerd listens, and its namespace.
+func engineOf(t *testing.T, r *rack) (socket, namespace string) {
+	t.Helper()
+	socket = strings.TrimSpace(firstMatch(t, r.dir+"/rack/containerd.toml", `address = "(.*)"`))
+	return socket, strings.Fields(ctr(t, socket, "namespaces", "ls", "-q"))[0]
 }
 
 // routers compares processor time per request of the rack's router with its peers, on the same
