@@ -2,6 +2,7 @@ package manifest_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -219,5 +220,45 @@ func TestLinks(t *testing.T) {
 	m = load(t, text, nil)
 	if len(m.Services[0].Env) != 0 || !cmp.Equal(m.NotActing, []string{"resources.my-db"}) {
 		t.Errorf("not given: env %v, not acting %v", m.Services[0].Env, m.NotActing)
+	}
+}
+
+// Text is as written, and told where YAML 1.1 makes another of it; a flag is any of its words.
+func TestYAML11(t *testing.T) {
+	t.Parallel()
+	for text, convox := range map[string]string{
+		"y": "true", "No": "false", "OFF": "false", "true": "", "9.10": "9.1", "1.0": "1", "010": "8", "0x1F": "31", "1_000": "1000", "1e3": "1000",
+		"+5": "5", ".5": "0.5", "'y'": "", `"9.10"`: "", "!!str 9.10": "", "9.1": "", "10": "", "yEs": "", "x_y": "", "1.2.3": "", "22:22": "", "2026-01-02": "",
+		"v1": "", "1-5": "", "e3": "", "_": "",
+	} {
+		m := load(t, "resources: {db: {type: postgres, options: {version: "+text+"}}}", nil)
+		want := strings.Trim(strings.TrimPrefix(text, "!!str "), `'"`)
+		if got := m.Resources[0].Options["version"]; got != want {
+			t.Errorf("%s is read as %q", text, got)
+		}
+		var told []string
+		for _, w := range m.Warnings {
+			told = append(told, w.Message)
+		}
+		says := fmt.Sprintf("[resources.db.options.version is read as the text %q; YAML 1.1, and so Convox, reads %q: write it in quotes]", want, convox)
+		if convox == "" {
+			says = "[]"
+		}
+		if fmt.Sprint(told) != says {
+			t.Errorf("%s: told %v, want %s", text, told, says)
+		}
+	}
+	for text, want := range map[string]bool{"y": true, "Yes": true, "ON": true, "TRUE": true, "'true'": true, "n": false, "no": false, "Off": false, "false": false} {
+		if got := one(t, "sticky: "+text, nil).Spec.Sticky; got != want {
+			t.Errorf("sticky: %s is %t", text, got)
+		}
+	}
+	for _, text := range []string{"yEs", "1", "0", "enabled", "''", "[yes]"} {
+		refuse(t, service("sticky: "+text), nil)
+	}
+	for _, absent := range []string{"~", "null", "", "Null"} {
+		if got := one(t, "port: "+absent, nil).Spec.Port.Number; got != 0 {
+			t.Errorf("port: %s is %d", absent, got)
+		}
 	}
 }

@@ -39,15 +39,23 @@ func yaml11(n *node) (string, bool) {
 		value, _ := parseFlag(n.text)
 		other = strconv.FormatBool(value)
 	case "int":
-		if v, err := strconv.ParseInt(n.text, 0, 64); err == nil {
+		if v, err := strconv.ParseInt(digits(n.text), 0, 64); err == nil {
 			other = strconv.FormatInt(v, 10)
 		}
 	case "float64":
-		if v, err := strconv.ParseFloat(n.text, 64); err == nil {
+		if v, err := strconv.ParseFloat(digits(n.text), 64); err == nil {
 			other = strconv.FormatFloat(v, 'g', -1, 64)
 		}
 	}
 	return other, other != n.text
+}
+
+// digits drops the underscores that YAML 1.1 allows in a number.
+func digits(s string) string {
+	if s == "" || !strings.ContainsRune("+-.0123456789", rune(s[0])) {
+		return s
+	}
+	return strings.ReplaceAll(s, "_", "")
 }
 
 // goType names the Go type that a YAML 1.1 decoder makes of a node, for the messages of Convox
@@ -68,9 +76,9 @@ func goType(n *node) string {
 		return "bool"
 	}
 	switch {
-	case wholeNumber.MatchString(n.text):
+	case wholeNumber.MatchString(digits(n.text)):
 		return "int"
-	case fraction.MatchString(n.text):
+	case fraction.MatchString(digits(n.text)):
 		return "float64"
 	}
 	return "string"
