@@ -8,6 +8,8 @@ type Plan struct {
 	// Waiting gives, for each service looked at, the sentence that says why copies are not
 	// placed; "" when all are.
 	Waiting map[ServiceKey]string `json:"-"`
+	// Pending gives, for each pending one-off or build that found no node, the reason.
+	Pending map[ProcessID]string `json:"-"`
 }
 
 // Empty reports whether the plan changes nothing.

@@ -161,6 +161,10 @@ type Process struct {
 	Ready   bool      `json:"ready,omitempty"`
 	ReadyAt time.Time `json:"ready_at,omitzero"`
 
+	// Waiting says why a one-off or a build has no node yet; copies of services have none of
+	// their own, see Service.Waiting.
+	Waiting string `json:"waiting,omitempty"`
+
 	Observed ProcessStatus `json:"observed"`
 }
 

@@ -93,6 +93,11 @@ func (r *reasons) sentence() string {
 	if r.copies == 0 {
 		return ""
 	}
+	return fmt.Sprintf("%d waiting: %s", r.copies, r.causes())
+}
+
+// causes is the sentence without the number of copies.
+func (r *reasons) causes() string {
 	type part struct {
 		n    int
 		text string
@@ -111,7 +116,7 @@ func (r *reasons) sentence() string {
 	for _, p := range parts {
 		texts = append(texts, p.text)
 	}
-	return fmt.Sprintf("%d waiting: %s%s", r.copies, r.prefix, strings.Join(texts, "; "))
+	return r.prefix + strings.Join(texts, "; ")
 }
 
 // tooMany says why copies of a release go.

@@ -37,6 +37,7 @@ type Input struct {
 func Schedule(s State, services []api.ServiceKey, pending []*api.Process, in Input) (plan api.Plan, wake time.Time) {
 	r := &run{state: s, in: in, cluster: newCluster(s)}
 	r.plan.Waiting = make(map[api.ServiceKey]string, len(services))
+	r.plan.Pending = map[api.ProcessID]string{}
 	for _, svc := range r.inOrder(services) {
 		r.service(svc)
 	}
@@ -159,7 +160,7 @@ func (r *run) copy(d *diff, release api.ReleaseID, slot int, node api.NodeID, as
 	}
 }
 
-// pending gives a one-off or a build a node. One that finds none stays as it is.
+// pending gives a one-off or a build a node. For one that finds none it says why.
 func (r *run) pending(p *api.Process) {
 	q := &request{key: p.Key(), spec: &api.ServiceSpec{Name: p.Service}, ask: p.Ask, own: map[api.NodeID]int{}}
 	if spec, ok := r.state.Spec(p.Release, p.Service); ok && p.Kind != api.KindBuild {
@@ -168,9 +169,13 @@ func (r *run) pending(p *api.Process) {
 			q.home = home(r.state, p.Key())
 		}
 	}
-	if m := newSearch(r.cluster, q).next(""); m != nil {
-		placed := *p
-		placed.Node = m.ID
-		r.place(placed)
+	nodes := newSearch(r.cluster, q)
+	m := nodes.next("")
+	if m == nil {
+		r.plan.Pending[p.ID] = nodes.why.causes()
+		return
 	}
+	placed := *p
+	placed.Node = m.ID
+	r.place(placed)
 }

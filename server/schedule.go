@@ -35,10 +35,15 @@ func schedule(v *state.View, ch state.Changes, in steps.Input) (cmds []state.Com
 			waiting[k] = sentence
 		}
 	}
-	if plan.Empty() && len(waiting) == 0 {
+	for id, sentence := range plan.Pending {
+		if p, ok := v.Process(id); ok && p.Waiting == sentence {
+			delete(plan.Pending, id)
+		}
+	}
+	if plan.Empty() && len(waiting)+len(plan.Pending) == 0 {
 		return nil, wake
 	}
-	cmds = append(cmds, state.ApplyPlan{Index: v.Index(), Stop: plan.Stop, Waiting: waiting})
+	cmds = append(cmds, state.ApplyPlan{Index: v.Index(), Stop: plan.Stop, Waiting: waiting, Pending: plan.Pending})
 	for chunk := range slices.Chunk(plan.Place, planMax) {
 		cmds = append(cmds, state.ApplyPlan{Index: v.Index(), Place: chunk})
 	}

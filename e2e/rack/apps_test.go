@@ -20,7 +20,7 @@ func TestOneRack(t *testing.T) {
 	for name, story := range map[string]func(*testing.T, *rack){
 		"liveness": livenessReplaces, "fade": fadeGoesBack, "stubborn": stubbornIsKilled, "memory": memoryIsNamed,
 		"killed-cli": deployOutlivesItsCLI, "newest": newestPromotionWins, "twice": twoDeploysAtOnce,
-		"badbuild": buildThatFails, "noimage": imageThatCannotBePulled,
+		"badbuild": buildThatFails, "noimage": imageThatCannotBePulled, "noroom": noRoomIsSaid,
 		"follow": logsFollowDeploys, "tools": toolsReachProcesses, "runs": runsPassOnTheirEnd, "edit": envIsEdited,
 		"restart": restartReplaces, "delete": deleteLeavesNothing,
 	} {

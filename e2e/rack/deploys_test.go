@@ -210,6 +210,37 @@ func buildThatFails(t *testing.T, r *rack) {
 	r.must("", "deploy", src, "-a", "badbuild")
 }
 
+// noRoomIsSaid asks for more than the node has, for a service and for a one-off.
+func noRoomIsSaid(t *testing.T, r *rack) {
+	src := r.source("noroom", 1, "")
+	r.must("", "deploy", src, "-a", "noroom")
+	big := strings.Replace(readFile(t, src+"/convox.yml"), "memory: 64", "memory: 4000000", 1)
+	writeFile(t, src+"/convox.yml", big)
+	out, _ := r.background("deploy", src, "-a", "noroom")
+	const says = "not enough memory on 1 node (needs 3.8 TiB, largest free "
+	r.awaitState("word that there is no room", 30*time.Second, func() (string, bool) {
+		return out.String(), strings.Contains(out.String(), says)
+	})
+	contains(t, "why", r.must("", "why", "web", "-a", "noroom"), says)
+
+	newest := document[[]api.ReleaseInfo](r, "releases", "-a", "noroom", "--json")[0].ID
+	id := string(document[api.ProcessInfo](r, "run", "web", "--detach", "--json", "--release", string(newest), "-a", "noroom", "--", "exit", "0").ID)
+	r.awaitState("word that there is no room for a one-off", 20*time.Second, func() (string, bool) {
+		info := r.must("", "ps", "info", id, "-a", "noroom")
+		return info, strings.Contains(info, says)
+	})
+	contains(t, "why", r.must("", "why", id, "-a", "noroom"), says)
+	r.must("", "ps", "stop", id, "-a", "noroom")
+
+	r.must("", "apps", "cancel", "noroom")
+	r.awaitState("end of the command", 30*time.Second, func() (string, bool) {
+		return out.String(), strings.Contains(out.String(), "cancelled by a user")
+	})
+	if got := r.get("noroom"); got != "one GET 0\n" {
+		t.Errorf("the app answers %q", got)
+	}
+}
+
 func imageThatCannotBePulled(t *testing.T, r *rack) {
 	src := r.source("noimage", 1, "")
 	r.must("", "deploy", src, "-a", "noimage")

@@ -167,6 +167,13 @@ func (c *change) applyPlan(cmd ApplyPlan) *api.Error {
 			c.drop("process %s: %s", cmd.Place[i].ID, reason)
 		}
 	}
+	for _, id := range slices.Sorted(maps.Keys(cmd.Pending)) {
+		if p, ok := c.Process(id); ok && p.Live() && p.Node == "" && p.Waiting != cmd.Pending[id] {
+			waiting := *p
+			waiting.Waiting = cmd.Pending[id]
+			c.putProcess(waiting)
+		}
+	}
 	for _, k := range sortedKeys(cmd.Waiting) {
 		if s, ok := c.Service(k); ok && s.Waiting != cmd.Waiting[k] {
 			waiting := *s
@@ -205,7 +212,7 @@ func (c *change) place(p api.Process) string {
 			return "is placed or ended already"
 		}
 		p = *old
-		p.Node, p.Desired = n.ID, old.Desired
+		p.Node, p.Desired, p.Waiting = n.ID, old.Desired, ""
 	} else if reason := c.stillWanted(&p); reason != "" {
 		return reason
 	} else {

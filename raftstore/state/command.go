@@ -106,6 +106,7 @@ type (
 		Place   []api.Process
 		Stop    []api.Stop
 		Waiting map[api.ServiceKey]string // "" clears
+		Pending map[api.ProcessID]string  // why they have no node
 	}
 	// SetWant stores what the rollout wants alive.
 	SetWant struct {

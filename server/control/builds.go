@@ -191,7 +191,7 @@ func (s *Server) WatchBuild(r *pb.WatchBuildRequest, stream grpc.ServerStreaming
 		return pb.Error(err)
 	}
 	if r.GetFollow() {
-		if b, err = s.waitBuildStarted(ctx, v, b); err != nil {
+		if b, err = s.waitBuildStarted(ctx, v, b, linesToClient(sender(stream.Send))); err != nil {
 			return pb.Error(err)
 		}
 	}

@@ -173,8 +173,8 @@ func processInfo(v *state.View, p *api.Process) api.ProcessInfo {
 		code := o.ExitCode
 		info.Exit = &code
 	}
-	if service, ok := v.Service(p.Key()); ok && o.State == api.StatePending && info.Message == "" {
-		info.Message = service.Waiting
+	if o.State == api.StatePending && info.Message == "" {
+		info.Message = waits(v, p)
 	}
 	return info
 }

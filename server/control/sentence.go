@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"slipway/api"
+	"slipway/raftstore/state"
 )
 
 // ending says how a process ended.
@@ -96,8 +97,13 @@ func (w *story) waiting(p *api.Process) string {
 	if p.Observed.Message != "" {
 		return described(p.Observed.Message)
 	}
-	if service, ok := w.view.Service(p.Key()); ok {
-		return described(service.Waiting)
+	return described(waits(w.view, p))
+}
+
+// waits is what the scheduler says of a process without a node.
+func waits(v *state.View, p *api.Process) string {
+	if service, ok := v.Service(p.Key()); ok && p.Kind == api.KindService {
+		return service.Waiting
 	}
-	return ""
+	return p.Waiting
 }

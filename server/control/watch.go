@@ -34,14 +34,23 @@ func (s *Server) waitBuild(ctx context.Context, id api.BuildID, wanted func(*api
 	return b, err
 }
 
-// waitBuildStarted waits until a build has a process on a node, or has ended without one.
-func (s *Server) waitBuildStarted(ctx context.Context, v *state.View, b *api.Build) (*api.Build, error) {
+// waitBuildStarted waits until a build has a process on a node, or has ended without one. It
+// tells what the build waits for.
+func (s *Server) waitBuildStarted(ctx context.Context, v *state.View, b *api.Build, send sendLines) (*api.Build, error) {
+	told := ""
 	err := s.follow(ctx, v, func(v *state.View) (bool, error) {
 		var ok bool
 		if b, ok = v.Build(b.ID); !ok {
 			return false, api.Errorf(api.CodeNotFound, "the build was removed")
 		}
 		p, placed := v.Process(b.Process)
+		if placed && p.Waiting != "" && p.Waiting != told {
+			told = p.Waiting
+			line := api.LogLine{At: s.cfg.Now(), App: b.App, Service: p.Service, Process: p.ID, Stream: "system", Text: "the build waits for a node: " + told}
+			if err := send([]api.LogLine{line}); err != nil {
+				return false, err
+			}
+		}
 		return !b.Status.Ended() && (!placed || p.Node == ""), nil
 	})
 	return b, err
