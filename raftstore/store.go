@@ -164,6 +164,9 @@ func (s *Store) Close() error {
 // Propose applies one entry on a quorum. The error says whether it was proposed at all; a
 // command that the state rejects comes back in Result.Err.
 func (s *Store) Propose(ctx context.Context, e state.Entry) (state.Result, error) {
+	if s.log.Low() && grows(e.Command) {
+		return state.Result{}, s.full(syscall.ENOSPC)
+	}
 	results, err := s.ProposeBatch(ctx, []state.Entry{e})
 	if err != nil {
 		return state.Result{}, err
@@ -283,9 +286,24 @@ func (s *Store) explain(err error) error {
 		return api.Errorf(api.CodeNotLeader, "this server does not lead the rack; the leader is %s: %w", addr, err)
 	}
 	if errors.Is(err, syscall.ENOSPC) {
-		return api.Errorf(api.CodeExhausted, "the disk of this server is full and the change was not stored; free space for %s and try again: %w", s.cfg.Dir, err)
+		return s.full(err)
 	}
 	return api.Errorf(api.CodeUnavailable, "the change may have been applied; repeat it with the same request ID: %w", err)
+}
+
+// full is the error of a change for which the disk has no room.
+func (s *Store) full(err error) error {
+	return api.Errorf(api.CodeExhausted, "the disk of this server is full and the change was not stored; free space for %s and try again: %w", s.cfg.Dir, err)
+}
+
+// grows reports whether a command is refused while the log lives on its reserve: what adds to
+// the rack is, what stops, deletes or goes back is not.
+func grows(c state.Command) bool {
+	switch c.(type) {
+	case state.CreateApp, state.CreateBuild, state.CreateRelease:
+		return true
+	}
+	return false
 }
 
 // IsLeader reports whether this server leads, as far as it knows.

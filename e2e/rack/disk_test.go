@@ -76,6 +76,11 @@ func (r *rack) appFillsDisk() {
 		return out, code != 0
 	})
 	contains(r.t, "env set", out, "is full and the change was not stored", "free space", "no space left on device")
+	// The rack still leads, tells and helps: the servers have a reserve.
+	if out := r.must("", "exec", "web", "-a", "shop", "--", "/testapp", "env", "VERSION"); out != "one\n" {
+		r.t.Errorf("with a full disk exec prints %q", out)
+	}
+	contains(r.t, "ps", r.must("", "ps", "-a", "shop"), "running")
 	// What runs is not touched, and what it says while nothing can be stored does not stop it.
 	for range 200 {
 		r.ask("shop", "/say?text=a-line-for-a-full-disk")

@@ -31,6 +31,7 @@ type Log struct {
 
 	mu          sync.RWMutex
 	first, last uint64 // 0 when empty
+	reserve     reserve
 }
 
 var (
@@ -47,7 +48,7 @@ func Open(path string) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open raft log %s: %w", path, err)
 	}
-	l := &Log{db: db}
+	l := &Log{db: db, reserve: reserve{path: path}}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{bucketLogs, bucketStable} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
@@ -67,6 +68,7 @@ func Open(path string) (*Log, error) {
 		db.Close()
 		return nil, fmt.Errorf("open raft log %s: %w", path, err)
 	}
+	l.reserve.renew(time.Now())
 	return l, nil
 }
 
@@ -125,6 +127,7 @@ func (l *Log) StoreLogs(entries []*raft.Log) error {
 		l.first = entries[0].Index
 	}
 	l.last = entries[len(entries)-1].Index
+	l.reserve.renew(time.Now())
 	return nil
 }
 

@@ -1,0 +1,55 @@
+package boltlog
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"time"
+)
+
+const (
+	// reserveSize is how much of the disk the log holds beyond what it has written. What runs
+	// on the machine can fill the disk, but not take this: there is room to stop it, and to
+	// delete what it wrote.
+	reserveSize = 8 << 20
+	// reserveEvery bounds how often a reserve that the disk refused is asked for again.
+	reserveEvery = time.Second
+
+	keepSize = 1 // FALLOC_FL_KEEP_SIZE: the blocks are beyond the end of the file
+)
+
+// reserve keeps blocks of the disk for a file that grows.
+type reserve struct {
+	path    string
+	size    int64 // of the file when the blocks were asked for
+	refused time.Time
+}
+
+// Low reports whether the log lives on its reserve, because the disk is full.
+func (l *Log) Low() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.reserve.refused.IsZero() {
+		l.reserve.renew(time.Now())
+	}
+	return !l.reserve.refused.IsZero()
+}
+
+// renew asks for a reserve beyond the present size of the file. That a disk has none to give is
+// no error, it is what Low reports: the entries themselves are stored.
+func (r *reserve) renew(now time.Time) {
+	info, err := os.Stat(r.path)
+	if err != nil || r.refused.IsZero() && info.Size() == r.size || !r.refused.IsZero() && now.Sub(r.refused) < reserveEvery {
+		return
+	}
+	r.refused = now
+	f, err := os.OpenFile(r.path, os.O_RDWR, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	err = syscall.Fallocate(int(f.Fd()), keepSize, 0, info.Size()+reserveSize)
+	if err == nil || errors.Is(err, syscall.EOPNOTSUPP) { // some file systems cannot
+		r.size, r.refused = info.Size(), time.Time{}
+	}
+}

@@ -1,0 +1,35 @@
+package boltlog
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/hashicorp/raft"
+)
+
+// TestTheLogHoldsMoreOfTheDiskThanItUses appends until the file has grown a few times.
+func TestTheLogHoldsMoreOfTheDiskThanItUses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "raft.db")
+	l := open(t, path)
+	sizes := map[int64]bool{}
+	for i := range uint64(100) {
+		if err := l.StoreLog(&raft.Log{Index: i + 1, Data: make([]byte, 64<<10)}); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const block = 512 // of st_blocks, whatever the file system has
+		sizes[info.Size()] = true
+		held := info.Sys().(*syscall.Stat_t).Blocks * block
+		if held < info.Size()+reserveSize || l.Low() {
+			t.Fatalf("after entry %d the file has %d bytes and holds %d, low %t", i, info.Size(), held, l.Low())
+		}
+	}
+	if len(sizes) < 3 {
+		t.Errorf("the file grew %d times only", len(sizes)-1)
+	}
+}
