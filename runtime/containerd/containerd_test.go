@@ -7,5 +7,7 @@ import (
 )
 
 func TestSuite(t *testing.T) {
-	runtimetest.Run(t, newMachine(t).harness())
+	h := newMachine(t).harness()
+	t.Run("Run", func(t *testing.T) { runtimetest.Run(t, h) })
+	t.Run("Confine", func(t *testing.T) { runtimetest.Confine(t, h) })
 }

@@ -116,7 +116,7 @@ func (e *Engine) Start(ctx context.Context, id api.ProcessID) (int, error) {
 
 // neverRuns are signs of a container that can never run as it is, in what runc and crun say.
 var neverRuns = []string{
-	"executable file not found", "no such file or directory", "permission denied", "exec format error", "not a directory", "is a directory",
+	"executable file not found", "no such file or directory", "permission denied", "exec format error", "not a directory", "is a directory", "file exists",
 }
 
 // startError says what a user can do about a process that could not be started.

@@ -13,7 +13,6 @@ import (
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/cio"
-	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"slipway/api"
@@ -89,12 +88,6 @@ func (e *Engine) execSpec(ctx context.Context, id api.ProcessID, x *runtime.Exec
 		p.Cwd = x.WorkDir
 	}
 	return p, nil
-}
-
-// withUser sets user and groups from the image's own files. A group that is written down is
-// the only one.
-func withUser(user string) oci.SpecOpts {
-	return oci.Compose(oci.WithUser(user), oci.WithAdditionalGIDs(user))
 }
 
 // input is the caller's reader; eof is closed when it has ended. No reader is an empty one.

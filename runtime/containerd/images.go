@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
+	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"slipway/api"
@@ -42,14 +43,36 @@ func (e *Engine) Pull(ctx context.Context, ref string, progress func(done, total
 	return info, err
 }
 
-func (e *Engine) fetch(ctx context.Context, ref string) error {
+// fetch takes an image from the registry. Fetches go on where the last one ended, so that bytes
+// of a broken answer would spoil every later one: they are dropped, and there is one more try.
+func (e *Engine) fetch(ctx context.Context, ref string) (err error) {
 	resolver := docker.NewResolver(docker.ResolverOptions{Hosts: e.cfg.Hosts})
-	_, err := e.client.Pull(ctx, ref, client.WithPullUnpack, client.WithPullSnapshotter(snapshotter), client.WithResolver(resolver),
-		client.WithImageHandlerWrapper(registryOnly))
-	if err != nil {
-		return fetchError(ref, err)
+	for range 2 {
+		_, err = e.client.Pull(ctx, ref, client.WithPullUnpack, client.WithPullSnapshotter(snapshotter), client.WithResolver(resolver),
+			client.WithImageHandlerWrapper(registryOnly))
+		if err == nil {
+			return nil
+		}
+		if !errdefs.IsFailedPrecondition(err) {
+			break
+		}
+		if dropped := e.dropPartial(ctx, err); dropped != nil {
+			return fmt.Errorf("image %s: %w", ref, errors.Join(err, dropped))
+		}
 	}
-	return nil
+	return fetchError(ref, err)
+}
+
+// dropPartial removes the half-fetched content that an error names.
+func (e *Engine) dropPartial(ctx context.Context, spoilt error) error {
+	store := e.client.ContentStore()
+	list, err := store.ListStatuses(ctx)
+	for _, s := range list {
+		if strings.Contains(spoilt.Error(), s.Ref) {
+			err = errors.Join(err, ignoreNotFound(store.Abort(ctx, s.Ref)))
+		}
+	}
+	return err
 }
 
 // registryOnly keeps the fetch at the registry: a manifest may name other addresses for its
@@ -64,6 +87,17 @@ func registryOnly(next images.Handler) images.Handler {
 	})
 }
 
+// damage is what containerd says of images that contradict themselves.
+var damage = []string{"wrong diff id", "number of layers and diffids", "unmarshal", "media-type", "invalid descriptor", "invalid tar header", "invalid digest"}
+
+// isDamaged reports whether an image that has arrived can never be unpacked.
+func isDamaged(err error) bool {
+	text := strings.ToLower(err.Error())
+	torn := strings.Contains(text, "failed to extract layer") && strings.Contains(text, "unexpected eof")
+	return torn || errdefs.IsFailedPrecondition(err) || errdefs.IsInvalidArgument(err) ||
+		slices.ContainsFunc(damage, func(sign string) bool { return strings.Contains(text, sign) })
+}
+
 // fetchError says what a failed pull means: whether to try again, and whom to ask.
 func fetchError(ref string, err error) error {
 	status, answered := errors.AsType[remoteerrors.ErrUnexpectedStatus](err)
@@ -76,10 +110,10 @@ func fetchError(ref string, err error) error {
 		return api.Errorf(api.CodeDenied, "image %s: the registry refuses: %w", ref, err)
 	case answered && status.StatusCode == 404:
 		return api.Errorf(api.CodeNotFound, "image %s: not in the registry: %w", ref, err)
+	case isDamaged(err):
+		return api.Errorf(api.CodeInvalid, "image %s is damaged: %w", ref, err)
 	case network, answered, errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return api.Errorf(api.CodeUnavailable, "image %s: the registry does not answer: %w", ref, err)
-	case code == api.CodeConflict, code == api.CodeInvalid:
-		return api.Errorf(api.CodeInvalid, "image %s is damaged: %w", ref, err)
 	}
 	return fmt.Errorf("image %s: %w", ref, classify(err))
 }

@@ -7,12 +7,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	continuity "github.com/containerd/continuity/fs"
+	"github.com/moby/sys/user"
 
 	"slipway/api"
 )
@@ -44,6 +46,14 @@ func checkFiles(root, workDir string) error {
 		if !info.IsDir() {
 			return api.Errorf(api.CodeInvalid, "the image has a %s at /%s, where a directory must be", kindOf(info.Mode()), name)
 		}
+	}
+	// runc before 1.2 takes the number of a group for its name: a group "1000" with the number 0
+	// would give the root group to whoever has the group 1000.
+	disguised := func(g user.Group) bool {
+		return g.Name != "" && strings.Trim(g.Name, "0123456789") == "" && g.Name != strconv.Itoa(g.Gid)
+	}
+	if gid, err := oci.GIDFromPath(root, disguised); err == nil {
+		return api.Errorf(api.CodeInvalid, "the image's /etc/group gives the name of another number to group %d", gid)
 	}
 	dir, err := continuity.RootPath(root, workDir)
 	if err != nil {

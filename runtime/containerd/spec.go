@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/pkg/oci"
+	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"slipway/api"
@@ -75,6 +77,24 @@ func terminal(s *runtime.Spec) oci.SpecOpts {
 	return func(_ context.Context, _ oci.Client, _ *containers.Container, o *oci.Spec) error {
 		if o.Process.Terminal = s.TTY; s.TTY {
 			o.Process.ConsoleSize = &specs.Box{Width: uint(s.Size.Cols), Height: uint(s.Size.Rows)}
+		}
+		return nil
+	}
+}
+
+// withUser sets user and groups by the image's own files. A group that is written down is the
+// only one.
+func withUser(user string) oci.SpecOpts {
+	set := oci.Compose(oci.WithUser(user), oci.WithAdditionalGIDs(user))
+	return func(ctx context.Context, c oci.Client, ct *containers.Container, s *oci.Spec) error {
+		err := set(ctx, c, ct, s)
+		switch {
+		case err != nil && (errdefs.IsUnavailable(err) || ctx.Err() != nil):
+			return classify(err)
+		case err != nil:
+			return api.Errorf(api.CodeInvalid, "user %q is not to be found in the image's /etc/passwd and /etc/group: %w", user, err)
+		case s.Process.User.UID > math.MaxInt32 || s.Process.User.GID > math.MaxInt32:
+			return api.Errorf(api.CodeInvalid, "user %q has a number out of range in the image's /etc/passwd or /etc/group", user)
 		}
 		return nil
 	}
@@ -160,7 +180,8 @@ func network(n *runtime.Network) oci.SpecOpts {
 // mounts adds the files of the container and the volumes. What lies higher comes first, so that
 // a volume on /etc does not hide /etc/hosts.
 func (e *Engine) mounts(s *runtime.Spec) oci.SpecOpts {
-	var list []specs.Mount
+	// What a program is allowed to use is read here, by Go and the JVM among others.
+	list := []specs.Mount{{Type: "cgroup", Source: "cgroup", Destination: "/sys/fs/cgroup", Options: []string{"nosuid", "noexec", "nodev", "relatime", "ro"}}}
 	bind := func(source, target string, options ...string) {
 		list = append(list, specs.Mount{Type: "bind", Source: source, Destination: target, Options: append([]string{"rbind", "rprivate"}, options...)})
 	}

@@ -104,14 +104,18 @@ func (l *lab) create(s runtime.Spec) runtime.Spec {
 	if err := l.Engine.Create(l.ctx(), s); err != nil {
 		l.Fatalf("create: %v", err)
 	}
+	l.removeAtEnd(s.ID)
+	return s
+}
+
+func (l *lab) removeAtEnd(id api.ProcessID) {
 	l.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
-		if err := l.Engine.Remove(ctx, s.ID); err != nil {
+		if err := l.Engine.Remove(ctx, id); err != nil {
 			l.Errorf("remove at the end: %v", err)
 		}
 	})
-	return s
 }
 
 func (l *lab) start(s runtime.Spec) runtime.Spec {

@@ -36,9 +36,41 @@ func Run(t *testing.T, h *Harness) {
 		"output that nobody was attached to is logged":  unattached,
 		"stats": stats,
 	} {
-		t.Run(name, func(t *testing.T) {
-			own := *h
-			test(&lab{t, &own})
-		})
+		h.run(t, name, test)
 	}
+}
+
+// Confine checks what only an engine with a kernel can keep.
+func Confine(t *testing.T, h *Harness) {
+	for name, test := range map[string]func(*lab){
+		"users and groups":                           users,
+		"who may not be root":                        nonRoot,
+		"capabilities and confinement":               privileges,
+		"mounts":                                     mounts,
+		"a file system that is read-only":            readOnly,
+		"limits of processor and memory":             limits,
+		"limits of processes and files":              counts,
+		"memory of one process, not of the main one": otherOOM,
+		"the network's files":                        networkFiles,
+		"namespaces of the network":                  networkSpaces,
+		"an init process":                            initProcess,
+		"commands that cannot be run":                unrunnable,
+		"exec delivers all to a slow reader":         execSlow,
+		"exec leaves children behind":                execChildren,
+		"hostile users of an image":                  hostileUsers,
+		"hostile working directories":                hostileDirs,
+		"hostile links of an image":                  hostileLinks,
+		"hostile volumes of an image":                hostileVolumes,
+		"hostile files of users":                     hostileFiles,
+	} {
+		h.run(t, name, test)
+	}
+}
+
+// run runs one test with a copy of the harness.
+func (h *Harness) run(t *testing.T, name string, test func(*lab)) {
+	t.Run(name, func(t *testing.T) {
+		own := *h
+		test(&lab{t, &own})
+	})
 }

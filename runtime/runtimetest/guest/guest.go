@@ -29,7 +29,7 @@ type World struct {
 	// one as rows and columns.
 	Signals <-chan syscall.Signal
 	Sizes   <-chan [2]int
-	// Hog takes memory until it is killed.
+	// Hog takes memory until it is killed; nil where there is none to take.
 	Hog func()
 }
 
@@ -44,6 +44,7 @@ const unknown = 64
 //	read          copy one line         size     write the next size of the terminal
 //	wait          until SIGTERM         stay     until SIGKILL; SIGUSR1 takes memory in both
 //	sleep D       for a duration        exit N   with a code
+//	hog           take memory
 func Run(ctx context.Context, w *World) int {
 	for i := 0; i < len(w.Args); i++ {
 		word, value := w.Args[i], ""
@@ -62,6 +63,8 @@ func Run(ctx context.Context, w *World) int {
 			return code
 		case "wait", "stay":
 			w.wait(ctx, word == "stay")
+		case "hog":
+			w.Hog()
 		case "sleep":
 			d, _ := time.ParseDuration(value)
 			select {
