@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"regexp"
 	"strconv"
 	"strings"
@@ -59,6 +60,7 @@ func (l *loader) interpolate(n *node, tokens string) error {
 		name := l.variable(tokens[m[2]:m[3]])
 		value, ok := l.env[name]
 		if !ok {
+			n.unset = cmp.Or(n.unset, name)
 			l.warnMissing(n, name)
 		}
 		text.WriteString(tokens[at:m[0]] + value)

@@ -31,6 +31,7 @@ type node struct {
 	source string // the same as it was written: safe to show
 	plain  bool   // written without quotes
 	vars   bool   // holds values of the environment
+	unset  string // the first variable in it that has none
 	hidden bool   // a secret in the text itself
 
 	items  []*node

@@ -66,7 +66,10 @@ func reasoned(what string, check func(s string) (why string, ok bool)) rule {
 
 // got ends a message with what was written instead.
 func got(n *node) string {
-	if n.vars {
+	switch {
+	case n.unset != "":
+		return ", got " + quote(n.source) + " where " + quote(n.unset) + " has no value"
+	case n.vars:
 		return ", got " + quote(n.source) + " with the values of the environment"
 	}
 	return ", got " + quote(n.source)

@@ -30,8 +30,9 @@ func (s *shell) validate(dir, name string) error {
 	}
 	m, err := manifest.Load(file.text, manifest.Options{Env: s.manifestEnv(), SkipRequired: true})
 	if err != nil {
-		if problems, ok := errors.AsType[*manifest.Problems](err); ok && s.json {
-			if err := s.document(refusal{file.name, problems}); err != nil {
+		if problems, ok := errors.AsType[*manifest.Problems](err); ok {
+			report := func() error { return s.printWarnings(problems.Warnings) } // a typo often explains an error
+			if err := s.print(refusal{file.name, problems}, report); err != nil {
 				return err
 			}
 		}
@@ -63,14 +64,21 @@ func (s *shell) manifestEnv() map[string]string {
 	return env
 }
 
+func (s *shell) printWarnings(warnings []manifest.Warning) error {
+	for _, w := range warnings {
+		if err := s.answer("warning: " + clean(w.String())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (s *shell) printManifest(name string, m *manifest.Manifest) error {
 	if err := s.answer(fmt.Sprintf("%s is valid (dialect %s)", name, m.Dialect)); err != nil {
 		return err
 	}
-	for _, w := range m.Warnings {
-		if err := s.answer("warning: " + clean(w.String())); err != nil {
-			return err
-		}
+	if err := s.printWarnings(m.Warnings); err != nil {
+		return err
 	}
 	for _, path := range m.NotActing {
 		if err := s.answer(clean(path) + " is understood and has no effect yet"); err != nil {
