@@ -6,36 +6,24 @@ import (
 	"strings"
 )
 
-// reserved headers of a request never come from outside: hop-by-hop ones (RFC 9110 §7.6.1) end
-// here, framing is the router's own, and the rest tell who the client is.
-var reserved = map[string]bool{
-	"Connection":          true,
-	"Content-Length":      true,
-	"Expect":              true,
-	"Forwarded":           true,
-	"Http2-Settings":      true,
-	"Keep-Alive":          true,
-	"Proxy-Authenticate":  true,
-	"Proxy-Authorization": true,
-	"Proxy-Connection":    true,
-	"Te":                  true,
-	"Trailer":             true,
-	"Transfer-Encoding":   true,
-	"Upgrade":             true,
-	"X-Real-Ip":           true,
+// reserved reports whether a header of a request never comes from outside: hop-by-hop ones (RFC
+// 9110 §7.6.1) end here, framing is the router's own, and the rest tell who the client is.
+func reserved(name string) bool {
+	switch name {
+	case "Connection", "Content-Length", "Expect", "Forwarded", "Http2-Settings", "Keep-Alive", "Proxy-Authenticate",
+		"Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "X-Real-Ip":
+		return true
+	}
+	return strings.HasPrefix(name, "X-Forwarded-")
 }
 
 // forwards reports whether a request header is passed on to the process. Many frameworks turn
 // dashes into underscores, so a reserved name spelled with underscores is reserved as well.
 func forwards(name string) bool {
-	if reserved[name] || strings.HasPrefix(name, "X-Forwarded-") {
+	if reserved(name) {
 		return false
 	}
-	if strings.IndexByte(name, '_') < 0 {
-		return true
-	}
-	name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
-	return !reserved[name] && !strings.HasPrefix(name, "X-Forwarded-")
+	return strings.IndexByte(name, '_') < 0 || !reserved(http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-")))
 }
 
 // dropListed removes the headers that the client named in Connection.

@@ -131,6 +131,13 @@ func TestNamesOfTLS(t *testing.T) {
 		}
 		conn.Close()
 	}
+	// Some clients send an address, which crypto/tls does not.
+	tab := g.router.table.Load()
+	for name, same := range map[string]bool{"127.0.0.1": true, "10.0.0.1": true, "other.test": false, "no/name": false} {
+		if got := g.router.sameRoute(tab, name, "app.test", tab.find("app.test")); got != same {
+			t.Errorf("app.test on a connection for %q: %v", name, got)
+		}
+	}
 }
 
 // TestSlowHeads opens connections that never finish their first request, in every way there is.

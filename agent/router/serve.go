@@ -2,6 +2,7 @@ package router
 
 import (
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -89,14 +90,19 @@ func (r *Router) unrouted(w http.ResponseWriter, t *table, host string) {
 }
 
 // sameRoute reports whether a connection made for the TLS name may ask for host: the name has
-// the same route, or the client named none. Anything else is for another connection (421), lest
-// one that was admitted for one app reaches the next.
+// the same route, or the client named none; an address in its place says nothing (RFC 6066 §3).
+// Anything else is for another connection (421), lest one that was admitted for one app reaches
+// the next.
 func (r *Router) sameRoute(t *table, name, host string, rt *route) bool {
 	if name == "" || name == host {
 		return true
 	}
 	name, ok := normalHost(name)
-	return ok && (name == host || t.find(name) == rt)
+	if !ok || name == host || t.find(name) == rt {
+		return ok
+	}
+	_, err := netip.ParseAddr(name)
+	return err == nil
 }
 
 // wellFormed reports whether method and target of a request can be written on a request line.

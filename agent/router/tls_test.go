@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
@@ -212,6 +213,15 @@ func TestGRPC(t *testing.T) {
 		if r, err := client.Check(ctx, &grpc_health_v1.HealthCheckRequest{}, grpc.Trailer(&trailer)); err != nil || r.Status != 1 {
 			t.Fatalf("unary: %v %v", r, err)
 		}
+	}
+	plain, err := grpc.NewClient("passthrough:///"+g.router.HTTPAddr(), grpc.WithAuthority("app.test"),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	if r, err := grpc_health_v1.NewHealthClient(plain).Check(ctx, &grpc_health_v1.HealthCheckRequest{}); err != nil || r.Status != 1 {
+		t.Errorf("without TLS: %v %v", r, err)
 	}
 	if _, err := client.Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: "none"}); status.Code(err) != codes.NotFound {
 		t.Errorf("error trailer: %v", err)

