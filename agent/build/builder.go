@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -52,9 +53,19 @@ type Job struct {
 // of builds may run at once; what they have in common is done once.
 //
 // An error the user can mend has code invalid and names the step, its line in the Dockerfile
-// and its last lines; a full disk has code exhausted; a registry that cannot be reached, or an
-// engine that died, code unavailable. When ctx ends, running steps are killed.
+// and its last lines; a full disk, or a build that takes longer than Config.Time, has code
+// exhausted; a registry that cannot be reached, or an engine that died, code unavailable. When
+// ctx ends, running steps are killed. Afterwards the cache gives way as far as the disk needs.
 func (b *Builder) Build(ctx context.Context, job Job) (map[api.ServiceName]api.Image, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, b.config.Time,
+		api.Errorf(api.CodeExhausted, "it takes longer than %s, the limit", b.config.Time))
+	defer cancel()
+	images, err := b.build(ctx, job)
+	b.makeRoom(ctx)
+	return images, err
+}
+
+func (b *Builder) build(ctx context.Context, job Job) (map[api.ServiceName]api.Image, error) {
 	log := job.Log
 	var mu sync.Mutex
 	job.Log = func(stream, text string) {
@@ -112,7 +123,9 @@ func (b *Builder) prepare(ctx context.Context, job *Job) (plans, error) {
 			p.mirrors[service.Image] = append(p.mirrors[service.Image], service.Name)
 			continue
 		}
-		key, err := json.Marshal(service.Build)
+		stanza := *service.Build
+		stanza.Path = filepath.Clean(stanza.Path) // "", "." and "./" are the same
+		key, err := json.Marshal(stanza)
 		if err != nil {
 			return p, err
 		}

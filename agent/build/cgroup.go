@@ -28,28 +28,80 @@ func cgroupV2() bool {
 	return unix.Statfs(cgroupRoot, &s) == nil && s.Type == unix.CGROUP2_SUPER_MAGIC
 }
 
-// makeCgroup makes the parent of all build steps, with its memory limit.
-func makeCgroup(name string, memory api.Bytes) error {
+// cpuShares is the weight of all builds beside everything else on the machine, which has 1024
+// unless told otherwise: apps come first, and what they leave is for builds.
+const cpuShares = 256
+
+// setting is a file of a cgroup. Without an optional one a build is slower or greedier, but safe.
+type setting struct {
+	hierarchy, file, value string
+	optional               bool
+}
+
+// engineMemory bounds the engine itself: what it reads of a Dockerfile may be made to grow
+// without end. What it unpacks and compresses is cache, which gives way.
+const engineMemory = 2 * api.GiB
+
+// engineGroup is the cgroup of the engine, beside that of its steps.
+func (c *Config) engineGroup() string { return c.Cgroup + "-engine" }
+
+// makeCgroups makes those of engine and steps.
+func (c *Config) makeCgroups() error {
+	if err := c.removeCgroups(); err != nil {
+		return fmt.Errorf("sweep old build steps: %w", err)
+	}
+	if err := makeCgroup(c.Cgroup, c.Memory, c.Tasks); err != nil {
+		return err
+	}
+	return makeCgroup(c.engineGroup(), engineMemory, TasksDefault)
+}
+
+// removeCgroups removes them when their processes have ended.
+func (c *Config) removeCgroups() error {
+	return errors.Join(removeCgroup(c.Cgroup), removeCgroup(c.engineGroup()))
+}
+
+// joinCgroup moves a process into a cgroup.
+func joinCgroup(name string, pid int) error {
+	hierarchies := []string{"memory", "pids", "cpu"}
 	if cgroupV2() {
-		// Without the controller in the parent the limit's file does not exist.
+		hierarchies = []string{""}
+	}
+	for _, h := range hierarchies {
+		file := filepath.Join(cgroupRoot, h, name, "cgroup.procs")
+		if err := os.WriteFile(file, []byte(strconv.Itoa(pid)), 0o644); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("limit the build engine: %w", err)
+		}
+	}
+	return nil
+}
+
+// makeCgroup makes one with its limits.
+func makeCgroup(name string, memory api.Bytes, tasks int) error {
+	bytes, limit := strconv.FormatInt(int64(memory), 10), strconv.Itoa(tasks)
+	settings := []setting{
+		{"memory", "memory.use_hierarchy", "1", true}, // always on in newer kernels
+		{"memory", "memory.limit_in_bytes", bytes, false},
+		{"pids", "pids.max", limit, false},
+		{"cpu", "cpu.shares", strconv.Itoa(cpuShares), true},
+	}
+	if cgroupV2() {
+		// Without the controllers in the parent the files do not exist.
 		_ = os.WriteFile(filepath.Join(cgroupRoot, "cgroup.subtree_control"), []byte("+memory +pids +cpu"), 0o644)
-		dir := filepath.Join(cgroupRoot, name)
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("make cgroup %s: %w", name, err)
+		settings = []setting{
+			{"", "memory.max", bytes, false},
+			{"", "pids.max", limit, false},
+			{"", "cpu.weight", strconv.Itoa(cpuShares * 100 / 1024), true},
 		}
-		if err := os.WriteFile(filepath.Join(dir, "memory.max"), []byte(strconv.FormatInt(int64(memory), 10)), 0o644); err != nil {
-			return fmt.Errorf("limit the memory of cgroup %s: %w", name, err)
+	}
+	for _, s := range settings {
+		dir := filepath.Join(cgroupRoot, s.hierarchy, name)
+		err := os.MkdirAll(dir, 0o755)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, s.file), []byte(s.value), 0o644)
 		}
-		return nil
-	}
-	dir := filepath.Join(cgroupRoot, "memory", name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("make cgroup %s: %w", name, err)
-	}
-	for file, value := range map[string]string{"memory.use_hierarchy": "1", "memory.limit_in_bytes": strconv.FormatInt(int64(memory), 10)} {
-		err := os.WriteFile(filepath.Join(dir, file), []byte(value), 0o644)
-		if err != nil && file == "memory.limit_in_bytes" { // hierarchy is always on in newer kernels
-			return fmt.Errorf("limit the memory of cgroup %s: %w", name, err)
+		if err != nil && !s.optional {
+			return fmt.Errorf("limit builds: set %s of cgroup %s: %w", s.file, name, err)
 		}
 	}
 	return nil

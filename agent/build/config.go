@@ -19,6 +19,8 @@ const (
 	MemoryDefault   = 4 * api.GiB
 	CacheMaxDefault = 20 * api.GiB
 	IdleDefault     = 5 * time.Minute
+	TimeDefault     = time.Hour
+	TasksDefault    = 8192
 )
 
 // Config is what a Builder needs.
@@ -36,6 +38,10 @@ type Config struct {
 	Cgroup string
 	// Memory bounds all steps of all builds together.
 	Memory api.Bytes
+	// Tasks bounds the processes and threads of all steps of all builds together.
+	Tasks int
+	// Time bounds one build.
+	Time time.Duration
 	// CacheMax bounds the disk that the cache may take.
 	CacheMax api.Bytes
 	// Idle is how long the engine lives without a build.
@@ -64,6 +70,12 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Memory == 0 {
 		c.Memory = MemoryDefault
+	}
+	if c.Tasks == 0 {
+		c.Tasks = TasksDefault
+	}
+	if c.Time == 0 {
+		c.Time = TimeDefault
 	}
 	if c.CacheMax == 0 {
 		c.CacheMax = CacheMaxDefault

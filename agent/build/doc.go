@@ -23,8 +23,9 @@
 // machine: no bridge, address, route, firewall rule or sysctl.
 //
 // "# syntax=" lines are ignored, entitlements (host network, insecure steps) are not given,
-// images of other apps are refused by a source policy, all steps share one memory limit, and a
-// source archive is unpacked with Unpack, which trusts nothing.
+// images of other apps are refused by a source policy, all steps share one limit of memory and of
+// processes, the engine has one of its own, a build has an hour, and a source archive is unpacked
+// with Unpack, which trusts nothing.
 //
 // # Where images are found
 //

@@ -32,8 +32,6 @@ import (
 	"github.com/moby/buildkit/worker/runc"
 	"go.opentelemetry.io/otel/metric/noop"
 	"google.golang.org/grpc"
-
-	"slipway/api"
 )
 
 const (
@@ -41,8 +39,6 @@ const (
 	messageMax      = 64 << 20 // bytes of one gRPC message
 	historyEntries  = 20
 	sourceCacheKeep = 7 * 24 * time.Hour
-	// freeMin is kept free on the disk, at the price of the cache.
-	freeMin = 2 * api.GiB
 )
 
 // engine is a BuildKit daemon without its process.
@@ -134,7 +130,7 @@ func workerOptions(c childConfig, hosts docker.RegistryHosts, steps network.Prov
 	opt.GCPolicy = []client.PruneInfo{
 		{Filter: []string{"type==source.local,type==exec.cachemount,type==source.git.checkout"},
 			KeepDuration: sourceCacheKeep, MaxUsedSpace: int64(c.CacheMax) / 2},
-		{All: true, MaxUsedSpace: int64(c.CacheMax), MinFreeSpace: int64(freeMin)},
+		{All: true, MaxUsedSpace: int64(c.CacheMax)},
 	}
 	return opt, nil
 }

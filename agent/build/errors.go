@@ -16,6 +16,9 @@ import (
 	"slipway/api"
 )
 
+// diskFull is what is said when it is. Room has been made as far as the cache goes.
+const diskFull = "the disk of the builder is full; free space on the node, then build again"
+
 // linesKept is how many of a failed step's last lines go into the error.
 const linesKept = 20
 
@@ -27,6 +30,7 @@ func isDiskFull(err error) bool {
 var (
 	notFoundText = regexp.MustCompile(`source metadata for (\S+): .*not found`)
 	killedText   = regexp.MustCompile(`signal: killed|^Killed$|Out of memory`)
+	fullText     = regexp.MustCompile(`No space left on device|no space left on device`)
 	exitText     = regexp.MustCompile(`exit code: (\d+)`)
 )
 
@@ -39,7 +43,9 @@ func failure(ctx context.Context, what string, err error, p *progress) error {
 	text := err.Error()
 	switch {
 	case isDiskFull(err):
-		return api.Errorf(api.CodeExhausted, "%s: the disk of the builder is full; free space on the node or lower the size of its build cache: %w", what, err)
+		return api.Errorf(api.CodeExhausted, "%s: %s%s: %w", what, place(err), diskFull, err)
+	case strings.Contains(text, "disk of the rack's registry"):
+		return api.Errorf(api.CodeExhausted, "%s: the disk of the rack's registry is full; remove old releases or add a disk: %w", what, err)
 	case strings.Contains(text, "source denied by policy"):
 		return api.Errorf(api.CodeDenied, "%s: %sthe image belongs to another app of the rack; build on an image of library/ or of a registry: %w", what, place(err), err)
 	}
@@ -70,8 +76,10 @@ func stepFailure(what string, err error, step *step) error {
 	if e, ok := errors.AsType[*gateway.ExitError](err); ok {
 		code = fmt.Sprint(e.ExitCode)
 	}
-	why := "ended with exit code " + code
-	if code == "137" {
+	why, kind := "ended with exit code "+code, api.CodeInvalid
+	if slices.ContainsFunc(step.lines, fullText.MatchString) {
+		why, kind = why+": "+diskFull, api.CodeExhausted
+	} else if code == "137" {
 		why = "was killed (exit code 137), most likely because the build ran out of memory"
 	} else if slices.ContainsFunc(step.lines, func(l string) bool { return killedText.MatchString(l) }) {
 		why += ": a program it ran was killed, most likely because the build ran out of memory"
@@ -81,7 +89,7 @@ func stepFailure(what string, err error, step *step) error {
 	for _, line := range step.lines {
 		b.WriteString("\n  " + line)
 	}
-	return &api.Error{Code: api.CodeInvalid, Message: b.String(), Err: err}
+	return &api.Error{Code: kind, Message: b.String(), Err: err}
 }
 
 // place returns "Dockerfile line 7 (RUN go build): " for an error that has one, or "".

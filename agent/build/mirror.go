@@ -2,10 +2,12 @@ package build
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"regexp"
 	goruntime "runtime"
 	"strings"
 	"time"
@@ -31,38 +33,89 @@ func (b *Builder) mirror(ctx context.Context, job *Job, image string) (api.Image
 	upstream := upstreamTransport(egress{deny: b.config.Deny, local: net.InterfaceAddrs})
 	defer upstream.CloseIdleConnections()
 
-	sources, err := mirrorSources(job.App, image, rack.Transport, upstream)
+	out, err := copyImage(ctx, job.App, image, rack.Transport, upstream)
+	if err != nil {
+		return out, mirrorError(ctx, what, err)
+	}
+	job.Log("stdout", fmt.Sprintf("mirrored %s to %s (%s) in %s", image, out.Ref(), out.Size, time.Since(started).Round(time.Millisecond)))
+	return out, nil
+}
+
+// copyImage finds an image and pushes it to the app's repository. What a tag names is asked for
+// once: the rest goes by digest, and every byte is checked against it.
+func copyImage(ctx context.Context, app api.AppName, image string, rack, upstream http.RoundTripper) (api.Image, error) {
+	sources, err := mirrorSources(app, image, rack, boundedAnswers{upstream})
 	if err != nil {
 		return api.Image{}, err
 	}
 	found, err := pullFirst(ctx, sources)
 	if err != nil {
-		return api.Image{}, mirrorError(ctx, what, err)
+		return api.Image{}, err
+	}
+	if err := checkManifest(found); err != nil {
+		return api.Image{}, err
 	}
 	digest, err := found.Digest()
 	if err != nil {
-		return api.Image{}, mirrorError(ctx, what, err)
+		return api.Image{}, err
 	}
-	to, err := name.NewTag(fmt.Sprintf("%s/%s:mirror-%s", api.RackHost, job.App, digest.Hex[:12]))
+	to, err := name.NewTag(fmt.Sprintf("%s/%s:mirror-%s", api.RackHost, app, digest.Hex[:12]))
 	if err != nil {
-		return api.Image{}, fmt.Errorf("%s: %w", what, err)
+		return api.Image{}, err
 	}
-	if err := remote.Write(to, found, remote.WithContext(ctx), remote.WithTransport(rack.Transport)); err != nil {
-		return api.Image{}, mirrorError(ctx, what, err)
+	if err := remote.Write(to, found, remote.WithContext(ctx), remote.WithTransport(rack)); err != nil {
+		return api.Image{}, err
 	}
 	size, err := imageSize(found)
-	if err != nil {
-		return api.Image{}, mirrorError(ctx, what, err)
-	}
-	out := api.Image{Repository: string(job.App), Digest: digest.String(), Size: size}
-	job.Log("stdout", fmt.Sprintf("mirrored %s to %s (%s) in %s", image, out.Ref(), size, time.Since(started).Round(time.Millisecond)))
-	return out, nil
+	return api.Image{Repository: string(app), Digest: digest.String(), Size: size}, err
 }
 
 // upstreamTransport may go where a build step may.
 func upstreamTransport(e egress) *http.Transport {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, Control: e.control}
-	return &http.Transport{DialContext: dialer.DialContext, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second}
+	return &http.Transport{DialContext: dialer.DialContext, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second,
+		ResponseHeaderTimeout: answerMax}
+}
+
+// answerMax is how long a registry may think.
+const answerMax = time.Minute
+
+// boundedAnswers cuts what a registry says beside the content of blobs: manifests and tokens are
+// read into memory.
+type boundedAnswers struct{ next http.RoundTripper }
+
+// documentMax is more than any manifest or configuration has, in bytes.
+const documentMax = 8 << 20
+
+// RoundTrip implements http.RoundTripper.
+func (b boundedAnswers) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := b.next.RoundTrip(req)
+	if err == nil && !strings.Contains(req.URL.Path, "/blobs/") {
+		resp.Body = http.MaxBytesReader(nil, resp.Body, documentMax)
+	}
+	return resp, err
+}
+
+// checkManifest refuses what can be read in two ways, and what would take too much memory.
+func checkManifest(image v1.Image) error {
+	raw, err := image.RawManifest()
+	if err != nil {
+		return err
+	}
+	var doc struct {
+		Config    v1.Descriptor
+		Manifests json.RawMessage
+	}
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		return api.Errorf(api.CodeInvalid, "its manifest is not JSON: %w", err)
+	}
+	if doc.Manifests != nil {
+		return api.Errorf(api.CodeInvalid, "its manifest is an image and a list of images at once")
+	}
+	if doc.Config.Size > documentMax {
+		return api.Errorf(api.CodeInvalid, "its configuration has %s, the limit is %s", api.Bytes(doc.Config.Size), api.Bytes(documentMax))
+	}
+	return nil
 }
 
 // mirrorSource is one place where an image may be.
@@ -99,33 +152,49 @@ func mirrorSources(app api.AppName, image string, rack, upstream http.RoundTripp
 	return sources, nil
 }
 
-// pullFirst returns the image from the first source that has it.
+// pullFirst returns the image from the first source that has it. Without one, the error is that
+// of the last, where the name leads.
 func pullFirst(ctx context.Context, sources []mirrorSource) (v1.Image, error) {
-	var errs []error
+	var last error
 	for _, s := range sources {
 		d, err := remote.Get(s.ref, remote.WithContext(ctx), remote.WithTransport(s.transport),
 			remote.WithPlatform(v1.Platform{OS: "linux", Architecture: goruntime.GOARCH}))
-		if err != nil {
-			errs = append(errs, err)
-			continue
+		if err == nil {
+			return d.Image()
 		}
-		return d.Image()
+		if last != nil {
+			err = fmt.Errorf("%w (before that: %v)", err, last) //nolint:errorlint // it does not decide
+		}
+		last = err
 	}
-	return nil, errors.Join(errs...)
+	return nil, last
 }
+
+var lieText = regexp.MustCompile(`error verifying|does not match expected size|unexpected EOF`)
 
 // mirrorError says whether the image does not exist or cannot be reached now.
 func mirrorError(ctx context.Context, what string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: cancelled: %w", what, context.Cause(ctx))
 	}
+	if e, ok := errors.AsType[*api.Error](err); ok {
+		return api.Errorf(e.Code, "%s: %w", what, err)
+	}
 	if t, ok := errors.AsType[*transport.Error](err); ok {
 		switch t.StatusCode {
 		case http.StatusNotFound, http.StatusUnauthorized, http.StatusForbidden:
 			return api.Errorf(api.CodeInvalid, "%s does not exist, or needs a login: %w", what, err)
+		case http.StatusBadRequest:
+			return api.Errorf(api.CodeInvalid, "%s is broken: the rack's registry refuses it: %w", what, err)
 		case http.StatusInsufficientStorage:
 			return api.Errorf(api.CodeExhausted, "%s: %w", what, err)
 		}
+	}
+	if strings.Contains(err.Error(), "no child with platform") || strings.Contains(err.Error(), "unsupported MediaType") {
+		return api.Errorf(api.CodeInvalid, "%s cannot run on linux/%s: %w", what, goruntime.GOARCH, err)
+	}
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge || lieText.MatchString(err.Error()) {
+		return api.Errorf(api.CodeInvalid, "%s is broken: its registry does not deliver what it promises: %w", what, err)
 	}
 	return api.Errorf(api.CodeUnavailable, "%s: the rack's registry does not have it, and its own cannot be reached: %w", what, err)
 }

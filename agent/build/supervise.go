@@ -40,10 +40,7 @@ type child struct {
 // startChild starts the engine and waits until it serves. The kernel kills it when the calling
 // thread ends, so the caller has locked itself to its thread and stays there.
 func startChild(ctx context.Context, c Config) (*child, error) {
-	if err := removeCgroup(c.Cgroup); err != nil {
-		return nil, fmt.Errorf("sweep old build steps: %w", err)
-	}
-	if err := makeCgroup(c.Cgroup, c.Memory); err != nil {
+	if err := c.makeCgroups(); err != nil {
 		return nil, err
 	}
 	config, err := json.Marshal(childConfig{
@@ -85,7 +82,11 @@ func startChild(ctx context.Context, c Config) (*child, error) {
 		ch.err = ch.cmd.Wait()
 		close(ch.ended)
 	}()
-	if _, err = stdin.Write(append(config, '\n')); err == nil {
+	// It waits for its configuration, so that it has done nothing yet.
+	if err = joinCgroup(c.engineGroup(), ch.cmd.Process.Pid); err == nil {
+		_, err = stdin.Write(append(config, '\n'))
+	}
+	if err == nil {
 		err = awaitReady(ctx, ready)
 	}
 	if err == nil {
@@ -168,7 +169,7 @@ func (b *Builder) Run(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer func() {
-		if err := removeCgroup(b.config.Cgroup); err != nil {
+		if err := b.config.removeCgroups(); err != nil {
 			b.config.Logger.Warn("build cgroup not removed", "err", err)
 		}
 	}()

@@ -103,7 +103,7 @@ func unpackError(what string, err error) error {
 		return api.Errorf(e.Code, "source: %s: %w", what, err)
 	}
 	if isDiskFull(err) {
-		return api.Errorf(api.CodeExhausted, "source: %s: the disk of the builder is full: %w", what, err)
+		return api.Errorf(api.CodeExhausted, "source: %s: %s: %w", what, diskFull, err)
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("unpack source: %w", err)

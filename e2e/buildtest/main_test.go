@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -57,12 +58,18 @@ type rack struct {
 	*registry.Registry
 	target images.Target
 	ca     []byte
+	root   string
+	serves *atomic.Pointer[registry.Registry]
 }
+
+// switchTo makes another registry answer in place of the rack's.
+func (r *rack) switchTo(other *registry.Registry) { r.serves.Store(other) }
 
 func newRack(t *testing.T) *rack {
 	t.Helper()
+	root := t.TempDir()
 	reg, err := registry.New(registry.Config{
-		Root: t.TempDir(), HTTPSecret: "s", Grace: -1, FreeMin: 1, Logger: slog.New(slog.DiscardHandler),
+		Root: root, HTTPSecret: "s", Grace: -1, FreeMin: 1, Logger: slog.New(slog.DiscardHandler),
 		Authorize: func(u, p, _, _ string) error {
 			if u != user || p != password {
 				return errors.New("wrong name or password")
@@ -75,7 +82,9 @@ func newRack(t *testing.T) *rack {
 	}
 	cert, ca := certificate(t)
 	mux := http.NewServeMux()
-	mux.Handle("/v2/", reg)
+	serves := &atomic.Pointer[registry.Registry]{}
+	serves.Store(reg)
+	mux.HandleFunc("/v2/", func(w http.ResponseWriter, req *http.Request) { serves.Load().ServeHTTP(w, req) })
 	server := httptest.NewUnstartedServer(mux)
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
 	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
@@ -84,7 +93,7 @@ func newRack(t *testing.T) *rack {
 
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(ca)
-	r := &rack{Registry: reg, ca: ca, target: images.Target{
+	r := &rack{Registry: reg, ca: ca, root: root, serves: serves, target: images.Target{
 		Addr: server.Listener.Addr().String(), CA: pool, ServerName: api.RackHost, User: user, Password: password}}
 	busybox, err := images.Busybox()
 	if err != nil {
@@ -164,7 +173,8 @@ func cgroupName(t *testing.T) string {
 	return fmt.Sprintf("slipbuild-%d-%s", os.Getpid(), strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-")))
 }
 
-// source is a set of files by name; its archive is gzip-compressed tar.
+// source is a set of files by name, those that begin with "->" are links; its archive is
+// gzip-compressed tar.
 type source map[string]string
 
 func (s source) archive() []byte {
@@ -178,8 +188,12 @@ func (s source) archive() []byte {
 			}
 		}
 	}) {
-		h := &tar.Header{Name: name, Mode: 0o644, Size: int64(len(s[name])), ModTime: time.Unix(1e9, 0)}
-		if err := errors.Join(w.WriteHeader(h), second(io.WriteString(w, s[name]))); err != nil {
+		h, text := &tar.Header{Name: name, Mode: 0o644, ModTime: time.Unix(1e9, 0)}, s[name]
+		if to, ok := strings.CutPrefix(text, "->"); ok {
+			h.Typeflag, h.Linkname, text = tar.TypeSymlink, to, ""
+		}
+		h.Size = int64(len(text))
+		if err := errors.Join(w.WriteHeader(h), second(io.WriteString(w, text))); err != nil {
 			panic(err)
 		}
 	}
