@@ -283,7 +283,7 @@ func (a *Agent) follow(ctx context.Context, events <-chan runtime.Event) {
 	for e := range events {
 		switch e.Kind {
 		case runtime.EventExit:
-			a.exited(e.ID, Exit{Code: e.ExitCode, At: e.At, OOM: e.OOM})
+			a.exited(e.ID, Exit{Code: e.ExitCode, At: e.At, OOM: e.OOM, PeakMemory: e.PeakMemory})
 		case runtime.EventGap:
 			a.heal(ctx)
 		}
@@ -322,7 +322,7 @@ func (a *Agent) heal(ctx context.Context) {
 			if at.IsZero() {
 				at = a.now()
 			}
-			a.exited(c.ID, Exit{Code: c.ExitCode, At: at, OOM: c.OOM, Lost: c.State == runtime.ContainerLost})
+			a.exited(c.ID, Exit{Code: c.ExitCode, At: at, OOM: c.OOM, Lost: c.State == runtime.ContainerLost, PeakMemory: c.PeakMemory})
 		}
 	}
 }

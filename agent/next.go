@@ -74,6 +74,8 @@ type Exit struct {
 	OOM  bool      `json:"oom,omitempty"`
 	// Lost: the engine does not know the process any more, the code is assumed.
 	Lost bool `json:"lost,omitempty"`
+	// PeakMemory is the most that the process used; 0 where nobody knows.
+	PeakMemory api.Bytes `json:"peak_memory,omitempty"`
 }
 
 // tries is how often an action that failed is tried, and retryDelay the wait before the

@@ -138,7 +138,7 @@ func (s *supervisor) run(ctx context.Context, a *api.Assignment, l Local) {
 		case w := <-s.wants:
 			f.heed(w)
 		case e := <-s.exits:
-			f.local = s.ended(ctx, f.want, f.local, e)
+			f.local = s.ended(f.local, e)
 		case reason := <-s.dooms:
 			if f.local.Condemned == "" {
 				f.local.Condemned = reason
@@ -251,11 +251,25 @@ func (s *supervisor) settle(ctx context.Context, a *api.Assignment, old, l Local
 			s.observe.Note(s.id, noteOf(l))
 		}
 	}
+	if old.Status.State == l.Status.State {
+		s.report(s.id, l.Status) // no beginning and no end: nobody has to wait for the disk
+		s.keep(a, l)
+		return l
+	}
+	s.keep(a, l)
+	s.report(s.id, l.Status)
+	return l
+}
+
+// keep makes the facts durable. A process of which nothing is on the node yet needs none: a
+// restarted agent is told of it again.
+func (s *supervisor) keep(a *api.Assignment, l Local) {
+	if l.Status.State <= api.StatePulling {
+		return
+	}
 	if err := s.save(s.id, a, l); err != nil {
 		s.log.Error("process not saved", "process", s.id, "err", err)
 	}
-	s.report(s.id, l.Status)
-	return l
 }
 
 // noteOf is the line that a user finds in the log of the process.
@@ -344,15 +358,12 @@ func (s *supervisor) built(l Local, r done, now time.Time) Local {
 }
 
 // ended takes the exit of the main process into the facts.
-func (s *supervisor) ended(ctx context.Context, a *api.Assignment, l Local, e Exit) Local {
+func (s *supervisor) ended(l Local, e Exit) Local {
 	if l.Exit != nil {
 		return l
 	}
-	l.Exit = &e
-	l.Task = true
-	if ev := s.observe.Evidence(ctx, a); ev.PeakMemory > 0 {
-		l.Status.PeakMemory = ev.PeakMemory
-	}
+	l.Exit, l.Task = &e, true
+	l.Status.PeakMemory = max(l.Status.PeakMemory, e.PeakMemory)
 	return l
 }
 
