@@ -52,8 +52,7 @@ type Build struct {
 	Options      BuildOptions `json:"options"`
 	// Services is what the manifest says, without secret values: what is to be built.
 	Services []ServiceSpec `json:"services,omitempty"`
-	// Sealed holds the environment that was in force when the build began, encrypted with the
-	// rack's keyring: build args are taken from it.
+	// Sealed is a BuildSecrets as JSON, encrypted with the rack's keyring.
 	Sealed []byte `json:"sealed,omitempty"`
 
 	Status BuildStatus `json:"status"`
@@ -69,6 +68,15 @@ type Build struct {
 	// promotion, if the build was asked for one.
 	Release    ReleaseID    `json:"release,omitempty"`
 	Deployment DeploymentID `json:"deployment,omitempty"`
+}
+
+// BuildSecrets is the part of a build that is encrypted at rest.
+type BuildSecrets struct {
+	// Env is the environment that was in force when the build began: arguments that are not
+	// given are taken from it.
+	Env map[string]string `json:"env,omitempty"`
+	// Args are the arguments given for this build. They are in no BuildOptions at rest.
+	Args map[string]string `json:"args,omitempty"`
 }
 
 // BuildOptions are the choices a user makes per build.

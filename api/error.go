@@ -66,7 +66,17 @@ func NotFound(kind, name string, known []string) *Error {
 	if near := Nearest(name, known); near != "" {
 		return Errorf(CodeNotFound, "%s %q not found; did you mean %q?", kind, name, near)
 	}
-	return Errorf(CodeNotFound, "%s %q not found", kind, name)
+	return Errorf(CodeNotFound, "%s %q not found", kind, clip(name))
+}
+
+// shownMax is how much of a name an error shows, in bytes. No object has a longer name.
+const shownMax = 2 * NameMax
+
+func clip(name string) string {
+	if len(name) > shownMax {
+		return name[:shownMax] + "…"
+	}
+	return name
 }
 
 // NotFoundSee is NotFound, and names the command that lists what there is where no name is near.
@@ -74,12 +84,15 @@ func NotFoundSee(kind, name string, known []string, list string) *Error {
 	if Nearest(name, known) != "" {
 		return NotFound(kind, name, known)
 	}
-	return Errorf(CodeNotFound, "%s %q not found; list what there is: %s", kind, name, list)
+	return Errorf(CodeNotFound, "%s %q not found; list what there is: %s", kind, clip(name), list)
 }
 
 // Nearest returns the element of known with the smallest edit distance to name, or "" when
 // none is within a third of its length (at least one edit).
 func Nearest(name string, known []string) string {
+	if len(name) > shownMax {
+		return "" // the work grows with the length
+	}
 	best, bestDist := "", max(1, len(name)/3)+1
 	for _, k := range known {
 		if d := editDistance(name, k); d < bestDist {

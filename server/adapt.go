@@ -43,3 +43,4 @@ type callers struct{}
 
 func (callers) Actor(ctx context.Context) string                  { return auth.Actor(ctx) }
 func (callers) Visible(ctx context.Context, app api.AppName) bool { return auth.Visible(ctx, app) }
+func (callers) Enters(ctx context.Context) bool                   { return auth.Enters(ctx) }

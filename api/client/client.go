@@ -43,7 +43,7 @@ func Dial(_ context.Context, c Context) (*Client, error) {
 		return nil, api.Errorf(api.CodeInvalid, "no address of a rack is given")
 	}
 	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
-		return nil, api.Errorf(api.CodeInvalid, "address of the rack %q: %w", c.Addr, err)
+		return nil, api.Errorf(api.CodeInvalid, "address of the rack %.80q is not host:port", c.Addr)
 	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS13}
 	if c.CA != "" {

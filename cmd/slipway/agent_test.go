@@ -86,12 +86,12 @@ func (a *fakeAgent) next(v *state.View, p *api.Process) (api.ProcessStatus, bool
 		o.Started = now
 	}
 	switch {
-	case a.holds.Load() && (p.Service == "slow" || p.Kind == api.KindBuild && held(v, p)):
+	case a.holds.Load() && (p.Service == "slow" || p.Kind == api.KindBuild && a.argument(v, p, "HOLD")):
 		moved := o.State != api.StateStarting
 		o.State = api.StateStarting
 		return o, moved
 	case p.Kind == api.KindBuild:
-		return built(v, p, o), true
+		return a.built(v, p, o), true
 	case p.Service == "crash":
 		o.State, o.ExitCode, o.Finished, o.Health = api.StateExited, 3, now, api.HealthUnknown
 		o.Message, o.Lines = "exited with code 3", []string{"boot", "panic: no database\x1b[31m"}
@@ -103,16 +103,21 @@ func (a *fakeAgent) next(v *state.View, p *api.Process) (api.ProcessStatus, bool
 	return o, true
 }
 
-func held(v *state.View, p *api.Process) bool {
+// argument reports whether a build was given an argument.
+func (a *fakeAgent) argument(v *state.View, p *api.Process, name string) bool {
 	b, ok := v.Build(p.Build)
-	return ok && b.Options.Args["HOLD"] != ""
+	if !ok {
+		return false
+	}
+	secrets, err := a.secrets.Build(b)
+	return err == nil && secrets.Args[name] != ""
 }
 
 // built ends a build; the build argument FAIL makes it fail.
-func built(v *state.View, p *api.Process, o api.ProcessStatus) api.ProcessStatus {
+func (a *fakeAgent) built(v *state.View, p *api.Process, o api.ProcessStatus) api.ProcessStatus {
 	b, ok := v.Build(p.Build)
 	o.State, o.Finished = api.StateExited, time.Now()
-	if !ok || b.Options.Args["FAIL"] != "" {
+	if !ok || a.argument(v, p, "FAIL") {
 		o.ExitCode, o.Message = 1, "step 2/2 RUN make: exit code 2"
 		return o
 	}
@@ -202,11 +207,12 @@ func lines(p *api.Process, q api.LogQuery) []api.LogLine {
 	}
 	out := []api.LogLine{}
 	for i, text := range texts {
-		at := p.Observed.Started.Add(time.Duration(i))
-		if strings.Contains(text, q.Filter) && !at.Before(q.Since) {
-			out = append(out, api.LogLine{
-				At: at, App: p.App, Service: p.Service, Process: p.ID, Stream: "stdout", Text: text,
-			})
+		l := api.LogLine{
+			At: p.Observed.Started.Add(time.Duration(i)), App: p.App, Service: p.Service, Process: p.ID,
+			Stream: "stdout", Text: text, Seq: uint64(i + 1),
+		}
+		if strings.Contains(text, q.Filter) && !l.At.Before(q.Since) && l.Seq > q.After[l.Log()].Seq {
+			out = append(out, l)
 		}
 	}
 	return out

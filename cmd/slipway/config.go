@@ -24,10 +24,7 @@ func (c config) names() []string { return slices.Sorted(maps.Keys(c.Racks)) }
 
 // unknown is the error for a rack that is not remembered.
 func (c config) unknown(name string) error {
-	if api.Nearest(name, c.names()) != "" {
-		return api.NotFound("rack", name, c.names())
-	}
-	return api.Errorf(api.CodeNotFound, "rack %q is not known here; list those that are: slipway context; or: slipway login ADDRESS --name %s", name, name)
+	return api.NotFoundSee("rack", name, c.names(), "slipway context; or remember one: slipway login ADDRESS")
 }
 
 // configPath is $SLIPWAY_CONFIG, or else slipway/config.json in the user's configuration.

@@ -85,7 +85,8 @@ func (s *shell) readSecret(ctx context.Context, prompt string) (string, error) {
 		return secret, err
 	}
 	fmt.Fprint(s.err, prompt)
-	old, err := term.GetState(int(f.Fd()))
+	fd := int(f.Fd())
+	old, err := term.GetState(fd)
 	if err != nil {
 		return "", fmt.Errorf("prepare the terminal: %w", err)
 	}
@@ -93,12 +94,12 @@ func (s *shell) readSecret(ctx context.Context, prompt string) (string, error) {
 	ended := make(chan error, 1)
 	go func() { // left behind by an interrupt
 		var err error
-		secret, err = term.ReadPassword(int(f.Fd()))
+		secret, err = term.ReadPassword(fd)
 		ended <- err
 	}()
 	select {
 	case <-ctx.Done():
-		_ = term.Restore(int(f.Fd()), old) // nothing else can be done about it
+		_ = term.Restore(fd, old) // nothing else can be done about it
 		fmt.Fprintln(s.err)
 		return "", ctx.Err()
 	case err := <-ended:

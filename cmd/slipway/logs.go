@@ -64,12 +64,13 @@ func (s *shell) logs(ctx context.Context, rack *client.Client, q api.LogQuery, r
 			return err
 		}
 	}
+	q.After = map[string]api.LogMark{}
 	return s.persist(ctx, q.Follow, func(heard func()) error {
 		return rack.Logs(ctx, q, func(lines []api.LogLine) error {
 			heard()
-			for _, l := range lines {
-				if l.Process != "" { // the rack's own remarks are about now
-					q.Since = l.At.Add(1)
+			for i := range lines {
+				if l := &lines[i]; l.Seq > 0 {
+					q.After[l.Log()] = api.LogMark{At: l.At, Seq: l.Seq}
 				}
 			}
 			return s.printLines(lines, raw)

@@ -270,6 +270,7 @@ type callers struct{}
 
 func (callers) Actor(ctx context.Context) string                  { return auth.Actor(ctx) }
 func (callers) Visible(ctx context.Context, app api.AppName) bool { return auth.Visible(ctx, app) }
+func (callers) Enters(ctx context.Context) bool                   { return auth.Enters(ctx) }
 
 func mint() uint64 {
 	var b [8]byte

@@ -148,7 +148,7 @@ func (s *shell) describe(ctx context.Context, dir string) (sha, description stri
 	if err != nil {
 		return sha, ""
 	}
-	return sha, fmt.Sprintf("build %.10s %s", sha, subject)
+	return sha, fmt.Sprintf("build %.10s %.200s", sha, subject)
 }
 
 // environ is the environment that other programs get.

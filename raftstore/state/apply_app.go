@@ -61,8 +61,16 @@ func (c *change) lockApp(cmd LockApp) *api.Error {
 	if err != nil {
 		return err
 	}
+	if a.Locked == cmd.Locked {
+		return nil
+	}
 	a.Locked = cmd.Locked
 	c.putApp(a)
+	what := "app.unlocked"
+	if a.Locked {
+		what = "app.locked"
+	}
+	c.event(what, a.Name, string(a.Name), "")
 	return nil
 }
 

@@ -136,6 +136,12 @@ func Visible(ctx context.Context, app api.AppName) bool {
 	return ok && i.May(app)
 }
 
+// Enters reports whether the caller may enter processes.
+func Enters(ctx context.Context) bool {
+	i, ok := Caller(ctx)
+	return ok && i.Can(RightDeploy)
+}
+
 // nodePrefix begins the names of tokens that belong to one node.
 const nodePrefix = "node/"
 

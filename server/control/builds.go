@@ -79,11 +79,19 @@ func (s *Server) CreateBuild(ctx context.Context, r *pb.CreateBuildRequest) (*pb
 	return s.GetBuild(ctx, &pb.ObjectRequest{App: r.GetApp(), Id: string(build.ID)})
 }
 
+// remarkMax bounds what a user says of a build, in bytes: lists show it.
+const remarkMax = 4 << 10
+
 // newBuild checks a request and makes the record of the build.
 func (s *Server) newBuild(v *state.View, a *api.App, id api.BuildID, r *pb.CreateBuildRequest) (*api.Build, error) {
 	options, err := buildOptions(r.GetOptions())
 	if err != nil {
 		return nil, err
+	}
+	for what, text := range map[string]string{"description": r.GetDescription(), "commit": r.GetGitSha(), "name of the manifest": r.GetManifestFile()} {
+		if len(text) > remarkMax {
+			return nil, api.Errorf(api.CodeInvalid, "the %s is %d bytes long, the limit is %d", what, len(text), remarkMax)
+		}
 	}
 	env := map[string]string{}
 	if newest, ok := newestRelease(v, a.Name); ok {

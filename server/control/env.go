@@ -16,6 +16,9 @@ import (
 // envMax bounds the environment of an app, names and values together.
 const envMax = 128 * api.KiB
 
+// envNameMax bounds the name of a variable, in bytes.
+const envNameMax = 255
+
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
 
 // GetEnv returns the environment of a release; "" is the newest. An app without releases has
@@ -90,6 +93,9 @@ func changedEnv(old map[string]string, r *pb.SetEnvRequest) (map[string]string, 
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.GetSet())) {
 		value := r.GetSet()[name]
+		if len(name) > envNameMax {
+			return nil, api.Errorf(api.CodeInvalid, "environment name %q… is %d bytes long, the limit is %d", name[:16], len(name), envNameMax)
+		}
 		if !envName.MatchString(name) {
 			return nil, api.Errorf(api.CodeInvalid,
 				"environment name %q invalid, must contain only letters, digits, _, - and ., and not start with a digit", name)

@@ -80,10 +80,11 @@ func (s *Server) buildRelease(b *api.Build, p *api.Process) (*api.Release, error
 			return nil, api.Errorf(api.CodeInvalid, "the builder reported no image for service %q", spec.Name)
 		}
 	}
-	env, err := s.secrets.Build(b)
+	secrets, err := s.secrets.Build(b)
 	if err != nil {
 		return nil, err
 	}
+	env := secrets.Env
 	if newest, ok := newestRelease(s.cfg.Store.View(), b.App); ok {
 		if env, err = s.releaseEnv(newest); err != nil {
 			return nil, err

@@ -342,7 +342,11 @@ func newTail(f logFollow) *tail {
 // from is the query for the lines of a node that were not sent yet.
 func (t *tail) from(node api.NodeID) api.LogQuery {
 	q := t.follow.query
-	q.After = maps.Clone(t.last[node])
+	q.After = maps.Clone(q.After) // what the client knows
+	if q.After == nil {
+		q.After = map[string]api.LogMark{}
+	}
+	maps.Copy(q.After, t.last[node])
 	return q
 }
 

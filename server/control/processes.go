@@ -38,7 +38,7 @@ func (s *Server) ListProcesses(ctx context.Context, r *pb.ListProcessesRequest) 
 		}
 		processes = v.ProcessesOfApp(a.Name)
 	}
-	out, commands := []api.ProcessInfo{}, s.commands(v)
+	out, commands := []api.ProcessInfo{}, s.commands(ctx, v)
 	for p := range processes {
 		if !wantedProcess(p, r) || !s.cfg.Callers.Visible(ctx, p.App) {
 			continue
@@ -67,7 +67,7 @@ func (s *Server) GetProcess(ctx context.Context, r *pb.ObjectRequest) (*pb.Docum
 		return nil, pb.Error(err)
 	}
 	info := processInfo(v, p)
-	info.Command = s.commands(v)(p)
+	info.Command = s.commands(ctx, v)(p)
 	return doc(info, nil)
 }
 
@@ -200,8 +200,9 @@ func processStatus(p *api.Process) string {
 }
 
 // commands returns a function that tells what a process runs, without values of the
-// environment: the manifest's own words, or what the author of a one-off typed.
-func (s *Server) commands(v *state.View) func(*api.Process) string {
+// environment: the manifest's own words, or what the author of a one-off typed. Who may not
+// enter processes sees only the program of a one-off: what follows may be a secret.
+func (s *Server) commands(ctx context.Context, v *state.View) func(*api.Process) string {
 	known := map[api.ReleaseID]map[api.ServiceName]string{}
 	return func(p *api.Process) string {
 		switch p.Kind {
@@ -211,6 +212,9 @@ func (s *Server) commands(v *state.View) func(*api.Process) string {
 			words, err := s.secrets.Command(p)
 			if err != nil {
 				return "" // a lost key must not make the list unreadable
+			}
+			if len(words) > 1 && !s.cfg.Callers.Enters(ctx) {
+				words = []string{words[0], "..."}
 			}
 			return strings.Join(words, " ")
 		}

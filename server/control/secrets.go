@@ -43,19 +43,21 @@ func (s *Secrets) SealRelease(r *api.Release, secrets api.ReleaseSecrets) error 
 	return err
 }
 
-// Build opens the environment that was in force when a build began.
-func (s *Secrets) Build(b *api.Build) (map[string]string, error) {
-	env, err := open[map[string]string](s.keyring, b.Sealed, "build/"+string(b.ID))
-	if env == nil {
-		env = map[string]string{}
+// Build opens the secrets of a build.
+func (s *Secrets) Build(b *api.Build) (api.BuildSecrets, error) {
+	secrets, err := open[api.BuildSecrets](s.keyring, b.Sealed, "build/"+string(b.ID))
+	if secrets.Env == nil {
+		secrets.Env = map[string]string{}
 	}
-	return env, err
+	return secrets, err
 }
 
-// SealBuild sets the sealed part of a build.
+// SealBuild sets the sealed part of a build, and moves the arguments there.
 func (s *Secrets) SealBuild(b *api.Build, env map[string]string) error {
+	secrets := api.BuildSecrets{Env: env, Args: b.Options.Args}
+	b.Options.Args = nil
 	var err error
-	b.Sealed, err = seal(s.keyring, env, "build/"+string(b.ID))
+	b.Sealed, err = seal(s.keyring, secrets, "build/"+string(b.ID))
 	return err
 }
 

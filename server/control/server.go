@@ -53,6 +53,8 @@ type Callers interface {
 	Actor(ctx context.Context) string
 	// Visible reports whether the caller may know of the app.
 	Visible(ctx context.Context, app api.AppName) bool
+	// Enters reports whether the caller may enter processes, and so see what they are given.
+	Enters(ctx context.Context) bool
 }
 
 // Config is what a Server is made of. SourceMax, Version and Servers may be left out.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"slices"
 
 	"slipway/api"
@@ -14,7 +15,7 @@ import (
 // secrets opens what is sealed in the state.
 type secrets interface {
 	Release(r *api.Release) (api.ReleaseSecrets, error)
-	Build(b *api.Build) (map[string]string, error)
+	Build(b *api.Build) (api.BuildSecrets, error)
 	Command(p *api.Process) ([]string, error)
 }
 
@@ -108,14 +109,15 @@ func buildAssignment(v *state.View, p *api.Process, a api.Assignment, open secre
 	if !ok {
 		return a, api.NotFound("build", string(p.Build), nil)
 	}
-	args, err := open.Build(build)
+	secrets, err := open.Build(build)
 	if err != nil {
 		return a, err
 	}
-	for name, value := range build.Options.Args {
-		args[name] = value
-	}
-	a.Build = &api.BuildAssignment{ID: build.ID, Source: build.Source, Services: build.Services, Args: args, Options: build.Options}
+	options := build.Options
+	options.Args = secrets.Args
+	args := maps.Clone(secrets.Env)
+	maps.Copy(args, secrets.Args)
+	a.Build = &api.BuildAssignment{ID: build.ID, Source: build.Source, Services: build.Services, Args: args, Options: options}
 	return a, nil
 }
 
