@@ -33,6 +33,7 @@ func Serve(ctx context.Context, engine Engine, open *pb.Open, stream Stream) err
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c := newClient(stream, open)
+	defer c.stdin.Close() // what still comes in is for nobody
 	go c.receive(cancel)
 	id := api.ProcessID(open.Process)
 	switch open.Kind {
@@ -47,14 +48,15 @@ func Serve(ctx context.Context, engine Engine, open *pb.Open, stream Stream) err
 	case "attach":
 		return engine.Attach(ctx, id, c.streams(open))
 	case "copy_in", "copy_out":
-		pid, err := pidOf(ctx, engine, id)
+		root, err := rootOf(ctx, engine, id)
 		if err != nil {
 			return err
 		}
+		defer root.Close()
 		if open.Kind == "copy_in" {
-			err = copyIn(pid, open.Path, c.stdin)
+			err = copyIn(root, open.Path, c.stdin)
 		} else {
-			err = copyOut(pid, open.Path, c.stdout())
+			err = copyOut(root, open.Path, c.stdout())
 		}
 		if err != nil {
 			return err
@@ -113,7 +115,7 @@ func (c *client) stdout() io.Writer {
 // receive takes frames until the client goes away, which ends the session.
 func (c *client) receive(gone context.CancelFunc) {
 	defer gone()
-	defer c.stdin.CloseWithError(io.ErrUnexpectedEOF)
+	defer c.input.CloseWithError(io.ErrUnexpectedEOF) // unless it was closed well
 	for {
 		f, err := c.stream.Recv()
 		if err != nil {

@@ -195,6 +195,19 @@ func (e *Engine) removeTask(ctx context.Context, ct client.Container) (err error
 	return err
 }
 
+// Inspect returns one container.
+func (e *Engine) Inspect(ctx context.Context, id api.ProcessID) (runtime.Container, error) {
+	ct, err := e.client.ContainerService().Get(ctx, string(id))
+	if err != nil {
+		return runtime.Container{}, fmt.Errorf("container %s: %w", id, classify(err))
+	}
+	p, err := e.process(ctx, id)
+	if err != nil && api.CodeOf(err) != api.CodeNotFound {
+		return runtime.Container{}, err
+	}
+	return e.inspect(ct, p), nil
+}
+
 // List returns every container of the namespace.
 func (e *Engine) List(ctx context.Context) ([]runtime.Container, error) {
 	list, err := e.client.ContainerService().List(ctx)

@@ -169,13 +169,28 @@ func (e *Engine) List(context.Context) ([]runtime.Container, error) {
 	defer e.mu.Unlock()
 	var out []runtime.Container
 	for _, id := range slices.Sorted(maps.Keys(e.containers)) {
-		c := e.containers[id]
-		out = append(out, runtime.Container{
-			ID: id, Image: c.spec.Image, Labels: maps.Clone(c.spec.Labels), State: c.state, Pid: c.pid,
-			ExitCode: c.exitCode, ExitedAt: c.exitedAt, OOM: c.oom && c.exitCode != 0, PeakMemory: c.peak,
-		})
+		out = append(out, e.containers[id].describe())
 	}
 	return out, e.down
+}
+
+// Inspect returns one container.
+func (e *Engine) Inspect(_ context.Context, id api.ProcessID) (runtime.Container, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c, err := e.containerLocked(id)
+	if err != nil {
+		return runtime.Container{}, err
+	}
+	return c.describe(), nil
+}
+
+// describe says how a container is. The caller holds Engine.mu.
+func (c *container) describe() runtime.Container {
+	return runtime.Container{
+		ID: c.spec.ID, Image: c.spec.Image, Labels: maps.Clone(c.spec.Labels), State: c.state, Pid: c.pid,
+		ExitCode: c.exitCode, ExitedAt: c.exitedAt, OOM: c.oom && c.exitCode != 0, PeakMemory: c.peak,
+	}
 }
 
 // Stats returns plausible numbers: the processor time is the age.
