@@ -13,6 +13,7 @@ import (
 type Runtime interface {
 	Images
 	Containers
+	Lister
 	Watcher
 	Attacher
 	Meter
@@ -46,6 +47,10 @@ type Containers interface {
 	// Remove kills what runs and removes the container with all it held, but not its log. It
 	// is idempotent: a container that is not there is no error.
 	Remove(ctx context.Context, id api.ProcessID) error
+}
+
+// Lister says what there is.
+type Lister interface {
 	// Inspect returns one container, as List would; CodeNotFound if it is not there.
 	Inspect(ctx context.Context, id api.ProcessID) (Container, error)
 	// List returns every container of this rack on this node, sorted by ID.

@@ -17,7 +17,7 @@ const chunk = 64 << 10
 type Engine interface {
 	Exec(ctx context.Context, id api.ProcessID, spec runtime.ExecSpec) (int, error)
 	Attach(ctx context.Context, id api.ProcessID, streams runtime.Streams) error
-	List(ctx context.Context) ([]runtime.Container, error)
+	Inspect(ctx context.Context, id api.ProcessID) (runtime.Container, error)
 }
 
 // Stream carries frames both ways.
@@ -68,16 +68,14 @@ func Serve(ctx context.Context, engine Engine, open *pb.Open, stream Stream) err
 
 // pidOf returns the pid of a process's main process on this machine, as long as it runs.
 func pidOf(ctx context.Context, engine Engine, id api.ProcessID) (int, error) {
-	list, err := engine.List(ctx)
+	c, err := engine.Inspect(ctx, id)
 	if err != nil {
 		return 0, err
 	}
-	for _, c := range list {
-		if c.ID == id && c.State == runtime.ContainerRunning {
-			return c.Pid, nil
-		}
+	if c.State != runtime.ContainerRunning {
+		return 0, api.Errorf(api.CodeConflict, "process %s is not running", id)
 	}
-	return 0, api.Errorf(api.CodeConflict, "process %s is not running", id)
+	return c.Pid, nil
 }
 
 // client is the other end of a session.

@@ -264,15 +264,15 @@ func TestSessionsThatCannotBe(t *testing.T) {
 // chrooted is an engine whose only container is a process of the test's own in another root.
 type chrooted struct {
 	*fake.Engine
-	pids []int // what List says, one call after the other
+	pids []int // what Inspect says, one call after the other
 }
 
-func (c *chrooted) List(context.Context) ([]runtime.Container, error) {
+func (c *chrooted) Inspect(context.Context, api.ProcessID) (runtime.Container, error) {
 	pid := c.pids[0]
 	if len(c.pids) > 1 {
 		c.pids = c.pids[1:]
 	}
-	return []runtime.Container{{ID: "p1", State: runtime.ContainerRunning, Pid: pid}}, nil
+	return runtime.Container{ID: "p1", State: runtime.ContainerRunning, Pid: pid}, nil
 }
 
 func TestCopiesReachTheRootOfTheProcess(t *testing.T) {

@@ -201,11 +201,7 @@ func (e *Engine) Inspect(ctx context.Context, id api.ProcessID) (runtime.Contain
 	if err != nil {
 		return runtime.Container{}, fmt.Errorf("container %s: %w", id, classify(err))
 	}
-	p, err := e.process(ctx, id)
-	if err != nil && api.CodeOf(err) != api.CodeNotFound {
-		return runtime.Container{}, err
-	}
-	return e.inspect(ct, p), nil
+	return e.look(ctx, ct)
 }
 
 // List returns every container of the namespace.
@@ -224,27 +220,40 @@ func (e *Engine) List(ctx context.Context) ([]runtime.Container, error) {
 	}
 	out := make([]runtime.Container, 0, len(list))
 	for _, ct := range list {
-		p := processes[ct.ID]
-		if p == nil {
-			// The list leaves out what does not answer in time: only a clear answer counts.
-			p, err = e.process(ctx, api.ProcessID(ct.ID))
-			if api.CodeOf(err) == api.CodeNotFound {
-				if _, err := e.client.ContainerService().Get(ctx, ct.ID); errdefs.IsNotFound(err) {
-					continue // removed meanwhile
-				}
-			} else if err != nil {
-				return nil, err
-			}
+		if p := processes[ct.ID]; p != nil {
+			out = append(out, e.describe(ct, p))
+			continue
 		}
-		out = append(out, e.inspect(ct, p))
+		// The list leaves out what does not answer in time: only a clear answer counts.
+		c, err := e.look(ctx, ct)
+		switch {
+		case err == nil:
+			out = append(out, c)
+		case api.CodeOf(err) != api.CodeNotFound: // removed meanwhile
+			return nil, err
+		}
 	}
 	slices.SortFunc(out, func(a, b runtime.Container) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	return out, nil
 }
 
-// inspect describes one container. A container without a task was never given one, or lost
+// look describes a container by what its helper says now. One without a helper is lost, unless
+// it was removed meanwhile.
+func (e *Engine) look(ctx context.Context, ct containers.Container) (runtime.Container, error) {
+	p, err := e.process(ctx, api.ProcessID(ct.ID))
+	if api.CodeOf(err) == api.CodeNotFound {
+		_, err = e.client.ContainerService().Get(ctx, ct.ID)
+		err = classify(err)
+	}
+	if err != nil {
+		return runtime.Container{}, fmt.Errorf("container %s: %w", ct.ID, err)
+	}
+	return e.describe(ct, p), nil
+}
+
+// describe says how a container is. A container without a task was never given one, or lost
 // it: its process is gone and nobody saw how.
-func (e *Engine) inspect(ct containers.Container, p *task.Process) runtime.Container {
+func (e *Engine) describe(ct containers.Container, p *task.Process) runtime.Container {
 	c := runtime.Container{ID: api.ProcessID(ct.ID), Image: ct.Labels[labelImage], Labels: map[string]string{}}
 	for k, v := range ct.Labels {
 		if !strings.HasPrefix(k, labelOurs) {

@@ -131,10 +131,10 @@ func (e *Engine) Image(ctx context.Context, ref string) (runtime.ImageInfo, erro
 	if !unpacked {
 		return runtime.ImageInfo{}, api.Errorf(api.CodeNotFound, "image %s is not unpacked", ref)
 	}
-	return e.describe(ctx, img)
+	return e.imageInfo(ctx, img)
 }
 
-func (e *Engine) describe(ctx context.Context, img client.Image) (runtime.ImageInfo, error) {
+func (e *Engine) imageInfo(ctx context.Context, img client.Image) (runtime.ImageInfo, error) {
 	desc, err := img.Config(ctx)
 	if err != nil {
 		return runtime.ImageInfo{}, fmt.Errorf("configuration of image %s: %w", img.Name(), classify(err))
@@ -169,7 +169,7 @@ func (e *Engine) ListImages(ctx context.Context) ([]runtime.ImageInfo, error) {
 	}
 	out := make([]runtime.ImageInfo, 0, len(list))
 	for _, i := range list {
-		info, err := e.describe(ctx, client.NewImage(e.client, i))
+		info, err := e.imageInfo(ctx, client.NewImage(e.client, i))
 		if err != nil {
 			info = runtime.ImageInfo{Ref: i.Name}
 		}

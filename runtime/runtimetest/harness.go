@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -144,7 +145,7 @@ func (l *lab) await(what string, ok func() bool, state func() any) {
 	}
 }
 
-// find returns a container as List has it.
+// find returns a container as List has it, and checks that Inspect knows it as well.
 func (l *lab) find(id api.ProcessID) (runtime.Container, bool) {
 	l.Helper()
 	list, err := l.Engine.List(l.ctx())
@@ -152,9 +153,14 @@ func (l *lab) find(id api.ProcessID) (runtime.Container, bool) {
 		l.Fatal(err)
 	}
 	for _, c := range list {
-		if c.ID == id {
-			return c, true
+		if c.ID != id {
+			continue
 		}
+		one, err := l.Engine.Inspect(l.ctx(), id)
+		if err != nil || one.Image != c.Image || !maps.Equal(one.Labels, c.Labels) {
+			l.Errorf("listed %+v, inspected %+v, %v", c, one, err)
+		}
+		return c, true
 	}
 	return runtime.Container{}, false
 }

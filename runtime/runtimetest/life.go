@@ -119,6 +119,8 @@ func remove(l *lab) {
 		if c, there := l.find(s.ID); there {
 			l.Errorf("still there: %+v", c)
 		}
+		_, err := l.Engine.Inspect(l.ctx(), s.ID)
+		l.coded("inspect after remove", err, api.CodeNotFound)
 	}
 	if out, _ := l.logged(running); out != "kept\n" {
 		l.Errorf("the log of the removed container has %q", out)
@@ -154,7 +156,12 @@ func list(l *lab) {
 		if slices.Contains(ids, c.ID) && (!maps.Equal(c.Labels, want) || c.Image != ref) {
 			l.Errorf("got %+v, want labels %v and image %s", c, want, ref)
 		}
+		if one, ok := l.find(c.ID); slices.Contains(ids, c.ID) && (!ok || one.State != c.State || one.Image != ref || !maps.Equal(one.Labels, want)) {
+			l.Errorf("listed as %+v, inspected as %+v", c, one)
+		}
 	}
+	_, err = l.Engine.Inspect(l.ctx(), l.id())
+	l.coded("inspect of nothing", err, api.CodeNotFound)
 }
 
 func reopen(l *lab) {
