@@ -18,7 +18,7 @@ func (s *shell) appsCommand() *cobra.Command {
 	})
 	wait := true
 	remove := s.verb(verb{
-		use: "delete NAME", short: "Stop an app and remove it with its builds and releases",
+		use: "delete NAME", names: appNames, short: "Stop an app and remove it with its builds and releases",
 		long: "Stop an app and remove everything the rack knows of it. The name must be given: it is the confirmation.\n" +
 			"A locked app is refused.",
 		example: "  slipway apps delete hello", args: between(1, 1),
@@ -38,23 +38,23 @@ func (s *shell) appsCommand() *cobra.Command {
 			}),
 		}),
 		s.verb(verb{
-			use: "info [NAME]", short: "Describe an app", long: "Describe an app.", example: "  slipway apps info hello",
+			use: "info [NAME]", names: appNames, short: "Describe an app", long: "Describe an app.", example: "  slipway apps info hello",
 			args: between(0, 1),
 			run:  s.withApp(s.appInfo),
 		}),
 		remove,
 		s.verb(verb{
-			use: "cancel [NAME]", short: "Cancel the deployment in progress", example: "  slipway apps cancel hello",
+			use: "cancel [NAME]", names: appNames, short: "Cancel the deployment in progress", example: "  slipway apps cancel hello",
 			long: "Cancel the deployment in progress: the app goes back to the release before it.", args: between(0, 1),
 			run: s.withApp(s.cancelDeployment),
 		}),
 		s.verb(verb{
-			use: "lock [NAME]", short: "Protect an app from being deleted", example: "  slipway apps lock hello",
+			use: "lock [NAME]", names: appNames, short: "Protect an app from being deleted", example: "  slipway apps lock hello",
 			long: "Protect an app from being deleted until it is unlocked.", args: between(0, 1),
 			run: s.withApp(s.lockApp(true)),
 		}),
 		s.verb(verb{
-			use: "unlock [NAME]", short: "Allow an app to be deleted", example: "  slipway apps unlock hello",
+			use: "unlock [NAME]", names: appNames, short: "Allow an app to be deleted", example: "  slipway apps unlock hello",
 			long: "Take the protection off that lock gave.", args: between(0, 1),
 			run: s.withApp(s.lockApp(false)),
 		}),

@@ -50,7 +50,7 @@ func (f *buildFlags) options() (api.BuildOptions, error) {
 func (s *shell) buildCommand() *cobra.Command {
 	f := &buildFlags{}
 	c := s.verb(verb{
-		use: "build [DIR]", short: "Build a release without deploying it",
+		use: "build [DIR]", names: directoryNames, short: "Build a release without deploying it",
 		long: "Send the source to the rack, build its images and make a release of them.\n" +
 			"What .dockerignore names is not sent; a source that the rack has is not sent again.",
 		example: "  slipway build\n  slipway build services/api -a api --build-args VERSION=2", args: between(0, 1),

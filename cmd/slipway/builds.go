@@ -19,12 +19,12 @@ func (s *shell) buildsCommand() *cobra.Command {
 	c.AddCommand(
 		s.verb(verb{use: "list", short: "List builds", long: "List the builds of an app, newest first.", example: "  slipway builds list", run: list}),
 		s.verb(verb{
-			use: "info [BUILD]", short: "Describe a build", long: "Describe a build; without an ID, the newest.",
+			use: "info [BUILD]", names: buildNames, short: "Describe a build", long: "Describe a build; without an ID, the newest.",
 			example: "  slipway builds info BABCDEFGHIJ", args: between(0, 1),
 			run: func(ctx context.Context, args []string) error { return s.buildInfo(ctx, first(args)) },
 		}),
 		s.verb(verb{
-			use: "logs [BUILD]", short: "Print the log of a build", example: "  slipway builds logs",
+			use: "logs [BUILD]", names: buildNames, short: "Print the log of a build", example: "  slipway builds logs",
 			long: "Print the log of a build, and follow it while it runs; without an ID, of the newest.", args: between(0, 1),
 			run: func(ctx context.Context, args []string) error { return s.buildLogs(ctx, first(args)) },
 		}),

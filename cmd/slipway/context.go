@@ -16,12 +16,12 @@ func (s *shell) contextCommand() *cobra.Command {
 	c.AddCommand(
 		s.verb(verb{use: "list", short: "List racks", long: "List the racks that this machine remembers.", example: "  slipway context list", run: list}),
 		s.verb(verb{
-			use: "use NAME", short: "Choose the current rack", long: "Choose the rack that is used when -r names no other.",
+			use: "use NAME", names: rackNames, short: "Choose the current rack", long: "Choose the rack that is used when -r names no other.",
 			example: "  slipway context use production", args: between(1, 1),
 			run: func(_ context.Context, args []string) error { return s.useContext(args[0]) },
 		}),
 		s.verb(verb{
-			use: "remove NAME", short: "Forget a rack and its token", long: "Forget a rack and its token. The rack is not touched.",
+			use: "remove NAME", names: rackNames, short: "Forget a rack and its token", long: "Forget a rack and its token. The rack is not touched.",
 			example: "  slipway context remove old", args: between(1, 1),
 			run: func(_ context.Context, args []string) error { return s.removeContext(args[0]) },
 		}),

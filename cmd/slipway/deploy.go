@@ -14,7 +14,7 @@ func (s *shell) deployCommand() *cobra.Command {
 	f := &buildFlags{}
 	wait, attach := true, false
 	c := s.verb(verb{
-		use: "deploy [DIR]", short: "Build a directory and deploy it",
+		use: "deploy [DIR]", names: directoryNames, short: "Build a directory and deploy it",
 		long: "Send the source to the rack, build it, and move the app to the new release without dropping a request.\n" +
 			"Ends when every copy is ready and nothing of the old release runs any more. If the new release does not\n" +
 			"become healthy, the rack goes back to the old one and the command exits with 10.\n" +

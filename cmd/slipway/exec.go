@@ -11,7 +11,7 @@ import (
 
 func (s *shell) execCommand() *cobra.Command {
 	return s.verb(verb{
-		use: "exec PROCESS|SERVICE -- COMMAND...", short: "Run a command in a running process",
+		use: "exec PROCESS|SERVICE -- COMMAND...", names: entryNames, short: "Run a command in a running process",
 		long: "Run a command beside a running process, in its container. A service stands for any ready process of it.\n" +
 			"On a terminal the command gets one. The exit code is that of the command.",
 		example: "  slipway exec web -- sh\n  slipway exec pabcdefghij -- cat /etc/hosts", args: between(2, -1),

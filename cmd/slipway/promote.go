@@ -26,7 +26,7 @@ func (s *shell) promoteCommand() *cobra.Command {
 func (s *shell) promoteVerb() *cobra.Command {
 	p := promotion{}
 	c := s.verb(verb{
-		use: "promote [RELEASE]", short: "Deploy a release",
+		use: "promote [RELEASE]", names: releaseNames, short: "Deploy a release",
 		long: "Move the app to a release, by default the newest. A release older than the active one is refused:\n" +
 			"going back is `slipway releases rollback`.",
 		example: "  slipway releases promote RABCDEFGHIJ", args: between(0, 1),

@@ -30,12 +30,12 @@ func (s *shell) psCommand() *cobra.Command {
 	c.AddCommand(
 		s.verb(verb{use: "list", short: "List processes", long: "List the processes of an app.", example: "  slipway ps list", run: list}),
 		s.verb(verb{
-			use: "info PROCESS", short: "Describe a process", long: "Describe a process, live or ended.",
+			use: "info PROCESS", names: processNames, short: "Describe a process", long: "Describe a process, live or ended.",
 			example: "  slipway ps info pabcdefghij", args: between(1, 1),
 			run: func(ctx context.Context, args []string) error { return s.processInfo(ctx, args[0]) },
 		}),
 		s.verb(verb{
-			use: "stop PROCESS...", short: "Stop processes", example: "  slipway ps stop pabcdefghij", args: between(1, -1),
+			use: "stop PROCESS...", names: processNames, short: "Stop processes", example: "  slipway ps stop pabcdefghij", args: between(1, -1),
 			long: "Stop processes. A copy of a service is replaced; a one-off is not.",
 			run:  s.stopProcesses,
 		}),

@@ -22,12 +22,12 @@ func (s *shell) releasesCommand() *cobra.Command {
 	c.AddCommand(
 		s.verb(verb{use: "list", short: "List releases", long: "List the releases of an app, newest first.", example: "  slipway releases list", run: list}),
 		s.verb(verb{
-			use: "info [RELEASE]", short: "Describe a release", example: "  slipway releases info v3", args: between(0, 1),
+			use: "info [RELEASE]", names: releaseNames, short: "Describe a release", example: "  slipway releases info v3", args: between(0, 1),
 			long: "Describe a release by its ID or number; without one, the newest.",
 			run:  func(ctx context.Context, args []string) error { return s.releaseInfo(ctx, first(args)) },
 		}),
 		s.verb(verb{
-			use: "manifest [RELEASE]", short: "Print the manifest of a release", example: "  slipway releases manifest v3",
+			use: "manifest [RELEASE]", names: releaseNames, short: "Print the manifest of a release", example: "  slipway releases manifest v3",
 			long: "Print the manifest of a release as it was in the source; without one, of the newest.", args: between(0, 1),
 			run: func(ctx context.Context, args []string) error { return s.releaseManifest(ctx, first(args)) },
 		}),
@@ -90,7 +90,7 @@ func (s *shell) releaseManifest(ctx context.Context, id string) error {
 func (s *shell) rollbackVerb() *cobra.Command {
 	p := promotion{}
 	c := s.verb(verb{
-		use: "rollback RELEASE", short: "Go back to an old release",
+		use: "rollback RELEASE", names: releaseNames, short: "Go back to an old release",
 		long: "Make a new release with the build and the environment of an old one, and deploy it.\n" +
 			"The releases in between stay; nothing is lost.",
 		example: "  slipway releases rollback v3", args: between(1, 1),
@@ -117,7 +117,7 @@ func (s *shell) rollbackVerb() *cobra.Command {
 func (s *shell) diffVerb() *cobra.Command {
 	reveal := false
 	c := s.verb(verb{
-		use: "diff [FROM] [TO]", short: "Show what differs between two releases",
+		use: "diff [FROM] [TO]", names: releaseNames, short: "Show what differs between two releases",
 		long: "Show what differs between two releases. Without arguments: what promoting the newest would change.\n" +
 			"With one: from that release to the newest.",
 		example: "  slipway releases diff\n  slipway releases diff v3 v5 --reveal", args: between(0, 2),

@@ -9,25 +9,37 @@ import (
 )
 
 func (s *shell) restartCommand() *cobra.Command {
-	return s.verb(verb{
-		use: "restart [SERVICE]", short: "Replace the processes of a service, or of all",
+	wait := true
+	c := s.verb(verb{
+		use: "restart [SERVICE]", names: serviceNames, short: "Replace the processes of a service, or of all",
 		long: "Replace every process of a service, or of all services, at the pace of a rollout:\n" +
-			"no request is dropped.",
+			"no request is dropped. Ends when the new ones are ready and the old ones are gone.",
 		example: "  slipway restart\n  slipway restart web", args: between(0, 1),
 		run: func(ctx context.Context, args []string) error {
-			rack, app, err := s.open(ctx)
-			if err != nil {
-				return err
-			}
-			service, what := api.ServiceName(""), string(app)
-			if len(args) > 0 {
-				service, what = api.ServiceName(args[0]), args[0]
-			}
-			err = s.step("Restarting "+what, func() (string, error) { return "", rack.Restart(ctx, app, service) })
-			if err != nil {
-				return err
-			}
-			return s.print(map[string]any{"app": app, "service": service, "restarted": true}, nothing)
+			return s.restart(ctx, api.ServiceName(first(args)), wait)
 		},
 	})
+	c.Flags().BoolVarP(&wait, "wait", "w", true, "wait until every process was replaced")
+	return c
+}
+
+func (s *shell) restart(ctx context.Context, service api.ServiceName, wait bool) error {
+	rack, app, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	err = s.step("Restarting "+orElse(string(service), string(app)), func() (string, error) {
+		old, err := s.copies(ctx, rack, app, service)
+		if err != nil {
+			return "", err
+		}
+		if err := rack.Restart(ctx, app, service); err != nil || !wait {
+			return "", err
+		}
+		return "", s.reach(ctx, rack, app, service, old)
+	})
+	if err != nil {
+		return err
+	}
+	return s.print(map[string]any{"app": app, "service": service, "restarted": true}, nothing)
 }

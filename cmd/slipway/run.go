@@ -161,6 +161,15 @@ func (s *shell) root() *cobra.Command {
 	flags.StringVarP(&s.appFlag, "app", "a", "", "name of the app (default: .slipway/app, or the name of the directory)")
 	flags.StringVarP(&s.rackFlag, "rack", "r", "", "name of the rack (default: $SLIPWAY_RACK, or the current one)")
 	flags.BoolVar(&s.json, "json", false, "print documents instead of tables")
+	for flag, what := range map[string]named{"app": appNames, "rack": rackNames} {
+		complete := s.completion(what)
+		err := root.RegisterFlagCompletionFunc(flag, func(c *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+			return complete(c, nil, begun)
+		})
+		if err != nil {
+			panic(err) // the flag is missing above
+		}
+	}
 	for _, add := range []func() *cobra.Command{
 		s.rackCommand, s.appsCommand, s.buildCommand, s.buildsCommand, s.deployCommand, s.releasesCommand,
 		s.promoteCommand, s.envCommand, s.servicesCommand, s.scaleCommand, s.psCommand, s.logsCommand,
@@ -184,6 +193,7 @@ type verb struct {
 	use, short, long, example string
 	aliases                   []string
 	args                      cobra.PositionalArgs
+	names                     named // what the first argument names
 	run                       func(ctx context.Context, args []string) error
 }
 
@@ -194,7 +204,7 @@ func (s *shell) verb(v verb) *cobra.Command {
 	return &cobra.Command{
 		Use: v.use, Short: v.short, Long: v.long, Example: v.example, Aliases: v.aliases, Args: v.args,
 		RunE:              func(c *cobra.Command, args []string) error { return v.run(c.Context(), args) },
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: s.completion(v.names),
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 func (s *shell) runCommand() *cobra.Command {
 	r := client.Run{}
 	c := s.verb(verb{
-		use: "run SERVICE [-- COMMAND...]", short: "Run a one-off process",
+		use: "run SERVICE [-- COMMAND...]", names: serviceNames, short: "Run a one-off process",
 		long: "Run a command in a new process with the image and environment of a service. The process belongs to the\n" +
 			"rack: it is stopped when nobody has been attached for a minute, unless it is detached. The exit code is\n" +
 			"that of the process.",

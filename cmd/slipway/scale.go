@@ -16,11 +16,12 @@ import (
 func (s *shell) scaleCommand() *cobra.Command {
 	var n, cpu int
 	var memory string
-	reset := false
+	reset, wait := false, true
 	c := s.verb(verb{
-		use: "scale [SERVICE[=COUNT]]", short: "Show or change how many copies of a service run",
+		use: "scale [SERVICE[=COUNT]]", names: serviceNames, short: "Show or change how many copies of a service run",
 		long: "Show the scale of all services, or change that of one. A change replaces what the manifest says\n" +
-			"until --reset, across releases. --cpu is in thousandths of a core, --memory in MiB or with a unit.",
+			"until --reset, across releases. Ends when that many copies are ready, and no others are left.\n" +
+			"--cpu is in thousandths of a core, --memory in MiB or with a unit.",
 		example: "  slipway scale\n  slipway scale web=3\n  slipway scale web --count 3 --memory 1GiB\n  slipway scale web --reset",
 		args:    between(0, 1),
 	})
@@ -28,6 +29,7 @@ func (s *shell) scaleCommand() *cobra.Command {
 	c.Flags().IntVar(&cpu, "cpu", 0, "thousandths of a core for one copy")
 	c.Flags().StringVar(&memory, "memory", "", "memory for one copy")
 	c.Flags().BoolVar(&reset, "reset", false, "back to what the manifest says")
+	c.Flags().BoolVarP(&wait, "wait", "w", true, "wait until the copies are ready")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		change := client.Scale{Reset: reset}
 		if c.Flags().Changed("count") {
@@ -44,12 +46,12 @@ func (s *shell) scaleCommand() *cobra.Command {
 			}
 			change.Memory = &bytes
 		}
-		return s.scale(c.Context(), first(args), change)
+		return s.scale(c.Context(), first(args), change, wait)
 	}
 	return c
 }
 
-func (s *shell) scale(ctx context.Context, service string, change client.Scale) error {
+func (s *shell) scale(ctx context.Context, service string, change client.Scale, wait bool) error {
 	if name, n, ok := strings.Cut(service, "="); ok {
 		count, err := strconv.Atoi(n)
 		if err != nil || change.Count != nil {
@@ -72,7 +74,7 @@ func (s *shell) scale(ctx context.Context, service string, change client.Scale) 
 	}
 	var info api.ServiceInfo
 	err = s.step("Scaling "+service, func() (string, error) {
-		info, err = rack.Scale(ctx, app, api.ServiceName(service), change)
+		info, err = s.scaled(ctx, rack, app, api.ServiceName(service), change, wait)
 		return "", err
 	})
 	if err != nil {
@@ -81,20 +83,42 @@ func (s *shell) scale(ctx context.Context, service string, change client.Scale) 
 	return s.print(info, nothing)
 }
 
+// scaled changes the scale of a service and waits until it is reached. Copies that ask for other
+// amounts than they should are replaced.
+func (s *shell) scaled(ctx context.Context, rack *client.Client, app api.AppName, service api.ServiceName, change client.Scale, wait bool) (api.ServiceInfo, error) {
+	before, err := s.service(ctx, rack, app, service)
+	if err != nil {
+		return before, err
+	}
+	old, err := s.copies(ctx, rack, app, service)
+	if err != nil {
+		return before, err
+	}
+	info, err := rack.Scale(ctx, app, service, change)
+	if err != nil || !wait {
+		return info, err
+	}
+	if info.CPU == before.CPU && info.Memory == before.Memory {
+		old = nil
+	}
+	if err := s.reach(ctx, rack, app, service, old); err != nil {
+		return info, err
+	}
+	return s.service(ctx, rack, app, service)
+}
+
 func (s *shell) printScale(ctx context.Context, rack *client.Client, app api.AppName, only string) error {
-	services, err := rack.Services(ctx, app)
+	shown, err := rack.Services(ctx, app)
+	if err == nil && only != "" {
+		var service api.ServiceInfo
+		service, err = s.service(ctx, rack, app, api.ServiceName(only))
+		shown = []api.ServiceInfo{service}
+	}
 	if err != nil {
 		return err
 	}
 	var rows [][]string
-	var shown []api.ServiceInfo
-	var names []string
-	for _, v := range services {
-		names = append(names, string(v.Name))
-		if only != "" && string(v.Name) != only {
-			continue
-		}
-		shown = append(shown, v)
+	for _, v := range shown {
 		override := ""
 		if v.Override != nil {
 			override = "by " + v.Override.Author
@@ -103,12 +127,6 @@ func (s *shell) printScale(ctx context.Context, rack *client.Client, app api.App
 			string(v.Name), fmt.Sprint(v.Count), fmt.Sprint(v.Ready), fmt.Sprint(int64(v.CPU)),
 			fmt.Sprint(int64(v.Memory / api.MiB)), override,
 		})
-	}
-	if only != "" && len(shown) == 0 {
-		return api.NotFoundSee("service", only, names, "slipway services -a "+string(app))
-	}
-	if shown == nil {
-		shown = []api.ServiceInfo{}
 	}
 	return s.print(shown, func() error {
 		return s.table([]string{"SERVICE", "DESIRED", "READY", "CPU", "MEMORY", "OVERRIDE"}, rows)

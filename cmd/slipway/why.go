@@ -12,7 +12,7 @@ import (
 
 func (s *shell) whyCommand() *cobra.Command {
 	return s.verb(verb{
-		use: "why [PROCESS|SERVICE|RELEASE|DEPLOYMENT|BUILD]", short: "Explain why something is as it is",
+		use: "why [PROCESS|SERVICE|RELEASE|DEPLOYMENT|BUILD]", names: objectNames, short: "Explain why something is as it is",
 		long: "Tell the chain of causes of an object, newest first: what happened to it, what it replaced, which\n" +
 			"deployment asked for it and who made that. Without an argument, of the newest deployment.",
 		example: "  slipway why\n  slipway why web\n  slipway why pabcdefghij", args: between(0, 1),
