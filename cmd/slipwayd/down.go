@@ -54,7 +54,6 @@ func down(ctx context.Context, p paths, which string) error {
 	unmountBelow(p.Run)
 	err = errors.Join(err, os.RemoveAll(p.Run))
 	removeCgroups(p.namespace())
-	removeCgroups(p.namespace() + "-build")
 	// Gone only if no other rack uses it.
 	_ = os.Remove(runRoot)
 	if err != nil {
@@ -217,14 +216,17 @@ func splitLines(s string) (out []string) {
 	return out
 }
 
-// removeCgroups removes an empty control group in every hierarchy.
+// removeCgroups removes empty control groups whose names begin with that of the rack, in every
+// hierarchy: the containers' and those of builds.
 func removeCgroups(name string) {
-	groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + name) // the pattern is well formed
-	for _, g := range append(groups, "/sys/fs/cgroup/"+name) {
-		sub, _ := filepath.Glob(g + "/*/cgroup.procs")
-		for _, s := range sub {
-			_ = os.Remove(filepath.Dir(s)) // one that is in use stays
+	for _, root := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
+		groups, _ := filepath.Glob(root + name + "*") // the pattern is well formed
+		for _, g := range groups {
+			sub, _ := filepath.Glob(g + "/*/cgroup.procs")
+			for _, s := range sub {
+				_ = os.Remove(filepath.Dir(s)) // one that is in use stays
+			}
+			_ = os.Remove(g)
 		}
-		_ = os.Remove(g)
 	}
 }
