@@ -24,7 +24,11 @@ const (
 // Node reads what the machine is. dir is where images and volumes lie: its file system is the
 // disk. The caller fills in identity, addresses, pool and labels.
 func Node(ctx context.Context, dir string) (api.Node, error) {
-	memory, err := memoryTotal()
+	info, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return api.Node{}, fmt.Errorf("size of memory: %w", err)
+	}
+	memory, err := memoryTotal(string(info))
 	if err != nil {
 		return api.Node{}, err
 	}
@@ -44,7 +48,7 @@ func Node(ctx context.Context, dir string) (api.Node, error) {
 		Name: name, BootID: strings.TrimSpace(string(boot)),
 		Capacity: api.Amount{
 			CPU: api.MilliCPU(goruntime.NumCPU()) * 1000, Memory: memory,
-			Disk: api.Bytes(disk.Bavail) * api.Bytes(disk.Bsize), GPU: gpus(),
+			Disk: api.Bytes(disk.Bavail) * api.Bytes(disk.Bsize), GPU: gpus("/"),
 		},
 		Reserved:   api.Amount{Memory: max(reservedMemory, memory/reservedShare)},
 		Attributes: attributes(ctx),
@@ -52,13 +56,9 @@ func Node(ctx context.Context, dir string) (api.Node, error) {
 	return n, nil
 }
 
-// memoryTotal reads /proc/meminfo (proc(5)).
-func memoryTotal() (api.Bytes, error) {
-	b, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0, fmt.Errorf("size of memory: %w", err)
-	}
-	for line := range strings.Lines(string(b)) {
+// memoryTotal reads the text of /proc/meminfo (proc(5)).
+func memoryTotal(text string) (api.Bytes, error) {
+	for line := range strings.Lines(text) {
 		if fields := strings.Fields(line); len(fields) >= 2 && fields[0] == "MemTotal:" {
 			kib, err := strconv.ParseInt(fields[1], 10, 64)
 			if err != nil {
@@ -81,31 +81,30 @@ func attributes(ctx context.Context) map[string]string {
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
 		a["cgroup"] = "2"
 	}
-	if v := runcVersion(ctx); v != "" {
-		a["runc"] = v
+	if out, err := exec.CommandContext(ctx, "runc", "--version").Output(); err == nil {
+		if v := runcVersion(string(out)); v != "" {
+			a["runc"] = v
+		}
 	}
 	return a
 }
 
-// runcVersion asks runc; "" where there is none.
-func runcVersion(ctx context.Context) string {
-	out, err := exec.CommandContext(ctx, "runc", "--version").Output()
-	if err != nil {
-		return ""
-	}
-	first, _, _ := strings.Cut(string(out), "\n")
+// runcVersion reads what runc says of itself, without the suffix of a distribution; "" if it
+// says something else.
+func runcVersion(text string) string {
+	first, _, _ := strings.Cut(text, "\n")
 	fields := strings.Fields(first)
-	if len(fields) != 3 {
+	if len(fields) != 3 || fields[1] != "version" {
 		return ""
 	}
 	version, _, _ := strings.Cut(fields[2], "+")
 	return version
 }
 
-// gpus counts the devices of NVIDIA's and AMD's drivers.
-func gpus() int {
-	nvidia, _ := filepath.Glob("/dev/nvidia[0-9]*") // the pattern is well formed
-	amd, _ := filepath.Glob("/sys/class/kfd/kfd/topology/nodes/*/gpu_id")
+// gpus counts the devices of NVIDIA's and AMD's drivers. root is "/" but in tests.
+func gpus(root string) int {
+	nvidia, _ := filepath.Glob(filepath.Join(root, "dev/nvidia[0-9]*")) // the pattern is well formed
+	amd, _ := filepath.Glob(filepath.Join(root, "sys/class/kfd/kfd/topology/nodes/*/gpu_id"))
 	n := len(nvidia)
 	for _, f := range amd {
 		if b, err := os.ReadFile(f); err == nil && strings.TrimSpace(string(b)) != "0" {
