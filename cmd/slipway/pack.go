@@ -32,13 +32,20 @@ type source struct {
 	ignore *patternmatcher.PatternMatcher
 	// keep are paths that are sent even if they are ignored: the build needs them.
 	keep map[string]bool
+	// spoolMax is how much of an archive is kept, so that what was packed to learn its digest is
+	// not packed again to be sent. A larger one is: memory does not grow with it.
+	spoolMax int
 }
+
+const spoolMax = 64 << 20 // bytes
 
 // packed is what came of packing.
 type packed struct {
 	digest string // "sha256:…" of the compressed archive
 	files  int
 	size   int64 // of the files together
+	// archive is all of it, nil if it is larger than spoolMax.
+	archive []byte
 }
 
 // openSource reads what a directory ignores.
@@ -47,7 +54,7 @@ func openSource(dir string, keep ...string) (*source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the source: %w", err)
 	}
-	s := &source{dir: dir, keep: map[string]bool{ignoreFile: true}}
+	s := &source{dir: dir, keep: map[string]bool{ignoreFile: true}, spoolMax: spoolMax}
 	for _, path := range keep {
 		s.keep[filepath.ToSlash(filepath.Clean(path))] = true
 	}
@@ -79,17 +86,38 @@ func readInside(dir, name string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// digest packs into nothing, to learn the digest: files of the same content and time have the
-// same one, whoever owns them.
+// digest packs to learn the digest: files of the same content and time have the same one,
+// whoever owns them.
 func (s *source) digest(ctx context.Context) (packed, error) {
-	sum := sha256.New()
-	p, err := s.pack(ctx, sum)
-	p.digest = "sha256:" + hex.EncodeToString(sum.Sum(nil))
+	sum, kept := sha256.New(), &spool{max: s.spoolMax}
+	p, err := s.pack(ctx, io.MultiWriter(sum, kept))
+	p.digest, p.archive = "sha256:"+hex.EncodeToString(sum.Sum(nil)), kept.data
 	return p, err
 }
 
-// reader packs while it is read. The caller must read to the end or close it.
-func (s *source) reader(ctx context.Context) io.ReadCloser {
+// spool keeps what is written to it, or nothing of it if that is too much.
+type spool struct {
+	data []byte
+	max  int
+	over bool
+}
+
+// Write implements io.Writer.
+func (s *spool) Write(p []byte) (int, error) {
+	if s.over = s.over || len(s.data)+len(p) > s.max; s.over {
+		s.data = nil
+	} else {
+		s.data = append(s.data, p...)
+	}
+	return len(p), nil
+}
+
+// reader returns the archive that digest described, or packs while it is read. The caller must
+// read to the end or close it.
+func (s *source) reader(ctx context.Context, p packed) io.ReadCloser {
+	if p.archive != nil {
+		return io.NopCloser(bytes.NewReader(p.archive))
+	}
 	r, w := io.Pipe()
 	go func() {
 		_, err := s.pack(ctx, w)

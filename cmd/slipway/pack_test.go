@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -57,7 +58,7 @@ func sent(t testing.TB, dir string, keep ...string) (headers map[string]tar.Head
 	if p, err = s.digest(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r := s.reader(t.Context())
+	r := s.reader(t.Context(), p)
 	defer r.Close()
 	z, err := zstd.NewReader(r)
 	if err != nil {
@@ -327,6 +328,32 @@ func TestPackFailsClearly(t *testing.T) {
 	}
 }
 
+// TestLargeSourceIsPackedAgain sends one that is not kept.
+func TestLargeSourceIsPackedAgain(t *testing.T) {
+	t.Parallel()
+	s, err := openSource(writeTree(t, t.TempDir(), map[string]string{"a": "one", "b": "two"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	small, err := s.digest(t.Context())
+	if err != nil || small.archive == nil {
+		t.Fatalf("a small archive is not kept: %v", err)
+	}
+	s.spoolMax = len(small.archive) - 1
+	large, err := s.digest(t.Context())
+	if err != nil || large.archive != nil || large.digest != small.digest {
+		t.Fatalf("a large archive: kept %v, digest %s, want %s; %v", large.archive != nil, large.digest, small.digest, err)
+	}
+	for _, p := range []packed{small, large} {
+		r := s.reader(t.Context(), p)
+		sent, err := io.ReadAll(r)
+		r.Close()
+		if err != nil || fmt.Sprintf("sha256:%x", sha256.Sum256(sent)) != p.digest {
+			t.Errorf("what is sent is not what was described: %d bytes, %v", len(sent), err)
+		}
+	}
+}
+
 // TestReaderThatIsClosedEndsThePacking gives up an upload in the middle.
 func TestReaderThatIsClosedEndsThePacking(t *testing.T) {
 	t.Parallel()
@@ -338,7 +365,7 @@ func TestReaderThatIsClosedEndsThePacking(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := s.reader(t.Context())
+	r := s.reader(t.Context(), packed{})
 	if _, err := r.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}

@@ -113,7 +113,7 @@ func (s *shell) sendSource(ctx context.Context, rack *client.Client, app api.App
 		if has, err := rack.HasSource(ctx, app, digest); err != nil || has {
 			return "unchanged", err
 		}
-		r := src.reader(ctx)
+		r := src.reader(ctx, p)
 		defer r.Close()
 		// The files may have changed since: what was sent is what counts.
 		digest, err = rack.UploadSource(ctx, app, r)

@@ -52,6 +52,7 @@ func TestBench(t *testing.T) {
 	t.Run("idle", func(*testing.T) { idle(r, &rep) })
 	floor := startFloor(t, r)
 	t.Run("deploy", func(t *testing.T) { deploys(t, r, &rep, floor) })
+	t.Run("edit", func(t *testing.T) { edits(t, r, &rep) })
 	t.Run("router", func(t *testing.T) { routers(t, r, &rep) })
 	t.Run("logs", func(t *testing.T) { logs(t, r, &rep) })
 	fmt.Printf("\n%-26s %10s %-6s %-34s %10s %7s\n", "name", "value", "unit", "against", "value", "ratio")
