@@ -88,18 +88,13 @@ func (w *witness) attach(id api.ProcessID) (leave func()) {
 // not a condition.
 func (w *witness) Evidence(ctx context.Context, a *api.Assignment) Evidence {
 	ev := Evidence{Lines: w.logs.Tail(a.Process, evidenceLines)}
-	list, err := w.runtime.List(ctx)
+	c, err := w.runtime.Inspect(ctx, a.Process)
 	if err != nil {
 		return ev
 	}
-	for _, c := range list {
-		if c.ID != a.Process {
-			continue
-		}
-		ev.PeakMemory = c.PeakMemory
-		if c.Pid > 0 {
-			ev.Sockets, _ = health.Sockets(c.Pid) // a process that ends meanwhile listens on nothing
-		}
+	ev.PeakMemory = c.PeakMemory
+	if c.Pid > 0 {
+		ev.Sockets, _ = health.Sockets(c.Pid) // a process that ends meanwhile listens on nothing
 	}
 	return ev
 }
