@@ -17,6 +17,7 @@ import (
 	"slipway/raftstore"
 	"slipway/raftstore/state"
 	"slipway/server/auth"
+	"slipway/server/registry"
 )
 
 // aloneTimeout is the election timeout of a server that no other can vote for.
@@ -140,20 +141,31 @@ func (s *Server) entry(c state.Command) state.Entry {
 	return state.Entry{At: time.Now(), Actor: "rack", Command: c}
 }
 
-// mayUseImages decides who may do what in the registry: nodes pull everything and push what
-// they built, users reach the repositories of their apps, admins all.
+// mayUseImages decides who may do what in the registry.
 func (s *Server) mayUseImages(_, password, repo, action string) error {
 	who, err := s.guard.Identify(password)
 	if err != nil {
 		return err
 	}
-	switch who.Role {
-	case auth.RoleAdmin, auth.RoleNode, auth.RoleBuilder:
-		return nil
-	case auth.RoleDeployer, auth.RoleViewer:
-		if action == "login" || action == "pull" && (api.CheckName("app", repo) != nil || who.May(api.AppName(repo))) {
-			return nil
-		}
+	if !imageRight(who, repo, action) {
+		return api.Errorf(api.CodeDenied, "token %q may not %s %q", who.Name, action, repo)
 	}
-	return api.Errorf(api.CodeDenied, "token %q may not %s %q", who.Name, action, repo)
+	return nil
+}
+
+// imageRight reports whether somebody may do something in a repository: admins everything,
+// nodes pull all and push what they built, users pull the images of their apps. A repository
+// that is not named like an app, library/busybox for instance, is there for everyone to read,
+// and only admins write it, for all apps may be built on it.
+func imageRight(who auth.Identity, repo, action string) bool {
+	ofApp := api.CheckName("app", repo) == nil
+	switch who.Role {
+	case auth.RoleAdmin:
+		return true
+	case auth.RoleNode, auth.RoleBuilder:
+		return action == registry.ActionLogin || action == registry.ActionPull || action == registry.ActionPush && ofApp
+	case auth.RoleDeployer, auth.RoleViewer:
+		return action == registry.ActionLogin || action == registry.ActionPull && (!ofApp || who.May(api.AppName(repo)))
+	}
+	return false
 }

@@ -72,8 +72,8 @@ func within(dir, rel string) (string, error) {
 		return "", err
 	}
 	file, err := filepath.EvalSymlinks(filepath.Join(dir, rel))
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", fs.ErrNotExist // without the builder's own paths
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return "", e.Err // without the builder's own paths
 	}
 	if err != nil {
 		return "", err

@@ -27,7 +27,7 @@ type entry struct {
 	content string
 }
 
-func archive(t *testing.T, entries ...entry) []byte {
+func archive(t testing.TB, entries ...entry) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
@@ -204,7 +204,7 @@ type packer func(io.Writer) (io.WriteCloser, error)
 func packGzip(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil }
 func packZstd(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) }
 
-func packed(t *testing.T, pack packer, data []byte) []byte {
+func packed(t testing.TB, pack packer, data []byte) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	z, err := pack(&buf)
@@ -371,18 +371,62 @@ type zeroReader struct{}
 
 func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
+// FuzzUnpack lets nothing out of the directory, and nothing in but what Limits allow.
 func FuzzUnpack(f *testing.F) {
+	seeds := [][]entry{
+		{file("a/b", "text"), link(tar.TypeSymlink, "l", "../x"), file("l/x", ""), link(tar.TypeLink, "h", "a/b"), file("h", "over")},
+		{link(tar.TypeSymlink, "l", "/"), link(tar.TypeLink, "l/etc/x", "l"), {tar.Header{Typeflag: tar.TypeDir, Name: "l/", Mode: 0o7777}, ""}},
+		{{tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "x"}}, ""}, file("../x", ""), file("/x", "")},
+		{{tar.Header{Name: "s", Mode: 0o6777, Uid: 7, PAXRecords: map[string]string{"SCHILY.xattr.user.x": "y"}}, "setuid"}, {tar.Header{Typeflag: tar.TypeFifo, Name: "p"}, ""}},
+	}
 	f.Add([]byte("garbage"))
 	f.Add(sparseArchive("hole", 1<<20))
+	for _, entries := range seeds {
+		plain := archive(f, entries...)
+		f.Add(plain)
+		f.Add(packed(f, packGzip, plain))
+		f.Add(packed(f, packZstd, plain))
+	}
+	limits := Limits{Size: api.MiB, Entries: 100}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		parent := t.TempDir()
 		dir := filepath.Join(parent, "in")
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		_ = Unpack(t.Context(), bytes.NewReader(data), dir, Limits{Size: api.MiB, Entries: 100})
+		err := Unpack(t.Context(), bytes.NewReader(data), dir, limits)
+		if err != nil && api.CodeOf(err) != api.CodeInvalid && api.CodeOf(err) != api.CodeExhausted {
+			t.Errorf("code %q: %v", api.CodeOf(err), err)
+		}
 		if left, err := os.ReadDir(parent); err != nil || len(left) != 1 {
 			t.Fatalf("something was written outside: %v, %v", left, err)
 		}
+		checkUnpacked(t, dir, limits)
 	})
+}
+
+// checkUnpacked looks at what an archive has become.
+func checkUnpacked(t *testing.T, dir string, limits Limits) {
+	t.Helper()
+	entries, size := 0, int64(0)
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == dir {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		entries++
+		switch mode := info.Mode(); {
+		case mode&(fs.ModeDevice|fs.ModeNamedPipe|fs.ModeSocket|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky) != 0:
+			t.Errorf("%q is %s", path, mode)
+		case mode.IsRegular():
+			size += info.Size()
+		}
+		return nil
+	})
+	if err != nil || entries > limits.Entries || size > int64(limits.Size) {
+		t.Errorf("%d entries, %d bytes; %v", entries, size, err)
+	}
 }

@@ -60,9 +60,10 @@ func TestServicesShareBuildsAndMirror(t *testing.T) {
 	r := newRack(t)
 	b := newBuilder(t, r)
 	same := &api.BuildSpec{Path: "app", Dockerfile: "Dockerfile"}
+	spelled := &api.BuildSpec{Path: "./app/", Dockerfile: "Dockerfile"}
 	other := &api.BuildSpec{Path: "app", Dockerfile: "Dockerfile", Target: "base", Args: []string{"WHO=manifest"}}
 	j, out := job(source{"app/Dockerfile": "FROM library/busybox AS base\nARG WHO=x\nRUN echo who=$WHO\nFROM base\nRUN touch /last\n"},
-		api.ServiceSpec{Name: "web", Build: same}, api.ServiceSpec{Name: "worker", Build: same},
+		api.ServiceSpec{Name: "web", Build: same}, api.ServiceSpec{Name: "worker", Build: spelled},
 		api.ServiceSpec{Name: "base", Build: other}, api.ServiceSpec{Name: "cache", Image: "busybox"})
 
 	got, err := b.Build(t.Context(), j)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -133,6 +134,37 @@ func TestStalledUploadEnds(t *testing.T) {
 	resp.Body.Close()
 	if resp.StatusCode < 400 {
 		t.Errorf("half an upload: %s", resp.Status)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := r.GC(ctx, func(string) map[string]bool { return nil }); err != nil {
+		t.Errorf("collection after it: %v", err)
+	}
+}
+
+// TestStalledStreamEnds does the same on one of the streams of a connection.
+func TestStalledStreamEnds(t *testing.T) {
+	t.Parallel()
+	r := newRack(t, func(c *Config) { c.UploadIdle = 100 * time.Millisecond })
+	server := httptest.NewUnstartedServer(r)
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	body, w := io.Pipe()
+	defer w.Close()
+	where := strings.Replace(r.begin(t, "hello"), "http://"+r.host, server.URL, 1)
+	req, err := http.NewRequestWithContext(t.Context(), "PATCH", where, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("admin", "p")
+	go func() { _, _ = io.WriteString(w, "half") }() // ends with the pipe
+	resp, err := server.Client().Do(req)
+	if err == nil {
+		resp.Body.Close()
+		if resp.ProtoMajor != 2 || resp.StatusCode < 400 {
+			t.Errorf("half an upload: %s %s", resp.Proto, resp.Status)
+		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()

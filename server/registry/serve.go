@@ -61,6 +61,7 @@ type upload struct {
 	registry *Registry
 	conn     *http.ResponseController
 	unseen   api.Bytes // read since the disk was looked at
+	allowed  time.Time // when the time for the next bytes was set last
 }
 
 // checkEvery is how much an upload may write between two looks at the disk.
@@ -74,7 +75,11 @@ func (u *upload) Read(p []byte) (int, error) {
 			return 0, syscall.ENOSPC
 		}
 	}
-	_ = u.conn.SetReadDeadline(time.Now().Add(u.registry.config.UploadIdle))
+	// Not before each read: HTTP/2 makes it costly.
+	if now, idle := time.Now(), u.registry.config.UploadIdle; now.Sub(u.allowed) > idle/4 {
+		_ = u.conn.SetReadDeadline(now.Add(idle))
+		u.allowed = now
+	}
 	n, err := u.ReadCloser.Read(p)
 	u.unseen += api.Bytes(n)
 	if errors.Is(err, io.EOF) {
