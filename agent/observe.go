@@ -87,8 +87,11 @@ func (w *witness) attach(id api.ProcessID) (leave func()) {
 // Evidence collects what explains a failure. What cannot be read is left out: it is evidence,
 // not a condition.
 func (w *witness) Evidence(ctx context.Context, a *api.Assignment) Evidence {
-	ev := Evidence{Lines: w.logs.Tail(a.Process, evidenceLines)}
 	c, err := w.runtime.Inspect(ctx, a.Process)
+	if err == nil && c.Pid == 0 {
+		w.logs.Complete(ctx, a.Process)
+	}
+	ev := Evidence{Lines: w.logs.Tail(a.Process, evidenceLines)}
 	if err != nil {
 		return ev
 	}

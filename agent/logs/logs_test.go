@@ -139,3 +139,29 @@ func TestAReaderGoesOnWhereItStopped(t *testing.T) {
 		t.Errorf("read %q, want %q", got, want)
 	}
 }
+
+// TestTheLastLinesOfAnEndedProcessAreWaitedFor reads them while they are still being written.
+func TestTheLastLinesOfAnEndedProcessAreWaitedFor(t *testing.T) {
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	w := write(t, s, "pa", "web", "first")
+	got := make(chan []string)
+	go func() {
+		s.Complete(t.Context(), "pa")
+		got <- s.Tail("pa", 5)
+	}()
+	w.Write(logfmt.Stderr, time.Now(), []byte("the reason\n"))
+	w.Close(true)
+	if lines := <-got; !slices.Equal(lines, []string{"first", "the reason"}) {
+		t.Errorf("the last lines are %q", lines)
+	}
+	began := time.Now()
+	s.Complete(t.Context(), "unknown")
+	s.Complete(t.Context(), "pa")
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("a log that is complete was waited for %s", took)
+	}
+}

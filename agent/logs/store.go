@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 const (
 	keepEnded   = 7 * 24 * time.Hour
 	systemMax   = 256 << 10 // bytes of the agent's own words per process
+	completeMax = 2 * time.Second
 	describedIn = "process.json"
 )
 
@@ -94,6 +96,25 @@ func (s *Store) Ended(id api.ProcessID) {
 	if w := s.systems[id]; w != nil {
 		w.Close(true)
 		delete(s.systems, id)
+	}
+}
+
+// Complete waits until all that an ended process wrote is in its log: the log writer is a
+// process of its own, and may lag behind. It gives up after completeMax.
+func (s *Store) Complete(ctx context.Context, id api.ProcessID) {
+	dir := filepath.Join(s.root, string(id), "out")
+	if _, err := os.Stat(dir); err != nil {
+		return // attached to a user, or never started
+	}
+	ctx, cancel := context.WithTimeout(ctx, completeMax)
+	defer cancel()
+	r := logfmt.NewReader(dir)
+	defer r.Close()
+	if err := r.SeekTail(1); err != nil {
+		return
+	}
+	for range r.Follow(ctx) {
+		// to the mark of the end
 	}
 }
 
