@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -189,18 +190,30 @@ func (r *rack) finish() {
 	}
 }
 
-// ports finds free ports.
+// given are the ports that tests of this process have got.
+var given sync.Map
+
+// ports finds free ports, below those that the kernel gives to connections: a daemon that is
+// killed must find its ports free when it comes back.
 func ports(t *testing.T, n int) (out []int) {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	const first, last = 15000, 32000
+	for range 1000 {
+		if len(out) == n {
+			return out
 		}
-		defer l.Close()
-		out = append(out, l.Addr().(*net.TCPAddr).Port)
+		port := first + rand.IntN(last-first)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		l.Close()
+		if _, taken := given.LoadOrStore(port, true); !taken {
+			out = append(out, port)
+		}
 	}
-	return out
+	t.Fatal("no free ports")
+	return nil
 }
 
 // cli is a command of the CLI.
