@@ -118,10 +118,11 @@ func childHosts(c childConfig, host hostNet) (docker.RegistryHosts, error) {
 		return nil, err
 	}
 	upstream := &http.Client{Transport: &http.Transport{
-		ForceAttemptHTTP2:   true,
-		MaxIdleConnsPerHost: 8,
-		IdleConnTimeout:     30 * time.Second,
-		TLSHandshakeTimeout: 10 * time.Second,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConnsPerHost:   8,
+		IdleConnTimeout:       30 * time.Second,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: answerMax,
 	}}
 	return registryHosts(rack, upstream), nil
 }

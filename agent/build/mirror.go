@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,7 +36,17 @@ func (b *Builder) mirror(ctx context.Context, job *Job, image string) (api.Image
 
 	out, err := copyImage(ctx, job.App, image, rack.Transport, upstream)
 	if err != nil {
-		return out, mirrorError(ctx, what, err)
+		err = mirrorError(ctx, what, err)
+		if api.CodeOf(err) != api.CodeUnavailable {
+			return out, err
+		}
+		earlier, e := earlierCopy(ctx, job.App, image, rack.Transport)
+		if e != nil {
+			return out, err // of the two, the one that says what to do
+		}
+		job.Log("stderr", fmt.Sprintf("warning: %v", err))
+		job.Log("stderr", "warning: the copy of an earlier build is used, "+earlier.Ref())
+		return earlier, nil
 	}
 	job.Log("stdout", fmt.Sprintf("mirrored %s to %s (%s) in %s", image, out.Ref(), out.Size, time.Since(started).Round(time.Millisecond)))
 	return out, nil
@@ -64,6 +75,37 @@ func copyImage(ctx context.Context, app api.AppName, image string, rack, upstrea
 		return api.Image{}, err
 	}
 	if err := remote.Write(to, found, remote.WithContext(ctx), remote.WithTransport(rack)); err != nil {
+		return api.Image{}, err
+	}
+	last, err := earlierTag(app, image)
+	if err != nil {
+		return api.Image{}, err
+	}
+	if err := remote.Tag(last, found, remote.WithContext(ctx), remote.WithTransport(rack)); err != nil {
+		return api.Image{}, err
+	}
+	size, err := imageSize(found)
+	return api.Image{Repository: string(app), Digest: digest.String(), Size: size}, err
+}
+
+// earlierTag names, in the app's repository, what an image's name led to last.
+func earlierTag(app api.AppName, image string) (name.Tag, error) {
+	sum := sha256.Sum256([]byte(image))
+	return name.NewTag(fmt.Sprintf("%s/%s:last-%x", api.RackHost, app, sum[:12]))
+}
+
+// earlierCopy finds what was mirrored before, for the time that a registry is out of reach.
+func earlierCopy(ctx context.Context, app api.AppName, image string, rack http.RoundTripper) (api.Image, error) {
+	last, err := earlierTag(app, image)
+	if err != nil {
+		return api.Image{}, err
+	}
+	found, err := remote.Image(last, remote.WithContext(ctx), remote.WithTransport(rack))
+	if err != nil {
+		return api.Image{}, err
+	}
+	digest, err := found.Digest()
+	if err != nil {
 		return api.Image{}, err
 	}
 	size, err := imageSize(found)

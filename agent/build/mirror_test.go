@@ -257,6 +257,40 @@ func TestMirrorErrorsTellWhatToDo(t *testing.T) {
 	}
 }
 
+// TestMirrorUsesAnEarlierCopy takes the registry of an image away.
+func TestMirrorUsesAnEarlierCopy(t *testing.T) {
+	t.Parallel()
+	up, _ := upstream(t)
+	rack := registryInMemory()
+	if _, err := earlierCopy(t.Context(), "hello", "redis:7", rack); err == nil {
+		t.Error("there is a copy of what was never mirrored")
+	}
+	first, err := copyImage(t.Context(), "hello", "redis:7", rack, up)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := earlierCopy(t.Context(), "hello", "redis:7", rack); err != nil || got != first {
+		t.Errorf("%+v, want %+v; %v", got, first, err)
+	}
+	for app, image := range map[api.AppName]string{"other": "redis:7", "hello": "redis:8"} {
+		if _, err := earlierCopy(t.Context(), app, image, rack); err == nil {
+			t.Errorf("app %s has a copy of %s", app, image)
+		}
+	}
+	newer, err := random.Image(100, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	up.push(t, "index.docker.io/library/redis:7", newer)
+	second, err := copyImage(t.Context(), "hello", "redis:7", rack, up)
+	if err != nil || second.Digest == first.Digest {
+		t.Fatalf("%+v, %v", second, err)
+	}
+	if got, err := earlierCopy(t.Context(), "hello", "redis:7", rack); err != nil || got != second {
+		t.Errorf("%+v, want %+v; %v", got, second, err)
+	}
+}
+
 // TestMirrorTellsNobodyThePassword lets a registry ask for credentials on behalf of others.
 func TestMirrorTellsNobodyThePassword(t *testing.T) {
 	t.Parallel()
