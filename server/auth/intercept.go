@@ -3,6 +3,8 @@ package auth
 import (
 	"context"
 	"strings"
+	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -28,8 +30,11 @@ func (g *Guard) Unary() grpc.UnaryServerInterceptor {
 	}
 }
 
+// recheck is how long a stream may go on after its token has expired or was revoked.
+const recheck = 10 * time.Second
+
 // Stream returns the interceptor of streams. What a stream is about stands in its first
-// message, which is checked before the handler sees it.
+// message, which is checked before the handler sees it. A stream ends with its token.
 func (g *Guard) Stream() grpc.StreamServerInterceptor {
 	table := rules()
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
@@ -37,10 +42,34 @@ func (g *Guard) Stream() grpc.StreamServerInterceptor {
 		if err != nil {
 			return err
 		}
-		return next(srv, &checkedStream{
-			ServerStream: stream, who: who, rule: r, ctx: WithIdentity(stream.Context(), who),
-		})
+		ctx, cancel := context.WithCancelCause(WithIdentity(stream.Context(), who))
+		var watch sync.WaitGroup
+		watch.Go(func() { g.watch(ctx, cancel) })
+		err = next(srv, &checkedStream{ServerStream: stream, who: who, rule: r, ctx: ctx})
+		cause := context.Cause(ctx)
+		cancel(nil)
+		watch.Wait()
+		if api.CodeOf(cause) == api.CodeDenied && err != nil {
+			return status.Error(codes.Unauthenticated, cause.Error())
+		}
+		return err
 	}
+}
+
+// watch cancels a stream when its token is good no more.
+func (g *Guard) watch(ctx context.Context, cancel context.CancelCauseFunc) {
+	tick := time.NewTicker(recheck)
+	defer tick.Stop()
+	secret, err := bearer(ctx)
+	for err == nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			_, err = g.Identify(secret)
+		}
+	}
+	cancel(err)
 }
 
 // admit finds the caller and the rule of a method, and applies what does not depend on the
