@@ -8,8 +8,13 @@ import (
 	"slipway/server/steps"
 )
 
-// settle is how long a process without a check must live to be called ready.
-const settle = 2 * time.Second
+const (
+	// settle is how long a process without a check must live to be called ready.
+	settle = 2 * time.Second
+	// drainSlack is how much longer than the drain limit a process gets. Routers end what is
+	// left at the limit, politely, and say so; but they count from when the table reached them.
+	drainSlack = 3 * time.Second
+)
 
 // Step looks at the apps that changed, and at all of them when a router acknowledged
 // something.
@@ -127,16 +132,13 @@ func (p *pass) drain(q *api.Process) {
 		p.moves = append(p.moves, move)
 		return
 	}
-	if !p.acks.any || p.acks.oldest >= p.v.RoutesChanged(q.App) && !p.acks.draining[q.ID] {
-		p.moves = append(p.moves, move)
-		return
-	}
 	limit := q.DrainSince.Add(spec.Drain)
-	if p.in.Now.Before(limit) {
-		p.wake = steps.Sooner(p.wake, limit)
+	drained := !p.acks.any || p.acks.oldest >= p.v.RoutesChanged(q.App) && !p.acks.draining[q.ID]
+	if last := limit.Add(drainSlack); !drained && p.in.Now.Before(last) {
+		p.wake = steps.Sooner(p.wake, last)
 		return
 	}
-	move.Forced = true
+	move.Forced = p.acks.any && !p.in.Now.Before(limit)
 	p.moves = append(p.moves, move)
 }
 

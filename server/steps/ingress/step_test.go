@@ -168,8 +168,9 @@ func TestAStopWaitsForRequestsInFlight(t *testing.T) {
 		t.Errorf("the process without requests is to %s", got)
 	}
 	limit := w.now.Add(30 * time.Second)
-	if wake := w.quiet("the router serves the old table"); !wake.Equal(limit) {
-		t.Errorf("wakes at %s, want the drain limit %s", wake, limit)
+	last := limit.Add(drainSlack)
+	if wake := w.quiet("the router serves the old table"); !wake.Equal(last) {
+		t.Errorf("wakes at %s, want the end of the slack %s", wake, last)
 	}
 	w.ack("n1", "b")
 	w.step()
@@ -177,11 +178,34 @@ func TestAStopWaitsForRequestsInFlight(t *testing.T) {
 		t.Errorf("a is to %s (forced %v), b to %s", a.Desired, a.Forced, b.Desired)
 	}
 	w.now = limit
+	w.quiet("the router may still say good-bye")
+	w.now = last
 	w.step()
 	if b := w.get("b"); b.Desired != api.DesiredStop || !b.Forced {
 		t.Errorf("after the limit b is to %s, forced %v", b.Desired, b.Forced)
 	}
 	w.quiet("all are on their way")
+}
+
+// TestARouterEndsWhatIsLeftAtTheLimit: it counts from when the table reached it, later than the
+// servers, and must not find the process gone.
+func TestARouterEndsWhatIsLeftAtTheLimit(t *testing.T) {
+	w := newWorld(t, web())
+	w.process("a", "web", api.HealthHealthy)
+	w.step()
+	w.ack("n1")
+	w.step()
+	w.apply(state.StopProcess{Process: "a", Reason: "scaled down"})
+	w.step()
+	w.ack("n1", "a")
+	w.step()
+	w.now = w.now.Add(web().Drain + time.Second)
+	w.quiet("the router has a little time")
+	w.ack("n1")
+	w.step()
+	if a := w.get("a"); a.Desired != api.DesiredStop || !a.Forced {
+		t.Errorf("a is to %s, forced %v", a.Desired, a.Forced)
+	}
 }
 
 // TestOtherAppsDoNotHoldUpAStop: what a router has to acknowledge is the table that dropped the
