@@ -20,7 +20,7 @@ const deadline = 20 * time.Second
 
 // rig is a router under test with its client.
 type rig struct {
-	t       *testing.T
+	t       testing.TB
 	router  *Router
 	client  *Client
 	cfg     Config
@@ -28,7 +28,7 @@ type rig struct {
 	version uint64
 }
 
-func newRig(t *testing.T, edit ...func(*Config)) *rig {
+func newRig(t testing.TB, edit ...func(*Config)) *rig {
 	t.Helper()
 	cfg := Config{
 		HTTPAddr:      "127.0.0.1:0",

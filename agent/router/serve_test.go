@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -56,6 +57,45 @@ func TestForgedHeaders(t *testing.T) {
 	}
 	if s.URI != "/a%2Fb?q=1" || s.Host != "App.Test.:8080" {
 		t.Errorf("the process saw %s on %s", s.URI, s.Host)
+	}
+}
+
+// TestForgedHeadersOfGRPC: calls lose them as well, over HTTP/2 and over HTTP/1.1.
+func TestForgedHeadersOfGRPC(t *testing.T) {
+	t.Parallel()
+	h2 := new(http.Protocols)
+	h2.SetUnencryptedHTTP2(true)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(mirror))
+	s.Config.Protocols = h2
+	s.Start()
+	t.Cleanup(s.Close)
+	g := newRig(t)
+	rt := lead(s.Listener.Addr().String())
+	rt.Scheme = api.SchemeGRPC
+	g.apply(rt)
+	for _, transport := range []*http.Transport{{Protocols: h2}, {}} {
+		req, err := http.NewRequest("POST", "http://"+g.router.HTTPAddr()+"/p.Service/Method", strings.NewReader("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = "app.test"
+		for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Prefix", "Forwarded", "X-Real-Ip", "X_forwarded_for", "Proxy-Authorization"} {
+			req.Header[name] = []string{"forged"}
+		}
+		req.Header.Set("Te", "trailers")
+		req.Header.Set("X-Kept", "yes")
+		client := &http.Client{Transport: transport, Timeout: deadline}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		client.CloseIdleConnections()
+		if err != nil || resp.StatusCode != 200 || strings.Contains(string(b), "forged") || !strings.Contains(string(b), `"X-Kept":["yes"]`) ||
+			!strings.Contains(string(b), `"X-Forwarded-For":["127.0.0.1"]`) || !strings.Contains(string(b), `"Te":["trailers"]`) {
+			t.Errorf("%s: %s %s %v", resp.Proto, resp.Status, b, err)
+		}
 	}
 }
 

@@ -99,6 +99,32 @@ func TestWebSocketDrain(t *testing.T) {
 	say(t, g.socket(), "the new one")
 }
 
+// TestWebSocketOverTLS: a socket on the TLS side works and is told to go away at its drain
+// limit.
+func TestWebSocketOverTLS(t *testing.T) {
+	t.Parallel()
+	g := newTLSRig(t)
+	rt := lead(echo(t))
+	rt.Drain, rt.Redirect = 100*time.Millisecond, true
+	g.apply(rt)
+	client := g.secure("app.test", "http/1.1")
+	client.Timeout = 0 // a socket has no end
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	c, _, err := websocket.Dial(ctx, "wss://app.test/ws", &websocket.DialOptions{HTTPClient: client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseNow()
+	for i := range 10 {
+		say(t, c, fmt.Sprint(i))
+	}
+	g.apply(lead())
+	if _, _, err := c.Read(ctx); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+		t.Errorf("the socket ended with %v, want status 1001", err)
+	}
+}
+
 // TestWebSocketReleased: a socket that its client closes is a drained target.
 func TestWebSocketReleased(t *testing.T) {
 	t.Parallel()
