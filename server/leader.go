@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"slipway/api"
+	"slipway/raftstore/state"
 )
 
 const (
@@ -88,14 +89,14 @@ func (s *Server) collect(ctx context.Context) error {
 }
 
 func (s *Server) collectOnce(ctx context.Context) {
-	freed, err := s.sources.Collect(s.sourcesInUse(), sourceGrace)
+	freed, err := s.sources.Collect(sourcesInUse(s.store.View()), sourceGrace)
 	if err != nil {
 		s.cfg.Log.Warn("sources not collected", "err", err)
 	}
 	s.cfg.Log.Info("sources collected", "freed_bytes", int64(freed))
 	ctx, cancel := context.WithTimeout(ctx, collectImages) // it waits for uploads
 	defer cancel()
-	if _, err := s.registry.GC(ctx, s.imagesInUse); err != nil {
+	if _, err := s.registry.GC(ctx, func(repo string) map[string]bool { return imagesInUse(s.store.View(), repo) }); err != nil {
 		s.cfg.Log.Warn("images not collected", "err", err)
 	}
 }
@@ -105,8 +106,7 @@ const sourceGrace = time.Hour
 
 // sourcesInUse returns the sources that are needed: those of builds that have not ended, and of
 // the newest build of each app, which is not sent again while nothing changes.
-func (s *Server) sourcesInUse() map[string]bool {
-	v := s.store.View()
+func sourcesInUse(v *state.View) map[string]bool {
 	keep := map[string]bool{}
 	for b := range v.BuildsOpen() {
 		keep[b.Source] = true
@@ -121,13 +121,14 @@ func (s *Server) sourcesInUse() map[string]bool {
 }
 
 // imagesInUse returns the digests that a repository must keep: all for one that belongs to no
-// app, those of the builds that still exist for an app's.
-func (s *Server) imagesInUse(repo string) map[string]bool {
+// app, those of the builds that still exist for an app's. A release that could be rolled back to
+// keeps its build.
+func imagesInUse(v *state.View, repo string) map[string]bool {
 	if api.CheckName("app", repo) != nil {
 		return nil
 	}
 	keep := map[string]bool{}
-	for b := range s.store.View().Builds(api.AppName(repo)) {
+	for b := range v.Builds(api.AppName(repo)) {
 		for _, image := range b.Images {
 			keep[image.Digest] = true
 		}

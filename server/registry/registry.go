@@ -23,8 +23,8 @@ import (
 
 // Defaults of Config.
 const (
-	// GraceDefault is longer than any push may pause between two requests.
-	GraceDefault = time.Hour
+	// GraceDefault is longer than a build may take: before its end no record names its images.
+	GraceDefault = 2 * time.Hour
 	// FreeMinDefault is kept free for the Raft log, which shares the disk.
 	FreeMinDefault = 256 * api.MiB
 	// UploadIdleDefault is longer than any network takes to deliver the next bytes.
