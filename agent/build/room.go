@@ -34,10 +34,10 @@ func freeMin(dir string) (least, free int64) {
 // a build, for while one fills the disk the whole cache would go in vain.
 func (b *Builder) makeRoom(ctx context.Context) {
 	least, free := freeMin(b.config.engineDir())
-	if free >= least {
+	if free >= least || ctx.Err() != nil { // the next build does it
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), roomMax)
+	ctx, cancel := context.WithTimeout(ctx, roomMax)
 	defer cancel()
 	lease, release, err := b.engine(ctx)
 	if err != nil {

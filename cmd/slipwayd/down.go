@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -216,17 +217,34 @@ func splitLines(s string) (out []string) {
 	return out
 }
 
-// removeCgroups removes empty control groups whose names begin with that of the rack, in every
-// hierarchy: the containers' and those of builds.
+// removeCgroups removes the control groups whose names begin with that of the rack, in every
+// hierarchy: the containers' and those of builds. A process that was killed, as the build engine
+// is with its agent, leaves its group a moment later.
 func removeCgroups(name string) {
+	for end := time.Now().Add(cgroupsMax); !removedCgroups(name) && time.Now().Before(end); {
+		time.Sleep(cgroupsPause)
+	}
+}
+
+const (
+	cgroupsMax   = 5 * time.Second
+	cgroupsPause = 10 * time.Millisecond
+)
+
+// removedCgroups removes those that are empty, and reports whether that were all.
+func removedCgroups(name string) bool {
+	all := true
 	for _, root := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
 		groups, _ := filepath.Glob(root + name + "*") // the pattern is well formed
 		for _, g := range groups {
 			sub, _ := filepath.Glob(g + "/*/cgroup.procs")
 			for _, s := range sub {
-				_ = os.Remove(filepath.Dir(s)) // one that is in use stays
+				_ = os.Remove(filepath.Dir(s)) // one that is in use keeps its parent
 			}
-			_ = os.Remove(g)
+			if err := os.Remove(g); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				all = false
+			}
 		}
 	}
+	return all
 }

@@ -163,7 +163,7 @@ func TestKilledAgentLeavesNothing(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if left, _ := filepath.Glob("/sys/fs/cgroup/*/" + v.Cgroup); len(left) > 0 {
+	if left, _ := filepath.Glob("/sys/fs/cgroup/*/" + v.Cgroup + "*"); len(left) > 0 {
 		t.Errorf("cgroups are left: %v", left)
 	}
 }
