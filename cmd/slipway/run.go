@@ -37,7 +37,10 @@ Exit codes:
   6    the rack does not answer
   10   the deployment failed, was cancelled or was overtaken; the rack went back
   130  interrupted
-  run and exec pass on the exit code of the process.`
+  run and exec pass on the exit code of the process.
+
+With --json, standard output is one document, or one per line of what is followed. An error is one as well:
+  {"error": {"code": "not_found", "message": "...", "exit": 4}}`
 
 // exitError ends the command with a code of its own. Without an error nothing is printed.
 type exitError struct {
