@@ -86,9 +86,9 @@ func (w *witness) attach(id api.ProcessID) (leave func()) {
 
 // Evidence collects what explains a failure. What cannot be read is left out: it is evidence,
 // not a condition.
-func (w *witness) Evidence(ctx context.Context, a *api.Assignment) Evidence {
+func (w *witness) Evidence(ctx context.Context, a *api.Assignment, last bool) Evidence {
 	c, err := w.runtime.Inspect(ctx, a.Process)
-	if err == nil && c.Pid == 0 {
+	if last {
 		w.logs.Complete(ctx, a.Process)
 	}
 	ev := Evidence{Lines: w.logs.Tail(a.Process, evidenceLines)}

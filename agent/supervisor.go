@@ -31,8 +31,9 @@ type engine interface {
 type observer interface {
 	// Watch probes the process until ctx ends and reports each change of what it found.
 	Watch(ctx context.Context, a *api.Assignment, addr string, started time.Time, report func(Finding))
-	// Evidence collects what explains a failure: listening sockets, last lines, peak memory.
-	Evidence(ctx context.Context, a *api.Assignment) Evidence
+	// Evidence collects what explains a failure: listening sockets, last lines, peak memory. With
+	// last it waits for lines that are on their way.
+	Evidence(ctx context.Context, a *api.Assignment, last bool) Evidence
 	// Note writes a line of the rack's own into the process's log.
 	Note(id api.ProcessID, text string)
 }
@@ -239,7 +240,9 @@ func keepNewest[T any](ch chan T, v T) {
 // settle makes a new status durable and reports it.
 func (s *supervisor) settle(ctx context.Context, a *api.Assignment, old, l Local) Local {
 	if l.Status.State.Ended() && !old.Status.State.Ended() {
-		ev := s.observe.Evidence(ctx, a)
+		// Who was asked to end owes no explanation, and a rollout waits for it.
+		byItself := l.Exit != nil && l.TermAt.IsZero()
+		ev := s.observe.Evidence(ctx, a, byItself)
 		l.Status.Lines, l.Status.PeakMemory = ev.Lines, max(l.Status.PeakMemory, ev.PeakMemory)
 		if len(ev.Sockets) > 0 {
 			l.Status.Sockets = ev.Sockets
@@ -379,7 +382,7 @@ func (s *supervisor) found(ctx context.Context, a *api.Assignment, l Local, f Fi
 	}
 	l.Status.Message = ""
 	if f.Probe != nil && f.Health != api.HealthHealthy {
-		ev := s.observe.Evidence(ctx, a)
+		ev := s.observe.Evidence(ctx, a, false)
 		l.Status.Sockets, l.Status.Lines = ev.Sockets, ev.Lines
 		l.Status.Message = f.Probe.Kind + " check fails: " + f.Probe.Target + ": " + f.Probe.Error
 	} else {

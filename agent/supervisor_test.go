@@ -56,7 +56,7 @@ func (l *lab) Watch(ctx context.Context, _ *api.Assignment, _ string, _ time.Tim
 	report(l.finding)
 	<-ctx.Done()
 }
-func (l *lab) Evidence(context.Context, *api.Assignment) Evidence {
+func (l *lab) Evidence(context.Context, *api.Assignment, bool) Evidence {
 	return Evidence{Lines: []string{"last words"}}
 }
 func (l *lab) Note(api.ProcessID, string) {}

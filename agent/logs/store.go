@@ -20,7 +20,9 @@ import (
 const (
 	keepEnded   = 7 * 24 * time.Hour
 	systemMax   = 256 << 10 // bytes of the agent's own words per process
-	completeMax = 2 * time.Second
+	// completeMax and completeQuiet bound the wait for the last lines of a process.
+	completeMax   = 2 * time.Second
+	completeQuiet = 100 * time.Millisecond
 	describedIn = "process.json"
 )
 
@@ -99,8 +101,9 @@ func (s *Store) Ended(id api.ProcessID) {
 	}
 }
 
-// Complete waits until all that an ended process wrote is in its log: the log writer is a
-// process of its own, and may lag behind. It gives up after completeMax.
+// Complete waits until what an ended process wrote is in its log: the log writer is a process of
+// its own, and may lag behind. It marks the end only when the container is removed, so that a
+// silence counts as well, and in any case completeMax.
 func (s *Store) Complete(ctx context.Context, id api.ProcessID) {
 	dir := filepath.Join(s.root, string(id), "out")
 	if _, err := os.Stat(dir); err != nil {
@@ -113,8 +116,10 @@ func (s *Store) Complete(ctx context.Context, id api.ProcessID) {
 	if err := r.SeekTail(1); err != nil {
 		return
 	}
+	silence := time.AfterFunc(completeQuiet, cancel)
+	defer silence.Stop()
 	for range r.Follow(ctx) {
-		// to the mark of the end
+		silence.Reset(completeQuiet)
 	}
 }
 

@@ -189,7 +189,7 @@ func (o observer) Watch(ctx context.Context, a *api.Assignment, _ string, starte
 		}
 	}
 }
-func (o observer) Evidence(_ context.Context, a *api.Assignment) agent.Evidence {
+func (o observer) Evidence(_ context.Context, a *api.Assignment, _ bool) agent.Evidence {
 	return agent.Evidence{Lines: o.logs.Tail(a.Process, 20), Sockets: []string{"tcp 0.0.0.0:9999"}}
 }
 func (o observer) Note(id api.ProcessID, text string) { o.logs.System(id, text) }
