@@ -18,12 +18,12 @@ import (
 
 // What is kept of processes that have ended.
 const (
-	keepEnded   = 7 * 24 * time.Hour
-	systemMax   = 256 << 10 // bytes of the agent's own words per process
+	keepEnded = 7 * 24 * time.Hour
+	systemMax = 256 << 10 // bytes of the agent's own words per process
 	// completeMax and completeQuiet bound the wait for the last lines of a process.
 	completeMax   = 2 * time.Second
 	completeQuiet = 100 * time.Millisecond
-	describedIn = "process.json"
+	describedIn   = "process.json"
 )
 
 // Store is the logs of one node.
