@@ -165,7 +165,10 @@ func (e *Engine) remove(ctx context.Context, id api.ProcessID) error {
 		e.detach(id)
 		err = ct.Delete(ctx, client.WithSnapshotCleanup)
 	case errdefs.IsNotFound(err):
-		// What a Create left that was cut off between the file system and the container.
+		if err := e.removeTaskless(ctx, id); err != nil {
+			return fmt.Errorf("remove container %s: %w", id, err)
+		}
+		// What a Create left that was cut off before it had a container.
 		err = e.client.SnapshotService(snapshotter).Remove(ctx, string(id))
 	}
 	if err := ignoreNotFound(err); err != nil {
@@ -188,11 +191,22 @@ func (e *Engine) removeTask(ctx context.Context, ct client.Container) (err error
 		if t, err = ct.Task(ctx, nil); err == nil {
 			_, err = t.Delete(ctx, client.WithProcessKill)
 		}
-		if ignoreNotFound(err) == nil || ctx.Err() != nil {
-			return ignoreNotFound(err)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if errdefs.IsNotFound(err) {
+			return e.removeTaskless(ctx, api.ProcessID(ct.ID()))
 		}
 	}
 	return err
+}
+
+// removeTaskless takes what is left of a task that the daemon does not know any more.
+func (e *Engine) removeTaskless(ctx context.Context, id api.ProcessID) error {
+	if err := e.reapShim(ctx, id); err != nil {
+		return err
+	}
+	return e.group(id).remove(ctx)
 }
 
 // Inspect returns one container.
