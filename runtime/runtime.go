@@ -68,7 +68,9 @@ type Watcher interface {
 // Attacher connects streams to processes.
 type Attacher interface {
 	// Exec runs a further process in a running container until it ends, and returns its exit
-	// code. When ctx ends the process is killed and ctx's cause returned.
+	// code when its output was delivered; children that it leaves are not waited for. When ctx
+	// ends the process is killed and ctx's cause returned. CodeConflict if the container does
+	// not run.
 	Exec(ctx context.Context, id api.ProcessID, spec ExecSpec) (exitCode int, err error)
 	// Attach connects to the main process of a container that was created with Spec.Attach. It
 	// may be called before Start, and returns nil when the process has ended and all of its
