@@ -12,8 +12,8 @@
 // runs the main process, Remove ends and removes whatever is left and may be called any number
 // of times at any moment. Containers outlive the agent and, where the engine is a daemon, the
 // daemon. An exit code is kept until Remove, so that an agent that was away still learns it
-// from List. A log has its end at the latest when Remove returns; all that was written before
-// an exit is in it a moment after.
+// from List. All that was written before an exit is in the log a moment later; the mark of the
+// log's end may wait until a moment after Remove.
 //
 // Errors are *api.Error: CodeNotFound for a container or image that is not there, CodeConflict
 // for an ID that is taken or a state that forbids the call, CodeInvalid for a spec or an image

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -206,7 +207,13 @@ func (e *Engine) removeTaskless(ctx context.Context, id api.ProcessID) error {
 	if err := e.reapShim(ctx, id); err != nil {
 		return err
 	}
-	return e.group(id).remove(ctx)
+	if err := e.group(id).remove(ctx); err != nil {
+		return err
+	}
+	if err := os.Remove(e.shimSocket(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("socket of the shim: %w", err)
+	}
+	return nil
 }
 
 // Inspect returns one container.

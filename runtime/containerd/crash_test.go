@@ -37,7 +37,7 @@ func (m *machine) leftOf(t *testing.T, id api.ProcessID) string {
 	}
 	for _, pattern := range []string{
 		"/sys/fs/cgroup/*/" + m.cgroup + "/" + string(id), "/sys/fs/cgroup/" + m.cgroup + "/" + string(id), "/run/containerd/runc/" + m.cgroup + "/" + string(id),
-		m.dir + "/engine/files/" + string(id),
+		m.dir + "/engine/files/" + string(id), m.engine.shimSocket(id),
 	} {
 		found, _ := filepath.Glob(pattern) // the pattern is well formed
 		for _, f := range found {

@@ -3,6 +3,7 @@ package containerd
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -49,6 +50,13 @@ func (e *Engine) reapShim(ctx context.Context, id api.ProcessID) error {
 		}
 	}
 	return nil
+}
+
+// shimSocket is where containerd lets the shim of a container listen. One that was killed leaves
+// the file.
+func (e *Engine) shimSocket(id api.ProcessID) string {
+	name := sha256.Sum256([]byte(filepath.Join(e.cfg.Socket, e.cfg.Namespace, string(id))))
+	return fmt.Sprintf("/run/containerd/s/%x", name)
 }
 
 // shimOf finds the pid of a container's shim, 0 if there is none.
