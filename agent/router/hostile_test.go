@@ -142,8 +142,7 @@ func TestNamesOfTLS(t *testing.T) {
 
 // TestSlowHeads opens connections that never finish their first request, in every way there is.
 // They are closed in time, cost little, and others are served meanwhile.
-func TestSlowHeads(t *testing.T) {
-	t.Parallel()
+func TestSlowHeads(t *testing.T) { // alone, for it measures memory
 	g := newTLSRig(t, strict)
 	g.apply(lead(backend(t, mirror)))
 	const each = 60
