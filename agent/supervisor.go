@@ -250,7 +250,7 @@ func (s *supervisor) settle(ctx context.Context, a *api.Assignment, old, l Local
 	}
 	if old.Status.State != l.Status.State {
 		s.log.Info("process moved", "process", s.id, "app", a.App, "service", a.Service, "state", l.Status.State.String())
-		if l.Status.State >= api.StateRunning {
+		if l.Status.State >= api.StateRunning && a.Kind != api.KindBuild { // a build's log is all its own
 			s.observe.Note(s.id, noteOf(l))
 		}
 	}
@@ -277,10 +277,11 @@ func (s *supervisor) keep(a *api.Assignment, l Local) {
 
 // noteOf is the line that a user finds in the log of the process.
 func noteOf(l Local) string {
-	if l.Status.Message != "" && l.Status.State.Ended() {
-		return l.Status.State.String() + ": " + l.Status.Message
+	state, message := l.Status.State.String(), l.Status.Message
+	if message == "" || message == state || !l.Status.State.Ended() {
+		return state
 	}
-	return l.Status.State.String()
+	return state + ": " + message
 }
 
 // do executes one action.
