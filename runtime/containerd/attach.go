@@ -9,9 +9,11 @@ import (
 	"sync"
 	"time"
 
+	tasks "github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/errdefs/pkg/errgrpc"
 
 	"slipway/api"
 	"slipway/runtime"
@@ -149,6 +151,24 @@ func (e *Engine) attachment(ctx context.Context, id api.ProcessID) (*attachment,
 	}
 	e.attached[id] = a
 	return a, nil
+}
+
+// adoptPipes holds the pipes of attachable containers that a former agent made: what is in them
+// would be gone when their processes end.
+func (e *Engine) adoptPipes(ctx context.Context) error {
+	r, err := e.client.TaskService().List(ctx, &tasks.ListTasksRequest{})
+	if err != nil {
+		return fmt.Errorf("list tasks: %w", classify(errgrpc.ToNative(err)))
+	}
+	for _, p := range r.Tasks {
+		if filepath.Dir(filepath.Dir(p.Stdout)) != e.pipes() {
+			continue
+		}
+		if _, err := e.attachment(ctx, api.ProcessID(p.ID)); err != nil && api.CodeOf(err) != api.CodeNotFound {
+			e.cfg.Log.Warn("pipes not adopted", "process", p.ID, "err", err)
+		}
+	}
+	return nil
 }
 
 func ended(id api.ProcessID) error {

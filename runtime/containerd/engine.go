@@ -70,6 +70,9 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if _, err := mount.CleanupTempMounts(unix.MNT_DETACH); err != nil {
 		return nil, fmt.Errorf("containerd: clean up %s: %w", mounts, err)
 	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	c, err := client.New(cfg.Socket, client.WithDefaultNamespace(cfg.Namespace))
 	if err != nil {
 		return nil, api.Errorf(api.CodeUnavailable, "reach containerd at %s: %w", cfg.Socket, err)
@@ -78,6 +81,10 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if _, err := c.Version(ctx); err != nil {
 		c.Close()
 		return nil, api.Errorf(api.CodeUnavailable, "reach containerd at %s: %w", cfg.Socket, err)
+	}
+	if err := e.adoptPipes(ctx); err != nil {
+		c.Close()
+		return nil, err
 	}
 	return e, nil
 }

@@ -178,3 +178,16 @@ func unattached(l *lab) {
 		l.Errorf("attach to a killed process ended with %v", err)
 	}
 }
+
+func unattachedAcrossAgents(l *lab) {
+	s := l.start(l.attachable("out", "early", "wait"))
+	l.Engine = l.Reopen(l.T)
+	ch := l.follow()
+	if err := l.Engine.Signal(l.ctx(), s.ID, syscall.SIGTERM); err != nil {
+		l.Fatal(err)
+	}
+	l.told(ch, runtime.EventExit, s.ID)
+	if out, _ := l.logged(s); out != "early\nterminated\n" {
+		l.Errorf("the log has %q", out)
+	}
+}
