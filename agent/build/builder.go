@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,8 @@ type Builder struct {
 	acquires chan acquire
 	releases chan *lease
 	awake    atomic.Bool
+	// rack reaches the rack's registry, over connections that last from one build to the next.
+	rack *http.Client
 }
 
 // Awake reports whether the engine runs, and so takes memory.
@@ -35,7 +38,11 @@ func New(config Config) (*Builder, error) {
 	if err := config.makeDirs(); err != nil {
 		return nil, err
 	}
-	return &Builder{config: config, acquires: make(chan acquire), releases: make(chan *lease)}, nil
+	rack, err := config.Registry.client(nil)
+	if err != nil {
+		return nil, err
+	}
+	return &Builder{config: config, acquires: make(chan acquire), releases: make(chan *lease), rack: rack}, nil
 }
 
 // Job is one build.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"regexp"
@@ -17,6 +18,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"slipway/api"
 )
@@ -26,21 +28,16 @@ import (
 func (b *Builder) mirror(ctx context.Context, job *Job, image string) (api.Image, error) {
 	started := time.Now()
 	what := fmt.Sprintf("image %q", image)
-	rack, err := b.config.Registry.client(nil)
-	if err != nil {
-		return api.Image{}, err
-	}
-	defer rack.CloseIdleConnections()
 	upstream := upstreamTransport(egress{deny: b.config.Deny, local: net.InterfaceAddrs})
 	defer upstream.CloseIdleConnections()
 
-	out, err := copyImage(ctx, job.App, image, rack.Transport, upstream)
+	out, err := copyImage(ctx, job.App, image, b.rack.Transport, upstream)
 	if err != nil {
 		err = mirrorError(ctx, what, err)
 		if api.CodeOf(err) != api.CodeUnavailable {
 			return out, err
 		}
-		earlier, e := earlierCopy(ctx, job.App, image, rack.Transport)
+		earlier, e := earlierCopy(ctx, job.App, image, b.rack.Transport)
 		if e != nil {
 			return out, err // of the two, the one that says what to do
 		}
@@ -243,31 +240,40 @@ func mirrorError(ctx context.Context, what string, err error) error {
 
 // size asks the rack's registry how large an image is.
 func (b *Builder) size(ctx context.Context, image api.Image) (api.Bytes, error) {
-	rack, err := b.config.Registry.client(nil)
+	url := fmt.Sprintf("https://%s/v2/%s/manifests/%s", api.RackHost, image.Repository, image.Digest)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return 0, err
 	}
-	defer rack.CloseIdleConnections()
-	ref, err := name.NewDigest(image.Ref())
+	req.Header.Set("Accept", string(types.OCIManifestSchema1))
+	resp, err := b.rack.Do(req)
 	if err != nil {
 		return 0, err
 	}
-	found, err := remote.Image(ref, remote.WithContext(ctx), remote.WithTransport(rack.Transport))
-	if err != nil {
-		return 0, err
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("read manifest %s: %s", image.Ref(), resp.Status)
 	}
-	return imageSize(found)
+	m, err := v1.ParseManifest(io.LimitReader(resp.Body, documentMax))
+	if err != nil {
+		return 0, fmt.Errorf("read manifest %s: %w", image.Ref(), err)
+	}
+	return manifestSize(m), nil
 }
 
-// imageSize is what a node has to pull: layers and configuration, compressed.
 func imageSize(image v1.Image) (api.Bytes, error) {
 	m, err := image.Manifest()
 	if err != nil {
 		return 0, err
 	}
+	return manifestSize(m), nil
+}
+
+// manifestSize is what a node has to pull: layers and configuration, compressed.
+func manifestSize(m *v1.Manifest) api.Bytes {
 	size := m.Config.Size
 	for _, l := range m.Layers {
 		size += l.Size
 	}
-	return api.Bytes(size), nil
+	return api.Bytes(size)
 }

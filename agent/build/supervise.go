@@ -174,6 +174,8 @@ func (b *Builder) Run(ctx context.Context) error {
 		}
 	}()
 
+	defer b.rack.CloseIdleConnections()
+
 	s := &supervision{builder: b, idle: time.NewTimer(b.config.Idle)}
 	defer s.idle.Stop()
 	defer func() {
