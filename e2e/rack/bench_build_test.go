@@ -49,9 +49,13 @@ func edits(t *testing.T, r *rack, rep *report) {
 		return text
 	}
 	r.must("", "deploy", dir, "-a", "hello")
+	r.alone("hello")
+	socket, namespace := engineOf(t, r)
+	copies := len(strings.Fields(ctr(t, socket, "-n", namespace, "containers", "ls", "-q")))
 	var deploys, builds, promotes []time.Duration
 	for i := range editRounds {
 		r.alone("hello")
+		settled(t, r, copies)
 		text := edit()
 		began := time.Now()
 		done := make(chan string, 1)
@@ -70,6 +74,7 @@ func edits(t *testing.T, r *rack, rep *report) {
 		greeting := fmt.Sprintf("GREETING=promote-%d", i)
 		r.must("", "env", "set", greeting, "-a", "hello")
 		r.alone("hello")
+		settled(t, r, copies)
 		began = time.Now()
 		r.must("", "releases", "promote", "--wait=false", "-a", "hello")
 		r.answers("hello", "/cgi-bin/hello", strings.TrimPrefix(greeting, "GREETING="))
