@@ -39,13 +39,9 @@ func (e *Engine) Create(ctx context.Context, s runtime.Spec) (err error) {
 	if err := runtime.CheckID(s.ID); err != nil {
 		return err
 	}
-	info, err := e.Image(ctx, s.Image)
+	img, info, err := e.image(ctx, s.Image)
 	if err != nil {
 		return err
-	}
-	img, err := e.client.GetImage(ctx, s.Image)
-	if err != nil {
-		return fmt.Errorf("image %s: %w", s.Image, classify(err))
 	}
 	opts, err := e.options(&s, info)
 	if err != nil {

@@ -47,6 +47,8 @@ type Engine struct {
 
 	pulls    runtime.Shared[runtime.ImageInfo]
 	removals runtime.Shared[struct{}]
+	// described holds what images say of themselves, by digest. It is never wrong, and small.
+	described sync.Map // digest.Digest → runtime.ImageInfo
 
 	mu       sync.Mutex
 	attached map[api.ProcessID]*attachment

@@ -120,21 +120,43 @@ func fetchError(ref string, err error) error {
 
 // Image returns an unpacked image.
 func (e *Engine) Image(ctx context.Context, ref string) (runtime.ImageInfo, error) {
+	_, info, err := e.image(ctx, ref)
+	return info, err
+}
+
+// image returns an unpacked image and its description.
+func (e *Engine) image(ctx context.Context, ref string) (client.Image, runtime.ImageInfo, error) {
 	img, err := e.client.GetImage(ctx, ref)
 	if err != nil {
-		return runtime.ImageInfo{}, fmt.Errorf("image %s: %w", ref, classify(err))
+		return nil, runtime.ImageInfo{}, fmt.Errorf("image %s: %w", ref, classify(err))
 	}
 	unpacked, err := img.IsUnpacked(ctx, snapshotter)
 	if err != nil {
-		return runtime.ImageInfo{}, fmt.Errorf("image %s: %w", ref, classify(err))
+		return nil, runtime.ImageInfo{}, fmt.Errorf("image %s: %w", ref, classify(err))
 	}
 	if !unpacked {
-		return runtime.ImageInfo{}, api.Errorf(api.CodeNotFound, "image %s is not unpacked", ref)
+		return nil, runtime.ImageInfo{}, api.Errorf(api.CodeNotFound, "image %s is not unpacked", ref)
 	}
-	return e.imageInfo(ctx, img)
+	info, err := e.imageInfo(ctx, img)
+	return img, info, err
 }
 
+// imageInfo describes an image. The description belongs to its digest, and is read once.
 func (e *Engine) imageInfo(ctx context.Context, img client.Image) (runtime.ImageInfo, error) {
+	key := img.Target().Digest
+	if info, ok := e.described.Load(key); ok {
+		info := info.(runtime.ImageInfo)
+		info.Ref = img.Name()
+		return info, nil
+	}
+	info, err := e.readImage(ctx, img)
+	if err == nil {
+		e.described.Store(key, info)
+	}
+	return info, err
+}
+
+func (e *Engine) readImage(ctx context.Context, img client.Image) (runtime.ImageInfo, error) {
 	desc, err := img.Config(ctx)
 	if err != nil {
 		return runtime.ImageInfo{}, fmt.Errorf("configuration of image %s: %w", img.Name(), classify(err))
@@ -181,6 +203,9 @@ func (e *Engine) ListImages(ctx context.Context) ([]runtime.ImageInfo, error) {
 
 // RemoveImage forgets an image.
 func (e *Engine) RemoveImage(ctx context.Context, ref string) error {
+	if img, err := e.client.ImageService().Get(ctx, ref); err == nil {
+		e.described.Delete(img.Target.Digest)
+	}
 	if err := ignoreNotFound(e.client.ImageService().Delete(ctx, ref)); err != nil {
 		return fmt.Errorf("remove image %s: %w", ref, classify(err))
 	}
