@@ -121,6 +121,7 @@ func (s *supervisor) run(ctx context.Context, a *api.Assignment, l Local) {
 	defer timer.Stop()
 	for {
 		act, next, wake := Next(f.want, f.local, s.now())
+		f.watch(ctx) // before anything waits for the disk
 		if !reflect.DeepEqual(next, f.local) || !reflect.DeepEqual(next.Status, f.reported) {
 			f.local = s.settle(ctx, f.want, f.local, next)
 			f.reported = f.local.Status
@@ -129,7 +130,6 @@ func (s *supervisor) run(ctx context.Context, a *api.Assignment, l Local) {
 			return
 		}
 		f.begin(ctx, act)
-		f.watch(ctx)
 		if !wake.IsZero() {
 			timer.Reset(max(0, wake.Sub(s.now())))
 		}

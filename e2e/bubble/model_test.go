@@ -36,7 +36,7 @@ func behaviourOf(env map[string]string) behaviour {
 // answer is what a probe gets of a process of that age; "" is a good answer.
 func (b behaviour) answer(age time.Duration) string {
 	switch {
-	case age < b.boot:
+	case age < b.boot, b.mode == "crash":
 		return "connection refused"
 	case b.mode == "sick", b.mode == "fades" && age > 20*time.Second:
 		return "answered 500 Internal Server Error"

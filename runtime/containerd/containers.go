@@ -39,11 +39,11 @@ func (e *Engine) Create(ctx context.Context, s runtime.Spec) (err error) {
 	if err := runtime.CheckID(s.ID); err != nil {
 		return err
 	}
-	img, info, err := e.image(ctx, s.Image)
+	img, d, err := e.image(ctx, s.Image)
 	if err != nil {
 		return err
 	}
-	opts, err := e.options(&s, info)
+	opts, err := e.options(&s, d.info)
 	if err != nil {
 		return err
 	}

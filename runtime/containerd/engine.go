@@ -45,10 +45,9 @@ type Engine struct {
 	cfg    Config
 	client *client.Client
 
-	pulls    runtime.Shared[runtime.ImageInfo]
-	removals runtime.Shared[struct{}]
-	// described holds what images say of themselves, by digest. It is never wrong, and small.
-	described sync.Map // digest.Digest → runtime.ImageInfo
+	pulls     runtime.Shared[runtime.ImageInfo]
+	removals  runtime.Shared[struct{}]
+	described sync.Map // digest.Digest → description, of the images that are here
 
 	mu       sync.Mutex
 	attached map[api.ProcessID]*attachment

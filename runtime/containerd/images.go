@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"slipway/api"
@@ -120,40 +121,52 @@ func fetchError(ref string, err error) error {
 
 // Image returns an unpacked image.
 func (e *Engine) Image(ctx context.Context, ref string) (runtime.ImageInfo, error) {
-	_, info, err := e.image(ctx, ref)
-	return info, err
+	_, d, err := e.image(ctx, ref)
+	return d.info, err
+}
+
+// description is what an image says of itself. It belongs to the digest and is never wrong.
+type description struct {
+	info   runtime.ImageInfo
+	layers string // the snapshot of all its layers, where it is unpacked
 }
 
 // image returns an unpacked image and its description.
-func (e *Engine) image(ctx context.Context, ref string) (client.Image, runtime.ImageInfo, error) {
+func (e *Engine) image(ctx context.Context, ref string) (client.Image, description, error) {
 	img, err := e.client.GetImage(ctx, ref)
 	if err != nil {
-		return nil, runtime.ImageInfo{}, fmt.Errorf("image %s: %w", ref, classify(err))
+		return nil, description{}, fmt.Errorf("image %s: %w", ref, classify(err))
 	}
-	unpacked, err := img.IsUnpacked(ctx, snapshotter)
+	d, err := e.description(ctx, img)
 	if err != nil {
-		return nil, runtime.ImageInfo{}, fmt.Errorf("image %s: %w", ref, classify(err))
+		return nil, d, err
 	}
-	if !unpacked {
-		return nil, runtime.ImageInfo{}, api.Errorf(api.CodeNotFound, "image %s is not unpacked", ref)
+	if _, err := e.client.SnapshotService(snapshotter).Stat(ctx, d.layers); err != nil {
+		return nil, d, fmt.Errorf("image %s is not unpacked: %w", ref, classify(err))
 	}
-	info, err := e.imageInfo(ctx, img)
-	return img, info, err
+	return img, d, nil
 }
 
-// imageInfo describes an image. The description belongs to its digest, and is read once.
-func (e *Engine) imageInfo(ctx context.Context, img client.Image) (runtime.ImageInfo, error) {
+// description describes an image; it is read once.
+func (e *Engine) description(ctx context.Context, img client.Image) (description, error) {
 	key := img.Target().Digest
-	if info, ok := e.described.Load(key); ok {
-		info := info.(runtime.ImageInfo)
-		info.Ref = img.Name()
-		return info, nil
+	known, ok := e.described.Load(key)
+	if ok {
+		d := known.(description)
+		d.info.Ref = img.Name()
+		return d, nil
 	}
 	info, err := e.readImage(ctx, img)
-	if err == nil {
-		e.described.Store(key, info)
+	if err != nil {
+		return description{}, err
 	}
-	return info, err
+	layers, err := img.RootFS(ctx)
+	if err != nil {
+		return description{}, fmt.Errorf("layers of image %s: %w", img.Name(), classify(err))
+	}
+	d := description{info: info, layers: identity.ChainID(layers).String()}
+	e.described.Store(key, d)
+	return d, nil
 }
 
 func (e *Engine) readImage(ctx context.Context, img client.Image) (runtime.ImageInfo, error) {
@@ -191,11 +204,11 @@ func (e *Engine) ListImages(ctx context.Context) ([]runtime.ImageInfo, error) {
 	}
 	out := make([]runtime.ImageInfo, 0, len(list))
 	for _, i := range list {
-		info, err := e.imageInfo(ctx, client.NewImage(e.client, i))
+		d, err := e.description(ctx, client.NewImage(e.client, i))
 		if err != nil {
-			info = runtime.ImageInfo{Ref: i.Name}
+			d.info = runtime.ImageInfo{Ref: i.Name}
 		}
-		out = append(out, info)
+		out = append(out, d.info)
 	}
 	slices.SortFunc(out, func(a, b runtime.ImageInfo) int { return strings.Compare(a.Ref, b.Ref) })
 	return out, nil
