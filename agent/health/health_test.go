@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -73,8 +72,20 @@ func TestMachine(t *testing.T) {
 func TestWatchIsEagerThenSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMachine(web(80), time.Now())
-		if w := m.Wait(KindHealth, 0); w > 50*time.Millisecond {
-			t.Errorf("the second probe waits %s", w)
+		var age time.Duration
+		n := 0
+		for ; age < time.Second; n++ {
+			w := m.Wait(KindHealth, n)
+			if w > 5*time.Millisecond+age/4 {
+				t.Errorf("at the age of %s a process waits %s for its next probe", age, w)
+			}
+			age += w
+		}
+		if n > 30 {
+			t.Errorf("a process is probed %d times in its first second", n)
+		}
+		if w := m.Wait(KindHealth, 1000); w != eagerMax {
+			t.Errorf("an old one waits %s, want %s", w, eagerMax)
 		}
 		m.Step(api.ProbeResult{Kind: KindHealth})
 		if w := m.Wait(KindHealth, 5); w != 5*time.Second {
@@ -83,28 +94,35 @@ func TestWatchIsEagerThenSlow(t *testing.T) {
 	})
 }
 
+// TestWatch: of a process that has just started it is not told that it does not answer yet.
 func TestWatch(t *testing.T) {
-	var paths []string
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		paths = append(paths, r.URL.Path)
-		if len(paths) < 3 {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-	}))
-	defer s.Close()
-	_, port, _ := net.SplitHostPort(s.Listener.Addr().String())
-	p, _ := strconv.Atoi(port)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	var seen []Verdict
-	probes := 0
-	Watch(ctx, web(p), "127.0.0.1", time.Now(), func(api.ProbeResult) { probes++ }, func(v Verdict) {
-		if seen = append(seen, v); v.Health == api.HealthHealthy {
-			cancel()
-		}
-	})
-	if probes < 3 || len(seen) < 2 || seen[0].Probe == nil || seen[0].Probe.Status != 503 || seen[len(seen)-1].Health != api.HealthHealthy || paths[0] != "/check" {
-		t.Errorf("verdicts %+v, paths %q", seen, paths)
+	for name, age := range map[string]time.Duration{"young": 0, "old": 2 * patience} {
+		t.Run(name, func(t *testing.T) {
+			var paths []string
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				paths = append(paths, r.URL.Path)
+				if len(paths) < 3 {
+					w.WriteHeader(http.StatusServiceUnavailable)
+				}
+			}))
+			defer s.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			var seen []Verdict
+			probes := 0
+			Watch(ctx, web(port(t, s.Listener.Addr())), "127.0.0.1", time.Now().Add(-age), func(api.ProbeResult) { probes++ }, func(v Verdict) {
+				if seen = append(seen, v); v.Health == api.HealthHealthy {
+					cancel()
+				}
+			})
+			if probes < 3 || len(seen) == 0 || seen[len(seen)-1].Health != api.HealthHealthy || paths[0] != "/check" {
+				t.Errorf("verdicts %+v, paths %q", seen, paths)
+			}
+			failed := len(seen) > 1 && seen[0].Probe != nil && seen[0].Probe.Status == http.StatusServiceUnavailable
+			if failed != (age > 0) {
+				t.Errorf("verdicts %+v", seen)
+			}
+		})
 	}
 }
 

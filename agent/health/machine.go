@@ -2,6 +2,7 @@ package health
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"slipway/api"
@@ -11,10 +12,13 @@ import (
 const (
 	// unhealthyAfter is how many failures in a row take a process out of service.
 	unhealthyAfter = 3
-	// eager is the interval until the first success: a connection that is refused costs
+	// eager is the first interval until the first success: a connection that is refused costs
 	// nothing, and every moment counts for a deploy.
-	eager    = 25 * time.Millisecond
+	eager    = 2 * time.Millisecond
 	eagerMax = time.Second
+	// eagerGrowth makes each interval longer: a process is found to be up within a fifth of the
+	// time that it took, and never asked more than some thirty times in its first second.
+	eagerGrowth = 1.2
 )
 
 // The kinds of check.
@@ -145,5 +149,6 @@ func (m *Machine) Wait(kind string, n int) time.Duration {
 	if !starting || m.failures[kind] > 0 {
 		return interval
 	}
-	return min(interval, eagerMax, eager+time.Duration(n/8)*eager)
+	wait := math.Min(float64(eagerMax), float64(eager)*math.Pow(eagerGrowth, float64(n)))
+	return min(interval, time.Duration(wait))
 }

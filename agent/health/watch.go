@@ -34,7 +34,7 @@ func Watch(ctx context.Context, spec *api.ServiceSpec, addr string, started time
 				}
 				probed(r)
 				mu.Lock()
-				if v := m.Step(r); changed(v, last) {
+				if v := m.Step(r); changed(v, last) && !tooSoon(v, time.Since(started)) {
 					last = v
 					report(v)
 				}
@@ -48,6 +48,14 @@ func Watch(ctx context.Context, spec *api.ServiceSpec, addr string, started time
 		})
 	}
 	wg.Wait()
+}
+
+// patience is how old a process must be before it is told that it does not answer yet.
+const patience = time.Second
+
+// tooSoon reports whether a verdict is about a process that can hardly have come up.
+func tooSoon(v Verdict, age time.Duration) bool {
+	return v.Health == api.HealthUnknown && v.Condemned == "" && age < patience
 }
 
 // changed reports whether a verdict tells something new. That a failing probe fails again with
