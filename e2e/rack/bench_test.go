@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -184,56 +182,6 @@ func engineOf(t *testing.T, r *rack) (socket, namespace string) {
 	return socket, strings.Fields(ctr(t, socket, "namespaces", "ls", "-q"))[0]
 }
 
-// routers compares processor time per request of the rack's router with its peers, on the same
-// backend and loader.
-func routers(t *testing.T, r *rack, rep *report) {
-	const seconds = 5
-	backend := backendAddr(t, r)
-	dir := t.TempDir()
-	p := ports(t, 2)
-	config := fmt.Sprintf("global\n  nbthread 1\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\nfrontend f\n  bind 127.0.0.1:%d\n  default_backend b\nbackend b\n  server s %s\n", p[0], backend)
-	if err := os.WriteFile(dir+"/haproxy.cfg", []byte(config), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	haproxy := exec.Command("haproxy", "-db", "-f", dir+"/haproxy.cfg")
-	if err := haproxy.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { haproxy.Process.Kill(); haproxy.Wait() }()
-	plain := exec.Command(os.Args[0], "-test.run", "TestReverseProxy")
-	plain.Env = append(os.Environ(), fmt.Sprintf("REVERSE_PROXY=127.0.0.1:%d http://%s", p[1], backend), "GOMAXPROCS=1")
-	if err := plain.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { plain.Process.Kill(); plain.Wait() }()
-	for _, port := range p {
-		r.await("proxy", 10*time.Second, func() bool {
-			resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/", port))
-			if err == nil {
-				resp.Body.Close()
-			}
-			return err == nil
-		})
-	}
-	var router int
-	if _, err := fmt.Sscan(readFile(t, "/run/slipway/"+filepath.Base(filepath.Dir(firstMatch(t, r.dir+"/rack/containerd.toml", `address = "(.*)"`)))+"/router.pid"), &router); err != nil {
-		t.Fatal(err)
-	}
-	var ours, haproxys, nethttps []float64
-	var p99 string
-	for range 3 {
-		a, tail := cost(t, router, r.http, seconds)
-		b, _ := cost(t, haproxy.Process.Pid, p[0], seconds)
-		c, _ := cost(t, plain.Process.Pid, p[1], seconds)
-		ours, haproxys, nethttps, p99 = append(ours, a), append(haproxys, b), append(nethttps, c), tail
-	}
-	for _, s := range [][]float64{ours, haproxys, nethttps} {
-		slices.Sort(s)
-	}
-	rep.add("router_cpu_over_haproxy", ours[1], "us/req", "haproxy, one thread", haproxys[1], "median of 3 x 5 s in turns, wrk -c64; router's p99 "+p99)
-	rep.add("router_cpu_over_nethttp", ours[1], "us/req", "httputil.ReverseProxy", nethttps[1], "same")
-}
-
 func readFile(t *testing.T, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)
@@ -241,50 +189,6 @@ func readFile(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(b)
-}
-
-// backendAddr is the address of one copy of the app.
-func backendAddr(t *testing.T, r *rack) string {
-	t.Helper()
-	var list []struct{ Addr string }
-	if err := json.Unmarshal([]byte(r.must("", "ps", "-a", "shop", "--json")), &list); err != nil || len(list) == 0 {
-		t.Fatal(list, err)
-	}
-	return list[0].Addr + ":3000"
-}
-
-// TestReverseProxy is the peer: it serves until it is killed.
-func TestReverseProxy(t *testing.T) {
-	addr, target, ok := strings.Cut(os.Getenv("REVERSE_PROXY"), " ")
-	if !ok {
-		t.Skip("a helper of TestBench")
-	}
-	u, err := url.Parse(target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy := httputil.NewSingleHostReverseProxy(u)
-	proxy.Transport = &http.Transport{MaxIdleConnsPerHost: 128}
-	t.Fatal(http.ListenAndServe(addr, proxy))
-}
-
-// cost is the processor time per request in µs, and the loader's p99.
-func cost(t *testing.T, pid, port, seconds int) (float64, string) {
-	t.Helper()
-	before := cpuTime(pid)
-	out, err := exec.Command("wrk", "-t1", "-c64", fmt.Sprintf("-d%ds", seconds), "--latency",
-		"-H", "Host: web.shop.localhost", fmt.Sprintf("http://127.0.0.1:%d/", port)).CombinedOutput()
-	if err != nil || strings.Contains(string(out), "Non-2xx") {
-		t.Fatalf("wrk: %v\n%s", err, out)
-	}
-	used := cpuTime(pid) - before
-	m := regexp.MustCompile(`(\d+) requests in`).FindSubmatch(out)
-	n, err := strconv.Atoi(string(m[1]))
-	if err != nil || n == 0 {
-		t.Fatalf("wrk: %s", out)
-	}
-	tail := regexp.MustCompile(`99%\s+(\S+)`).FindSubmatch(out)
-	return float64(used.Microseconds()) / float64(n), string(tail[1])
 }
 
 // logs measures the log writer against a plain copy, and counts lines over a restart of the
