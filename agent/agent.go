@@ -94,6 +94,7 @@ type Agent struct {
 	routerMoved chan struct{}  // capacity 1: the router's status changed
 	routerLost  chan struct{}  // capacity 1: the router serves an older table than it was given
 	sets        chan api.AssignmentSet
+	unused      map[string]time.Time // since when images are; only reconcile touches it
 	// certified is what the router has a certificate for. Only publish touches it.
 	certified map[api.AppName]certified
 	spawned   sync.WaitGroup
@@ -341,6 +342,7 @@ func (a *Agent) reconcile(ctx context.Context) {
 		case set := <-a.sets:
 			a.apply(ctx, set)
 		case <-collect.C:
+			a.collectImages(ctx)
 			if a.cfg.Collect != nil {
 				a.cfg.Collect(ctx, a.known())
 			}
