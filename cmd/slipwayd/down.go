@@ -21,6 +21,10 @@ import (
 	"slipway/runtime/containerd"
 )
 
+// runcRoot is where shims let runc keep its records, by namespace, whatever the daemon's own
+// directory is.
+const runcRoot = "/run/containerd/runc"
+
 func downCommand() *cobra.Command {
 	var dir, which string
 	cmd := &cobra.Command{
@@ -53,7 +57,7 @@ func down(ctx context.Context, p paths, which string) error {
 	err = errors.Join(err, killOrphans(ctx, p))
 	unmountBelow(p.data("containerd"))
 	unmountBelow(p.Run)
-	err = errors.Join(err, os.RemoveAll(p.Run))
+	err = errors.Join(err, os.RemoveAll(p.Run), os.RemoveAll(filepath.Join(runcRoot, p.namespace())))
 	removeCgroups(p.namespace())
 	// Gone only if no other rack uses it.
 	_ = os.Remove(runRoot)
@@ -97,7 +101,9 @@ func killOrphans(ctx context.Context, p paths) error {
 	gone := waitFor(ctx, 10*time.Second, func() bool {
 		left := append(shims(p), members(p.namespace())...)
 		for _, o := range left {
-			failed = errors.Join(failed, o.kill())
+			if !o.spare {
+				failed = errors.Join(failed, o.kill())
+			}
 		}
 		return len(left) == 0
 	})
@@ -111,6 +117,7 @@ func killOrphans(ctx context.Context, p paths) error {
 type orphan struct {
 	pid   int
 	still func() bool
+	spare bool // ends by itself, and cleans up before it does
 }
 
 func (o orphan) kill() error {
@@ -134,7 +141,8 @@ func shims(p paths) (out []orphan) {
 		}
 		var pid int
 		if _, err := fmt.Sscanf(file, "/proc/%d/cmdline", &pid); err == nil && ours() {
-			out = append(out, orphan{pid, ours})
+			b, err := os.ReadFile(file)
+			out = append(out, orphan{pid, ours, err == nil && containsArg(b, "delete")})
 		}
 	}
 	return out
@@ -152,7 +160,7 @@ func members(group string) (out []orphan) {
 		for _, pid := range pids(file) {
 			if !seen[pid] {
 				seen[pid] = true
-				out = append(out, orphan{pid, func() bool { return slices.Contains(pids(file), pid) }})
+				out = append(out, orphan{pid, func() bool { return slices.Contains(pids(file), pid) }, false})
 			}
 		}
 	}
