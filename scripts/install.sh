@@ -9,6 +9,7 @@ package() {
 	busybox) echo busybox-static ;;
 	tini-static) echo tini ;;
 	protoc) echo protobuf-compiler ;;
+	gcc) echo gcc libc6-dev ;;
 	*) echo "$1" ;;
 	esac
 }
