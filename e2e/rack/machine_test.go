@@ -61,7 +61,7 @@ func machine(t *testing.T, dir string) string {
 			fmt.Fprintln(&b, "link", l.Name)
 		}
 	}
-	for _, pattern := range []string{"/run/slipway/*", "/sys/fs/cgroup/*", "/sys/fs/cgroup/*/*"} {
+	for _, pattern := range []string{"/run/slipway/*", "/run/containerd/runc/*", "/sys/fs/cgroup/*", "/sys/fs/cgroup/*/*"} {
 		for _, path := range globs(pattern) {
 			if ours(path) {
 				fmt.Fprintln(&b, "path", path)
