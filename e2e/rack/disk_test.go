@@ -1,6 +1,7 @@
 package rack
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"syscall"
@@ -30,18 +31,31 @@ func (r *rack) disk() {
 func (r *rack) fillDisk() (empty func()) {
 	r.t.Helper()
 	path := r.dir + "/rack/ballast"
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(r.dir+"/rack", &st); err != nil {
-		r.t.Fatal(err)
-	}
 	f, err := os.Create(path)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	defer f.Close()
-	if err := syscall.Fallocate(int(f.Fd()), 0, 0, int64(st.Bavail)*st.Bsize); err != nil {
-		r.t.Fatal(err)
-	}
+	var size int64
+	r.await("full disk", 10*time.Second, func() bool {
+		var st syscall.Statfs_t
+		if err := syscall.Statfs(r.dir+"/rack", &st); err != nil {
+			r.t.Fatal(err)
+		}
+		free := int64(st.Bavail) * st.Bsize
+		if free == 0 {
+			return true
+		}
+		// The rack may have taken some of it meanwhile.
+		err := syscall.Fallocate(int(f.Fd()), 0, size, free)
+		if err != nil && !errors.Is(err, syscall.ENOSPC) {
+			r.t.Fatal(err)
+		}
+		if err == nil {
+			size += free
+		}
+		return false
+	})
 	return func() {
 		r.t.Helper()
 		if err := os.Remove(path); err != nil {
