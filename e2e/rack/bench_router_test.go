@@ -38,6 +38,7 @@ type proxy struct {
 // backend and loader. The proxies have one processor to themselves, loader and backend the other:
 // a proxy that shares its processor with its own load is measured by chance.
 func routers(t *testing.T, r *rack, rep *report) {
+	r.must("", "apps", "delete", "hello") // of the part before
 	r.must("", "scale", "web", "--count", "1", "-a", "shop")
 	settled(t, r, 1)
 	backend := backendAddr(t, r)
