@@ -116,9 +116,9 @@ func livenessReplaces(t *testing.T, r *rack) {
 }
 
 // fadeGoesBack deploys a release whose copies fail their checks after a while, and before the
-// old copy has gone.
+// old copy has gone: that takes its time, far more than two of the new ones live.
 func fadeGoesBack(t *testing.T, r *rack) {
-	src := r.source("fade", 1, strings.Replace(live, "grace: 2\n", "grace: 8\n", 1))
+	src := r.source("fade", 1, strings.Replace(live, "grace: 2\n", "grace: 20\n", 1))
 	r.must("", "deploy", src, "-a", "fade")
 	r.must("", "env", "set", "MODE=stubborn", "--promote", "-a", "fade")
 	out, code := r.slipway("", "env", "set", "MODE=fade", "VERSION=two", "--promote", "-a", "fade")
