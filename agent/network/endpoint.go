@@ -26,7 +26,8 @@ func (n *Network) Add(ctx context.Context, id api.ProcessID) (Endpoint, error) {
 	defer n.mu.Unlock()
 	path := filepath.Join(n.namespaces(), string(id))
 	e := Endpoint{NetNS: path, Gateway: n.Gateway(), Hostname: string(id)}
-	if addr, err := n.address(path); err == nil {
+	// One that is there may be half made: its maker was killed. What has an address gets the rest.
+	if addr, err := n.address(path); err == nil && n.finish(path, vethName(id), addr) == nil {
 		e.Addr = addr
 		return e, nil
 	}
@@ -88,11 +89,6 @@ func (n *Network) connect(path, veth string, addr netip.Addr) error {
 		return fmt.Errorf("open namespace: %w", err)
 	}
 	defer ns.Close()
-	inside, err := netlink.NewHandleAt(ns)
-	if err != nil {
-		return fmt.Errorf("enter namespace: %w", err)
-	}
-	defer inside.Close()
 	pair := &netlink.Veth{
 		LinkAttrs: netlink.LinkAttrs{Name: veth, MTU: mtu, MasterIndex: bridge.Attrs().Index},
 		PeerName:  "eth0", PeerNamespace: netlink.NsFd(int(ns)),
@@ -100,21 +96,35 @@ func (n *Network) connect(path, veth string, addr netip.Addr) error {
 	if err := netlink.LinkAdd(pair); err != nil {
 		return fmt.Errorf("create link: %w", err)
 	}
-	if err := netlink.LinkSetUp(pair); err != nil {
-		return fmt.Errorf("link: %w", err)
-	}
-	return n.configure(inside, addr)
+	return n.finish(path, veth, addr)
 }
 
-// configure brings up what is inside the namespace.
-func (n *Network) configure(inside *netlink.Handle, addr netip.Addr) error {
+// finish gives both ends of a link what they need. It changes nothing where they have it.
+func (n *Network) finish(path, veth string, addr netip.Addr) error {
+	outside, err := netlink.LinkByName(veth)
+	if err != nil {
+		return fmt.Errorf("find link: %w", err)
+	}
+	if err := netlink.LinkSetUp(outside); err != nil {
+		return fmt.Errorf("link: %w", err)
+	}
+	ns, err := netns.GetFromPath(path)
+	if err != nil {
+		return fmt.Errorf("open namespace: %w", err)
+	}
+	defer ns.Close()
+	inside, err := netlink.NewHandleAt(ns)
+	if err != nil {
+		return fmt.Errorf("enter namespace: %w", err)
+	}
+	defer inside.Close()
 	for _, name := range []string{"lo", "eth0"} {
 		link, err := inside.LinkByName(name)
 		if err != nil {
 			return fmt.Errorf("find %s: %w", name, err)
 		}
 		if name == "eth0" {
-			if err := inside.AddrAdd(link, &netlink.Addr{IPNet: ipNet(addr, n.cfg.Subnet.Bits())}); err != nil {
+			if err := inside.AddrReplace(link, &netlink.Addr{IPNet: ipNet(addr, n.cfg.Subnet.Bits())}); err != nil {
 				return fmt.Errorf("address %s: %w", addr, err)
 			}
 		}
@@ -122,7 +132,7 @@ func (n *Network) configure(inside *netlink.Handle, addr netip.Addr) error {
 			return fmt.Errorf("bring %s up: %w", name, err)
 		}
 	}
-	if err := inside.RouteAdd(&netlink.Route{Gw: net.IP(n.Gateway().AsSlice())}); err != nil {
+	if err := inside.RouteReplace(&netlink.Route{Gw: net.IP(n.Gateway().AsSlice())}); err != nil {
 		return fmt.Errorf("default route: %w", err)
 	}
 	return nil

@@ -151,6 +151,43 @@ func TestTwoRacksDoNotMeet(t *testing.T) {
 	}
 }
 
+// TestHalfMadeNetworksAreFinished: whoever made them was killed at any point after the address.
+func TestHalfMadeNetworksAreFinished(t *testing.T) {
+	n := open(t, "half"+t.TempDir())
+	defer func() {
+		if err := n.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
+	e, err := n.Add(t.Context(), "pone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, undo := range map[string][]string{
+		"no route":     {"nsenter", "--net=" + e.NetNS, "ip", "route", "del", "default"},
+		"inside down":  {"nsenter", "--net=" + e.NetNS, "ip", "link", "set", "eth0", "down"},
+		"outside down": {"ip", "link", "set", vethName("pone"), "down"},
+		"no link":      {"ip", "link", "del", vethName("pone")},
+		"no address":   {"nsenter", "--net=" + e.NetNS, "ip", "addr", "flush", "dev", "eth0"},
+	} {
+		if out, err := exec.Command(undo[0], undo[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", name, err, out)
+		}
+		again, err := n.Add(t.Context(), "pone")
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		out, err := exec.Command("nsenter", "--net="+again.NetNS, "busybox", "ping", "-c1", "-W2", n.Gateway().String()).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: the gateway is out of reach: %v: %s", name, err, out)
+		}
+		routes, err := exec.Command("nsenter", "--net="+again.NetNS, "ip", "route", "show", "default").CombinedOutput()
+		if err != nil || !strings.Contains(string(routes), n.Gateway().String()) {
+			t.Errorf("%s: default route %q, %v", name, routes, err)
+		}
+	}
+}
+
 // TestBridgeKeepsItsAddress: connections of other processes stand still when it changes.
 func TestBridgeKeepsItsAddress(t *testing.T) {
 	name := "mac" + t.TempDir()
