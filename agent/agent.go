@@ -212,6 +212,7 @@ func (a *Agent) adopt(ctx context.Context) error {
 // adoptOne starts the supervisor of a stored process with the facts of now.
 func (a *Agent) adoptOne(ctx context.Context, r record, c runtime.Container, exists bool) {
 	l := r.Local
+	l.Bare = true
 	if l.Status.State.Ended() {
 		a.report(r.Assignment.Process, l.Status)
 		a.spawn(ctx, r.Assignment, l)

@@ -65,6 +65,9 @@ type Local struct {
 	Clean bool `json:"clean,omitempty"`
 	// Unwanted: the newest set does not name the process any more.
 	Unwanted bool `json:"unwanted,omitempty"`
+	// Bare: the assignment is from the store, which keeps no secrets. Nothing is created from it
+	// before servers have sent it again.
+	Bare bool `json:"-"`
 }
 
 // Exit is the end of a main process.
@@ -196,8 +199,10 @@ func starting(want *api.Assignment, l Local, now time.Time) (Action, Local, time
 		l.Status.State = api.StateRunning
 		return ActNone, l, limit(want, l)
 	case !l.Image:
-		l.Status.State = api.StatePulling
+		l.Status.State = max(l.Status.State, api.StatePulling) // a restarted agent pulls again
 		return ActPull, l, time.Time{}
+	case !l.Container && l.Bare:
+		return ActNone, l, time.Time{}
 	case !l.Container:
 		l.Status.State = api.StateStarting
 		return ActCreate, l, time.Time{}

@@ -38,6 +38,9 @@ func TestNext(t *testing.T) {
 	}{
 		{"new", web(), Local{}, ActPull, api.StatePulling, "", 0},
 		{"pulled", web(), Local{Image: true}, ActCreate, api.StateStarting, "", 0},
+		{"pulled, without its secrets", web(), Local{Image: true, Bare: true}, ActNone, api.StatePending, "", 0},
+		{"not pulled, without its secrets", web(), Local{Bare: true}, ActPull, api.StatePulling, "", 0},
+		{"created, without its secrets", web(), Local{Image: true, Container: true, Bare: true}, ActStart, api.StateStarting, "", 0},
 		{"created", web(), Local{Image: true, Container: true}, ActStart, api.StateStarting, "", 0},
 		{"running", web(), running, ActNone, api.StateRunning, "", 0},
 		{"draining lives on", drain, running, ActNone, api.StateRunning, "", 0},

@@ -198,7 +198,7 @@ func (f *life) watch(ctx context.Context) {
 func (f *life) heed(w want) {
 	f.local.Unwanted = w.assignment == nil
 	if w.assignment != nil {
-		f.want = merge(f.want, w.assignment)
+		f.want, f.local.Bare = merge(f.want, w.assignment), false
 	}
 }
 

@@ -39,8 +39,8 @@ func (l *lab) Pull(ctx context.Context, _ *api.Assignment) error {
 		return context.Cause(ctx)
 	}
 }
-func (l *lab) Create(context.Context, *api.Assignment) (string, error) {
-	l.note("create")
+func (l *lab) Create(_ context.Context, a *api.Assignment) (string, error) {
+	l.note("create" + a.Env["FOR"])
 	return "10.0.0.2", nil
 }
 func (l *lab) Start(context.Context, api.ProcessID) error    { l.note("start"); return nil }
@@ -63,6 +63,11 @@ func (l *lab) Note(api.ProcessID, string) {}
 
 // supervised runs a supervisor in a bubble and gives the test the means to steer it.
 func supervised(t *testing.T, l *lab, test func(s *supervisor, status func() api.ProcessStatus)) {
+	supervisedFrom(t, l, Local{Status: api.ProcessStatus{State: api.StateAssigned}}, test)
+}
+
+// supervisedFrom is supervised for a process of which something is known already.
+func supervisedFrom(t *testing.T, l *lab, known Local, test func(s *supervisor, status func() api.ProcessStatus)) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var last api.ProcessStatus
@@ -82,7 +87,7 @@ func supervised(t *testing.T, l *lab, test func(s *supervisor, status func() api
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() {
-			s.run(ctx, web(), Local{Status: api.ProcessStatus{State: api.StateAssigned}})
+			s.run(ctx, web(), known)
 			close(done)
 		}()
 		synctest.Wait()
@@ -114,6 +119,27 @@ func TestLifeOfAProcess(t *testing.T) {
 		synctest.Wait()
 	})
 	if want := []string{"pull", "create", "start", "terminated", "remove"}; !slices.Equal(l.acts, want) {
+		t.Errorf("did %q, want %q", l.acts, want)
+	}
+}
+
+// TestNothingIsCreatedWithoutItsSecrets: the agent was killed before the container was made, and
+// its store has no environment. Servers that are slow, or away, are waited for.
+func TestNothingIsCreatedWithoutItsSecrets(t *testing.T) {
+	l := &lab{finding: Finding{Health: api.HealthHealthy}}
+	supervisedFrom(t, l, Local{Bare: true, Status: api.ProcessStatus{State: api.StateStarting}}, func(s *supervisor, status func() api.ProcessStatus) {
+		time.Sleep(time.Hour)
+		if status(); !slices.Equal(l.acts, []string{"pull"}) {
+			t.Fatalf("without the environment it did %q", l.acts)
+		}
+		again := web()
+		again.Env = map[string]string{"FOR": " for ann"}
+		s.wants <- want{assignment: again}
+		if st := status(); st.State != api.StateRunning {
+			t.Errorf("with the environment: %+v", st)
+		}
+	})
+	if want := []string{"pull", "create for ann", "start"}; !slices.Equal(l.acts, want) {
 		t.Errorf("did %q, want %q", l.acts, want)
 	}
 }
