@@ -198,10 +198,8 @@ func (a *Agent) adopt(ctx context.Context) error {
 	}
 	known := map[api.ProcessID]bool{}
 	for _, id := range slices.Sorted(maps.Keys(records)) {
-		r := records[id]
 		known[id] = true
-		c, exists := there[id]
-		a.adoptOne(ctx, r, c, exists)
+		a.adoptOne(ctx, records[id], there)
 	}
 	if a.cfg.Collect != nil {
 		a.cfg.Collect(ctx, known)
@@ -210,40 +208,48 @@ func (a *Agent) adopt(ctx context.Context) error {
 }
 
 // adoptOne starts the supervisor of a stored process with the facts of now.
-func (a *Agent) adoptOne(ctx context.Context, r record, c runtime.Container, exists bool) {
-	l := r.Local
-	l.Bare = true
+func (a *Agent) adoptOne(ctx context.Context, r record, there map[api.ProcessID]runtime.Container) {
+	l := adopted(r, there, a.now())
 	if l.Status.State.Ended() {
 		a.report(r.Assignment.Process, l.Status)
-		a.spawn(ctx, r.Assignment, l)
-		return
+	} else {
+		a.log.Info("process adopted", "process", r.Assignment.Process, "state", l.Status.State.String())
 	}
+	a.spawn(ctx, r.Assignment, l)
+}
+
+// adopted is what is known of a stored process, given the containers that the engine has.
+func adopted(r record, there map[api.ProcessID]runtime.Container, now time.Time) Local {
+	l := r.Local
+	l.Bare = true
+	c, exists := there[r.Assignment.Process]
 	switch {
+	case l.Status.State.Ended():
 	case r.Assignment.Kind == api.KindBuild:
 		l.Task = true
-		l.Exit = &Exit{Code: 1, At: a.now(), Lost: true}
+		l.Exit = &Exit{Code: 1, At: now, Lost: true}
 	case !exists && l.Task:
-		l.Exit = &Exit{Code: runtime.ExitLost, At: a.now(), Lost: true}
-	case !exists:
+		l.Exit = &Exit{Code: runtime.ExitLost, At: now, Lost: true}
+	case !exists, !l.Container && !l.Task:
+		// Whoever made it was killed before it was whole, or before its address was noted. It was
+		// not started: that comes after the note.
 		l.Container, l.Image = false, false
 	case c.State == runtime.ContainerCreated:
 		l.Container = true
 	case c.State == runtime.ContainerRunning:
 		l.Container, l.Task = true, true
 		if l.Status.Started.IsZero() {
-			l.Status.Started = a.now()
+			l.Status.Started = now
 		}
 	default:
-		at := c.ExitedAt
-		if at.IsZero() {
-			at = a.now()
+		if c.ExitedAt.IsZero() {
+			c.ExitedAt = now
 		}
 		l.Container, l.Task = true, true
-		l.Exit = &Exit{Code: c.ExitCode, At: at, OOM: c.OOM, Lost: c.State == runtime.ContainerLost}
+		l.Exit = &Exit{Code: c.ExitCode, At: c.ExitedAt, OOM: c.OOM, Lost: c.State == runtime.ContainerLost}
 		l.Status.PeakMemory = max(l.Status.PeakMemory, c.PeakMemory)
 	}
-	a.log.Info("process adopted", "process", r.Assignment.Process, "state", l.Status.State.String())
-	a.spawn(ctx, r.Assignment, l)
+	return l
 }
 
 // spawn starts the supervisor of a process.
