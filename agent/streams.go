@@ -17,7 +17,10 @@ type sessions struct {
 	witness *witness
 }
 
-var _ Streams = (*sessions)(nil)
+// NewStreams serves logs and sessions of the processes of an engine.
+func NewStreams(r runtime.Runtime, l *logs.Store) Streams {
+	return &sessions{runtime: r, logs: l, witness: newWitness(r, l)}
+}
 
 // Serve handles one stream until it ends.
 func (s *sessions) Serve(ctx context.Context, open *pb.Open, stream FrameStream) error {

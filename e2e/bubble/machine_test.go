@@ -16,11 +16,9 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"slipway/agent"
-	"slipway/agent/exec"
 	"slipway/agent/health"
 	"slipway/agent/logs"
 	"slipway/api"
-	"slipway/api/pb"
 	"slipway/runtime"
 	"slipway/runtime/fake"
 	"slipway/runtime/logfmt"
@@ -57,7 +55,7 @@ func (m *machine) startAgent() {
 	}
 	a, err := agent.New(agent.Config{
 		Dir: m.dir, Server: conn, Runtime: guarded{m.engine, m}, Networks: &networks{}, Logs: store, Observer: observer{m, store},
-		Builder: builder{m, store}, Ingress: m.router, Streams: streams{m, store}, Now: time.Now, Log: m.rack.log(m.name),
+		Builder: builder{m, store}, Ingress: m.router, Streams: agent.NewStreams(m.engine, store), Now: time.Now, Log: m.rack.log(m.name),
 		Node: api.Node{
 			ID: api.NodeID(m.name), Name: m.name, Addr: "10.0.0.1", BootID: fmt.Sprint(m.boot),
 			Capacity: api.Amount{CPU: 4000, Memory: 8 * api.GiB, Disk: 100 * api.GiB},
@@ -220,37 +218,4 @@ func (b builder) Build(_ context.Context, a *api.Assignment) (map[api.ServiceNam
 		out[s.Name] = image
 	}
 	return out, nil
-}
-
-// streams serves logs and sessions.
-type streams struct {
-	m    *machine
-	logs *logs.Store
-}
-
-func (s streams) Serve(ctx context.Context, open *pb.Open, stream agent.FrameStream) error {
-	if open.Kind != "logs" {
-		return exec.Serve(ctx, s.m.engine, open, stream)
-	}
-	q, err := pb.Unmarshal[api.LogQuery](open.Query)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() { // the reader's going away ends the wait for more lines
-		defer cancel()
-		for {
-			if _, err := stream.Recv(); err != nil {
-				return
-			}
-		}
-	}()
-	err = s.logs.Read(ctx, q, func(lines []api.LogLine) error {
-		return stream.Send(&pb.Frame{Kind: &pb.Frame_Lines{Lines: pb.Marshal(lines)}})
-	})
-	if err != nil {
-		return err
-	}
-	return stream.Send(&pb.Frame{Kind: &pb.Frame_Exit{Exit: &pb.Exit{}}})
 }
