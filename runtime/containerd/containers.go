@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	tasks "github.com/containerd/containerd/api/services/tasks/v1"
@@ -124,22 +123,6 @@ func startError(id api.ProcessID, err error) error {
 		return api.Errorf(api.CodeInvalid, "container %s: the command cannot be run: %w", id, err)
 	}
 	return fmt.Errorf("container %s: %w", id, classify(err))
-}
-
-// Signal sends a signal to the main process, SIGKILL to all of them.
-func (e *Engine) Signal(ctx context.Context, id api.ProcessID, sig syscall.Signal) error {
-	p, err := e.process(ctx, id)
-	if err != nil {
-		return err
-	}
-	if p.Status == task.Status_CREATED || p.Status == task.Status_STOPPED {
-		return api.Errorf(api.CodeNotFound, "container %s has no live process", id)
-	}
-	_, err = e.client.TaskService().Kill(ctx, &tasks.KillRequest{ContainerID: string(id), Signal: uint32(sig), All: sig == syscall.SIGKILL})
-	if err != nil {
-		return fmt.Errorf("signal container %s: %w", id, classify(errgrpc.ToNative(err)))
-	}
-	return nil
 }
 
 // Remove kills what runs and removes the container with all it held, but not its log. Calls
