@@ -23,7 +23,9 @@ type Node struct {
 	Reserved Amount `json:"reserved"`
 	// Attributes are facts that constraints can use: "arch", "kernel", "runtime.version".
 	Attributes map[string]string `json:"attributes,omitempty"`
-	Version    string            `json:"version"` // of the agent
+	// Devices are what processes can be given beside processors, memory and disk.
+	Devices []Device `json:"devices,omitempty"`
+	Version string   `json:"version"` // of the agent
 	// BootID changes when the machine restarts: every process of before is gone.
 	BootID string `json:"boot_id"`
 

@@ -142,6 +142,8 @@ type Process struct {
 	// Ask is what is reserved for it on its node.
 	Ask     Amount    `json:"ask"`
 	Created time.Time `json:"created"`
+	// Grant is what it has of its node beside Ask; nil for nothing.
+	Grant *Grant `json:"grant,omitempty"`
 	// Attempt counts the processes that this slot had before within the same release.
 	Attempt int `json:"attempt,omitempty"`
 	// Cause says why it was created: "deployment D… opened batch 1", "replaces p… (exit 1)".

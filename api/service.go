@@ -51,6 +51,11 @@ type ServiceSpec struct {
 	Environment []string          `json:"environment,omitempty"`
 	Labels      map[string]string `json:"labels,omitempty"`
 
+	// Devices are what each copy gets for itself, GPUs for one.
+	Devices []DeviceAsk `json:"devices,omitempty"`
+	// HostPorts are ports of the node that lead to each copy.
+	HostPorts []HostPort `json:"host_ports,omitempty"`
+
 	Pool        PoolName     `json:"pool,omitempty"` // "" is the default pool
 	Constraints []Constraint `json:"constraints,omitempty"`
 	Affinities  []Affinity   `json:"affinities,omitempty"`
@@ -124,7 +129,6 @@ type Scale struct {
 	// CPULimit caps processor time; 0 is no cap. MemoryLimit caps memory; 0 means Ask.Memory.
 	CPULimit    MilliCPU `json:"cpu_limit,omitempty"`
 	MemoryLimit Bytes    `json:"memory_limit,omitempty"`
-	GPUVendor   string   `json:"gpu_vendor,omitempty"`
 }
 
 // SecurityContext narrows what a process may do.
@@ -156,8 +160,11 @@ type Volume struct {
 // Constraint must hold on every node that a copy is placed on.
 type Constraint struct {
 	Attribute string `json:"attribute"` // "node.label.zone", "node.arch", …
-	Operator  string `json:"operator"`  // =, !=, <, <=, >, >=, regexp, version, contains, is_set
-	Value     string `json:"value,omitempty"`
+	// Operator is one of Operators. distinct_property bounds the copies of a release per value
+	// of the attribute by Value, 1 if empty; distinct_hosts, which has no attribute, puts them
+	// on different nodes.
+	Operator string `json:"operator"`
+	Value    string `json:"value,omitempty"`
 }
 
 // Affinity prefers (or, with a negative weight, avoids) nodes.

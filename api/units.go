@@ -46,20 +46,19 @@ type Amount struct {
 	CPU    MilliCPU `json:"cpu"`
 	Memory Bytes    `json:"memory"`
 	Disk   Bytes    `json:"disk,omitempty"`
-	GPU    int      `json:"gpu,omitempty"`
 }
 
 // Add returns a + b.
 func (a Amount) Add(b Amount) Amount {
-	return Amount{a.CPU + b.CPU, a.Memory + b.Memory, a.Disk + b.Disk, a.GPU + b.GPU}
+	return Amount{a.CPU + b.CPU, a.Memory + b.Memory, a.Disk + b.Disk}
 }
 
 // Sub returns a - b; parts may go below zero.
 func (a Amount) Sub(b Amount) Amount {
-	return Amount{a.CPU - b.CPU, a.Memory - b.Memory, a.Disk - b.Disk, a.GPU - b.GPU}
+	return Amount{a.CPU - b.CPU, a.Memory - b.Memory, a.Disk - b.Disk}
 }
 
 // Fits reports whether every part of a is at most the same part of free.
 func (a Amount) Fits(free Amount) bool {
-	return a.CPU <= free.CPU && a.Memory <= free.Memory && a.Disk <= free.Disk && a.GPU <= free.GPU
+	return a.CPU <= free.CPU && a.Memory <= free.Memory && a.Disk <= free.Disk
 }

@@ -36,7 +36,7 @@ func (l *loader) probes(spec *api.ServiceSpec, n *node) {
 		if p.get("path") == nil && !spec.Startup.TCP {
 			l.problem(p, "service %s startupProbe has neither path nor tcpSocketPort", spec.Name).hint("add one of them")
 		}
-	} else if spec.Scale.Ask.GPU > 0 && spec.Port.Number != 0 {
+	} else if len(spec.Devices) > 0 && spec.Port.Number != 0 {
 		probe := startupBase(spec, base)
 		probe.TCP, probe.Port = true, spec.Port.Number
 		spec.Startup = &probe
@@ -62,7 +62,7 @@ func startupBase(spec *api.ServiceSpec, base api.Probe) api.Probe {
 	switch {
 	case spec.Liveness != nil:
 		base = *spec.Liveness
-	case spec.Scale.Ask.GPU > 0:
+	case len(spec.Devices) > 0:
 		base.Grace, base.Interval, base.FailureThreshold = 300*time.Second, 10*time.Second, 180
 	}
 	base.Path, base.Port = "", 0

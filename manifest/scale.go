@@ -27,13 +27,12 @@ func (l *loader) scale(spec *api.ServiceSpec, n *node) {
 		Ask: api.Amount{
 			CPU:    milli(s.get("cpu").number(cpu), d.core),
 			Memory: megabytes(s.get("memory").number(memory)),
-			GPU:    gpus,
 		},
 		CPULimit:    milli(s.get("limit", "cpu").number(0), d.core),
 		MemoryLimit: megabytes(s.get("limit", "memory").number(0)),
 	}
 	if gpus > 0 {
-		spec.Scale.GPUVendor = gpu.get("vendor").string("nvidia")
+		spec.Devices = append(spec.Devices, api.DeviceAsk{Kind: "gpu", Vendor: gpu.get("vendor").string("nvidia"), Count: gpus})
 	}
 	l.checkScale(spec, s)
 }
@@ -127,7 +126,7 @@ func (l *loader) checkScale(spec *api.ServiceSpec, s *node) {
 			l.problem(name, "service %s: the name of a custom trigger must contain only lowercase alphanumeric and dashes%s", spec.Name, got(name))
 		}
 	}
-	if auto.get("gpuUtilization") != nil && scale.Ask.GPU == 0 {
+	if auto.get("gpuUtilization") != nil && len(spec.Devices) == 0 {
 		l.problem(auto, "service %s: scale.autoscale.gpuUtilization needs scale.gpu of at least 1", spec.Name)
 	}
 	if scale.Min == 0 && !l.wakes(s) {

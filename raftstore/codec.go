@@ -24,7 +24,7 @@ var commandTypes = typesOf(
 	state.CreateProcess{}, state.StopProcess{}, state.PutToken{}, state.DeleteToken{}, state.ConfigureRack{},
 	state.UpdateNode{}, state.RegisterNode{}, state.UpdateProcesses{}, state.AckRoutes{}, state.ApplyPlan{},
 	state.SetWant{}, state.UpdateDeployment{}, state.SetRoutes{}, state.SetReady{}, state.SetDesired{},
-	state.SetNodeStatus{}, state.StartBuild{}, state.EndBuild{}, state.Reap{},
+	state.PutPool{}, state.SetNodeStatus{}, state.StartBuild{}, state.EndBuild{}, state.Reap{},
 )
 
 func typesOf(commands ...state.Command) map[string]reflect.Type {

@@ -39,8 +39,8 @@ func BenchmarkSchedule(b *testing.B) {
 					r.want("web", api.Want{Release: "R1", Count: count})
 					b.ReportAllocs()
 					for b.Loop() {
-						if plan, _ := r.schedule(); len(plan.Place) != count {
-							b.Fatalf("%d of %d are placed", len(plan.Place), count)
+						if plan, _ := r.schedule(); plan.Placed() != count {
+							b.Fatalf("%d of %d are placed", plan.Placed(), count)
 						}
 					}
 					b.ReportMetric(float64(count)*float64(b.N)/b.Elapsed().Seconds(), "placements/s")

@@ -34,10 +34,10 @@ func (r *run) everywhere(d *diff, spec *api.ServiceSpec, w api.Want, waiting *re
 			r.holdBack(slot, at, h, waiting)
 			continue
 		}
-		p := r.copy(d, w.Release, slot, m.ID, q.ask, h)
+		c := r.copy(slot, m.ID, h)
 		m.free = m.free.Sub(q.ask)
-		kept = append(kept, &p)
-		r.place(p)
+		kept = append(kept, &api.Process{ID: c.ID, Slot: slot, Node: m.ID})
+		r.place(d.svc.Key, w.Release, q.ask, c)
 	}
 	if missing > 0 {
 		waiting.merge(why, missing)

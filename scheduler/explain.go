@@ -52,8 +52,6 @@ func (r *reasons) refuse(why refusal, m *machine) {
 		r.largest.CPU = max(r.largest.CPU, m.free.CPU)
 	case "disk":
 		r.largest.Disk = max(r.largest.Disk, m.free.Disk)
-	case "gpus":
-		r.largest.GPU = max(r.largest.GPU, m.free.GPU)
 	}
 }
 
@@ -148,10 +146,8 @@ func (r *reasons) phrase(why refusal, n int) string {
 		needs, largest = r.ask.Memory.String(), r.largest.Memory.String()
 	case "cpu":
 		needs, largest = r.ask.CPU.String(), r.largest.CPU.String()
-	case "disk":
-		needs, largest = r.ask.Disk.String(), r.largest.Disk.String()
 	default:
-		needs, largest = fmt.Sprint(r.ask.GPU), fmt.Sprint(r.largest.GPU)
+		needs, largest = r.ask.Disk.String(), r.largest.Disk.String()
 	}
 	return fmt.Sprintf("not enough %s on %s (needs %s, largest free %s)", why.what, nodes, needs, largest)
 }

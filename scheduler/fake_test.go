@@ -27,10 +27,10 @@ func newRack() *rack {
 
 func (r *rack) Nodes() iter.Seq[*api.Node] { return slices.Values(r.nodes) }
 
-func (r *rack) Used(node api.NodeID) (used api.Amount) {
+func (r *rack) Used(node api.NodeID) (used api.Usage) {
 	for _, p := range r.processes {
 		if p.Live() && p.Node == node {
-			used = used.Add(p.Ask)
+			used = used.Add(p.Ask, p.Grant)
 		}
 	}
 	return used
@@ -119,14 +119,18 @@ func (r *rack) apply(plan api.Plan) {
 		}
 	}
 	for i := range plan.Place {
-		p := plan.Place[i]
-		p.Observed.State = api.StateAssigned
-		if old := r.byID(p.ID); old != nil {
-			*old = p
-			continue
+		g := plan.Place[i]
+		for _, c := range g.Copies {
+			r.processes = append(r.processes, &api.Process{
+				ID: c.ID, App: g.Key.App, Service: g.Key.Service, Kind: api.KindService, Release: g.Release, Slot: c.Slot,
+				Node: c.Node, Ask: g.Ask, Grant: c.Grant, Attempt: c.Attempt, Cause: c.Cause, Created: r.now,
+				Observed: api.ProcessStatus{State: api.StateAssigned},
+			})
 		}
-		p.Created = r.now
-		r.processes = append(r.processes, &p)
+	}
+	for _, a := range plan.Assign {
+		p := r.byID(a.Process)
+		p.Node, p.Grant, p.Observed.State = a.Node, a.Grant, api.StateAssigned
 	}
 }
 

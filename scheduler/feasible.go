@@ -29,7 +29,7 @@ type cluster struct{ machines []*machine }
 func newCluster(s State) *cluster {
 	c := &cluster{}
 	for n := range s.Nodes() {
-		c.machines = append(c.machines, &machine{Node: n, free: n.Available().Sub(s.Used(n.ID))})
+		c.machines = append(c.machines, &machine{Node: n, free: n.Available().Sub(s.Used(n.ID).Amount)})
 	}
 	return c
 }
@@ -111,7 +111,6 @@ func (cs *classes) evaluate(n *api.Node) *class {
 
 // refuses returns why a machine cannot take the copy now; the zero refusal if it can.
 func refuses(m *machine, c *class, q *request) refusal {
-	vendor := q.spec.Scale.GPUVendor
 	switch {
 	case c.refusal != (refusal{}):
 		return c.refusal
@@ -121,8 +120,6 @@ func refuses(m *machine, c *class, q *request) refusal {
 		return refusal{is, "draining"}
 	case m.Cordoned:
 		return refusal{is, "cordoned"}
-	case q.ask.GPU > 0 && vendor != "" && m.Attributes["gpu.vendor"] != "" && m.Attributes["gpu.vendor"] != vendor:
-		return refusal{doesNotHold, "node.gpu.vendor = " + vendor}
 	}
 	return short(m.free, q.ask)
 }
@@ -136,8 +133,6 @@ func short(free, ask api.Amount) refusal {
 		return refusal{notEnough, "cpu"}
 	case ask.Disk > free.Disk:
 		return refusal{notEnough, "disk"}
-	case ask.GPU > free.GPU:
-		return refusal{notEnough, "gpus"}
 	}
 	return refusal{}
 }

@@ -12,7 +12,14 @@ type draft struct {
 	wake time.Time
 }
 
-func (d *draft) place(p api.Process) { d.plan.Place = append(d.plan.Place, p) }
+// place adds a copy to the group of its service and release.
+func (d *draft) place(key api.ServiceKey, release api.ReleaseID, ask api.Amount, c api.Copy) {
+	if n := len(d.plan.Place); n == 0 || d.plan.Place[n-1].Key != key || d.plan.Place[n-1].Release != release {
+		d.plan.Place = append(d.plan.Place, api.Group{Key: key, Release: release, Ask: ask})
+	}
+	g := &d.plan.Place[len(d.plan.Place)-1]
+	g.Copies = append(g.Copies, c)
+}
 
 func (d *draft) stop(p *api.Process, reason string) {
 	d.plan.Stop = append(d.plan.Stop, api.Stop{Process: p.ID, Reason: reason})

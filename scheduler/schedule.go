@@ -15,7 +15,7 @@ type State interface {
 	// Nodes iterates over all nodes in ID order.
 	Nodes() iter.Seq[*api.Node]
 	// Used returns what live processes have reserved on a node.
-	Used(node api.NodeID) api.Amount
+	Used(node api.NodeID) api.Usage
 	// Service returns a service in force.
 	Service(k api.ServiceKey) (*api.Service, bool)
 	// Spec returns a service as a release describes it.
@@ -122,7 +122,7 @@ func (r *run) counted(d *diff, spec *api.ServiceSpec, w api.Want, waiting *reaso
 			waiting.merge(nodes.why, 1)
 			continue
 		}
-		r.place(r.copy(d, w.Release, slot, m.ID, nodes.q.ask, h))
+		r.place(d.svc.Key, w.Release, nodes.q.ask, r.copy(slot, m.ID, h))
 		d.alive++
 	}
 }
@@ -153,11 +153,8 @@ func (r *run) request(d *diff, spec *api.ServiceSpec, release api.ReleaseID) *re
 }
 
 // copy makes the record of one placed copy.
-func (r *run) copy(d *diff, release api.ReleaseID, slot int, node api.NodeID, ask api.Amount, h past) api.Process {
-	return api.Process{
-		ID: r.in.IDs.Process(), App: d.svc.Key.App, Service: d.svc.Key.Service, Kind: api.KindService,
-		Release: release, Slot: slot, Node: node, Ask: ask, Attempt: h.attempts, Cause: causeOf(h),
-	}
+func (r *run) copy(slot int, node api.NodeID, h past) api.Copy {
+	return api.Copy{ID: r.in.IDs.Process(), Slot: slot, Node: node, Attempt: h.attempts, Cause: causeOf(h)}
 }
 
 // pending gives a one-off or a build a node. For one that finds none it says why.
@@ -175,7 +172,5 @@ func (r *run) pending(p *api.Process) {
 		r.plan.Pending[p.ID] = nodes.why.causes()
 		return
 	}
-	placed := *p
-	placed.Node = m.ID
-	r.place(placed)
+	r.plan.Assign = append(r.plan.Assign, api.Assign{Process: p.ID, Node: m.ID})
 }

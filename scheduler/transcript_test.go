@@ -101,7 +101,11 @@ func (r *rack) playNode(t *testing.T, id string, opts map[string][]string) {
 		case "disk":
 			n.Capacity.Disk = bytes(t, v)
 		case "gpu":
-			n.Capacity.GPU = number(t, v[0])
+			d := api.Device{Kind: "gpu"}
+			for i := range number(t, v[0]) {
+				d.Instances = append(d.Instances, fmt.Sprint("gpu", i))
+			}
+			n.Devices = append(n.Devices, d)
 		case "pool":
 			n.Pool = api.PoolName(v[0])
 		case "down":
@@ -133,7 +137,7 @@ func playSpec(t *testing.T, name string, args []datadriven.CmdArg) *api.ServiceS
 		case "disk":
 			s.Scale.Ask.Disk = bytes(t, v)
 		case "gpu":
-			s.Scale.Ask.GPU = number(t, v[0])
+			s.Devices = append(s.Devices, api.DeviceAsk{Kind: "gpu", Count: number(t, v[0])})
 		case "agent":
 			s.Agent = true
 		case "singleton":
@@ -194,12 +198,13 @@ func (r *rack) playSchedule(opts map[string][]string) string {
 		p := r.byID(s.Process)
 		fmt.Fprintf(&b, "stop  %s %s.%d on %s: %s\n", p.Service, p.Release, p.Slot, p.Node, hideIDs(s.Reason))
 	}
-	for _, p := range plan.Place {
-		if p.Kind == api.KindService {
-			fmt.Fprintf(&b, "place %s %s.%d on %s: %s\n", p.Service, p.Release, p.Slot, p.Node, hideIDs(p.Cause))
-		} else {
-			fmt.Fprintf(&b, "place %s on %s\n", p.ID, p.Node)
+	for _, g := range plan.Place {
+		for _, c := range g.Copies {
+			fmt.Fprintf(&b, "place %s %s.%d on %s: %s\n", g.Key.Service, g.Release, c.Slot, c.Node, hideIDs(c.Cause))
 		}
+	}
+	for _, a := range plan.Assign {
+		fmt.Fprintf(&b, "place %s on %s\n", a.Process, a.Node)
 	}
 	for _, k := range r.keys() {
 		if text := plan.Waiting[k]; text != "" {

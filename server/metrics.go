@@ -78,7 +78,7 @@ func (m *metrics) passed(took time.Duration, decided []state.Entry) {
 		if !ok {
 			continue
 		}
-		for move, n := range map[string]int{"place": len(plan.Place), "stop": len(plan.Stop)} {
+		for move, n := range map[string]int{"place": (&api.Plan{Place: plan.Place, Assign: plan.Assign}).Placed(), "stop": len(plan.Stop)} {
 			if n > 0 {
 				m.plans.WithLabelValues(move).Observe(float64(n))
 			}

@@ -104,7 +104,7 @@ func TestMetrics(t *testing.T) {
 func TestPlansAreMeasured(t *testing.T) {
 	s := serve(t)
 	s.metrics.passed(time.Millisecond, []state.Entry{
-		{Command: state.ApplyPlan{Place: make([]api.Process, 7), Stop: make([]api.Stop, 2)}}, {Command: state.SetReady{}}, {Command: state.SetReady{}},
+		{Command: state.ApplyPlan{Place: []api.Group{{Copies: make([]api.Copy, 7)}}, Stop: make([]api.Stop, 2)}}, {Command: state.SetReady{}}, {Command: state.SetReady{}},
 	})
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest("GET", "/metrics", nil)

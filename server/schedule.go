@@ -43,9 +43,13 @@ func schedule(v *state.View, ch state.Changes, in steps.Input) (cmds []state.Com
 	if plan.Empty() && len(waiting)+len(plan.Pending) == 0 {
 		return nil, wake
 	}
-	cmds = append(cmds, state.ApplyPlan{Index: v.Index(), Stop: plan.Stop, Waiting: waiting, Pending: plan.Pending})
-	for chunk := range slices.Chunk(plan.Place, planMax) {
-		cmds = append(cmds, state.ApplyPlan{Index: v.Index(), Place: chunk})
+	cmds = append(cmds, state.ApplyPlan{Index: v.Index(), Stop: plan.Stop, Assign: plan.Assign, Waiting: waiting, Pending: plan.Pending})
+	for _, g := range plan.Place {
+		for chunk := range slices.Chunk(g.Copies, planMax) {
+			part := g
+			part.Copies = chunk
+			cmds = append(cmds, state.ApplyPlan{Index: v.Index(), Place: []api.Group{part}})
+		}
 	}
 	return cmds, wake
 }
@@ -63,7 +67,7 @@ func spreadsOverNodes(v *state.View, s *api.Service) bool {
 type placement struct{ v *state.View }
 
 func (p placement) Nodes() iter.Seq[*api.Node]                          { return p.v.Nodes() }
-func (p placement) Used(n api.NodeID) api.Amount                        { return p.v.Used(n) }
+func (p placement) Used(n api.NodeID) api.Usage                         { return p.v.Used(n) }
 func (p placement) Service(k api.ServiceKey) (*api.Service, bool)       { return p.v.Service(k) }
 func (p placement) ProcessesOf(k api.ServiceKey) iter.Seq[*api.Process] { return p.v.ProcessesOf(k) }
 func (p placement) Spec(r api.ReleaseID, s api.ServiceName) (*api.ServiceSpec, bool) {

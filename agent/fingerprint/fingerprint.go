@@ -48,7 +48,7 @@ func Node(ctx context.Context, dir string) (api.Node, error) {
 		Name: name, BootID: strings.TrimSpace(string(boot)),
 		Capacity: api.Amount{
 			CPU: api.MilliCPU(goruntime.NumCPU()) * 1000, Memory: memory,
-			Disk: api.Bytes(disk.Bavail) * api.Bytes(disk.Bsize), GPU: gpus("/"),
+			Disk: api.Bytes(disk.Bavail) * api.Bytes(disk.Bsize),
 		},
 		Reserved:   api.Amount{Memory: max(reservedMemory, memory/reservedShare)},
 		Attributes: attributes(ctx),

@@ -241,14 +241,14 @@ func schedule(v *state.View, _ state.Changes, in steps.Input) ([]state.Command, 
 	if plan.Empty() && len(waiting) == 0 {
 		return nil, wake
 	}
-	return []state.Command{state.ApplyPlan{Index: v.Index(), Place: plan.Place, Stop: plan.Stop, Waiting: waiting}}, wake
+	return []state.Command{state.ApplyPlan{Index: v.Index(), Place: plan.Place, Assign: plan.Assign, Stop: plan.Stop, Waiting: waiting}}, wake
 }
 
 // placement shows a view to the scheduler.
 type placement struct{ v *state.View }
 
 func (p placement) Nodes() iter.Seq[*api.Node]                          { return p.v.Nodes() }
-func (p placement) Used(n api.NodeID) api.Amount                        { return p.v.Used(n) }
+func (p placement) Used(n api.NodeID) api.Usage                         { return p.v.Used(n) }
 func (p placement) Service(k api.ServiceKey) (*api.Service, bool)       { return p.v.Service(k) }
 func (p placement) ProcessesOf(k api.ServiceKey) iter.Seq[*api.Process] { return p.v.ProcessesOf(k) }
 func (p placement) Spec(r api.ReleaseID, s api.ServiceName) (*api.ServiceSpec, bool) {

@@ -99,6 +99,8 @@ func (c *change) apply(cmd Command) *api.Error {
 		return c.setDesired(cmd)
 	case ApplyPlan:
 		return c.applyPlan(cmd)
+	case PutPool:
+		return c.putPoolCommand(cmd)
 	case SetRoutes:
 		return c.setRoutes(cmd)
 	case RegisterNode:

@@ -99,3 +99,17 @@ func (c *change) ackRoutes(cmd AckRoutes) *api.Error {
 	c.putNode(n)
 	return nil
 }
+
+// putPoolCommand stores what an operator says about a pool.
+func (c *change) putPoolCommand(cmd PutPool) *api.Error {
+	p := cmd.Pool
+	if err := api.CheckName("pool", string(p.Name)); err != nil {
+		return api.Errorf(api.CodeInvalid, "%v", err)
+	}
+	if p.Strategy != api.BinPack && p.Strategy != api.EvenOut {
+		return api.Errorf(api.CodeInvalid, "pool %s: strategy %q is not known, use %s or %s", p.Name, p.Strategy, api.BinPack, api.EvenOut)
+	}
+	c.putPool(p)
+	c.event("pool.changed", "", string(p.Name), "strategy "+string(p.Strategy))
+	return nil
+}

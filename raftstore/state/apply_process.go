@@ -163,8 +163,16 @@ func (c *change) applyPlan(cmd ApplyPlan) *api.Error {
 		}
 	}
 	for i := range cmd.Place {
-		if reason := c.place(cmd.Place[i]); reason != "" {
-			c.drop("process %s: %s", cmd.Place[i].ID, reason)
+		g := &cmd.Place[i]
+		for j := range g.Copies {
+			if reason := c.placeCopy(g, &g.Copies[j]); reason != "" {
+				c.drop("process %s: %s", g.Copies[j].ID, reason)
+			}
+		}
+	}
+	for i := range cmd.Assign {
+		if reason := c.assign(&cmd.Assign[i]); reason != "" {
+			c.drop("process %s: %s", cmd.Assign[i].Process, reason)
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(cmd.Pending)) {
@@ -196,28 +204,46 @@ func sortedKeys[V any](m map[api.ServiceKey]V) []api.ServiceKey {
 	})
 }
 
-// place stores one placement if it still holds, or returns why it does not.
-func (c *change) place(p api.Process) string {
-	n, ok := c.Node(p.Node)
-	switch {
-	case !ok:
-		return fmt.Sprintf("node %q is gone", p.Node)
-	case !n.Eligible():
-		return fmt.Sprintf("node %q takes no new processes", p.Node)
-	case !p.Ask.Fits(n.Available().Sub(c.Used(n.ID))):
-		return fmt.Sprintf("node %q has no room any more", p.Node)
+// placeCopy stores one copy of a service if it still holds, or returns why it does not.
+func (c *change) placeCopy(g *api.Group, cp *api.Copy) string {
+	if _, exists := c.Process(cp.ID); exists {
+		return "exists already"
 	}
-	if old, exists := c.Process(p.ID); exists {
-		if old.Node != "" || !old.Live() {
-			return "is placed or ended already"
-		}
-		p = *old
-		p.Node, p.Desired, p.Waiting = n.ID, old.Desired, ""
-	} else if reason := c.stillWanted(&p); reason != "" {
+	p := api.Process{
+		ID: cp.ID, App: g.Key.App, Service: g.Key.Service, Kind: api.KindService, Release: g.Release, Slot: cp.Slot,
+		Ask: g.Ask, Attempt: cp.Attempt, Cause: cp.Cause, Created: c.at,
+	}
+	if reason := c.stillWanted(&p); reason != "" {
 		return reason
-	} else {
-		p.Created = c.at
 	}
+	return c.settle(p, cp.Node, cp.Grant)
+}
+
+// assign gives a pending process its node if it still holds, or returns why it does not.
+func (c *change) assign(a *api.Assign) string {
+	p, ok := c.Process(a.Process)
+	if !ok || p.Node != "" || !p.Live() {
+		return "is placed or ended already"
+	}
+	return c.settle(*p, a.Node, a.Grant)
+}
+
+// settle puts a process on a node that has room for it, or returns why it has not.
+func (c *change) settle(p api.Process, node api.NodeID, grant *api.Grant) string {
+	n, ok := c.Node(node)
+	if !ok {
+		return fmt.Sprintf("node %q is gone", node)
+	}
+	used := c.Used(node)
+	switch collision := used.Collides(grant); {
+	case !n.Eligible():
+		return fmt.Sprintf("node %q takes no new processes", node)
+	case !p.Ask.Fits(n.Available().Sub(used.Amount)):
+		return fmt.Sprintf("node %q has no room any more", node)
+	case collision != "":
+		return fmt.Sprintf("%s of node %q is taken", collision, node)
+	}
+	p.Node, p.Grant, p.Waiting = n.ID, grant, ""
 	p.Observed = api.ProcessStatus{State: api.StateAssigned, Health: api.HealthUnknown}
 	c.putProcess(p)
 	c.event("process.assigned", p.App, string(p.ID), "node "+n.Name+": "+p.Cause)

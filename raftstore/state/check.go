@@ -11,7 +11,7 @@ import (
 func (v *View) Check() []string {
 	var broken []string
 	say := func(format string, args ...any) { broken = append(broken, fmt.Sprintf(format, args...)) }
-	used := map[api.NodeID]api.Amount{}
+	used := map[api.NodeID]api.Usage{}
 	type slot struct {
 		key     api.ServiceKey
 		release api.ReleaseID
@@ -30,7 +30,10 @@ func (v *View) Check() []string {
 		if p.Node == "" {
 			continue
 		}
-		used[p.Node] = used[p.Node].Add(p.Ask)
+		if c := used[p.Node].Collides(p.Grant); c != "" {
+			say("%s of node %s is held twice, by %s as well", c, p.Node, p.ID)
+		}
+		used[p.Node] = used[p.Node].Add(p.Ask, p.Grant)
 		if p.Kind != api.KindService || p.Desired != api.DesiredRun {
 			continue
 		}
@@ -48,10 +51,10 @@ func (v *View) Check() []string {
 		say("%d processes live, the index has %d", live, indexed)
 	}
 	for n := range v.Nodes() {
-		if u := v.Used(n.ID); u != used[n.ID] {
+		if u := v.Used(n.ID); !u.Same(used[n.ID]) {
 			say("node %s: %v reserved, the index has %v", n.ID, used[n.ID], u)
 		}
-		if n.Status == api.NodeReady && !used[n.ID].Fits(n.Available()) {
+		if n.Status == api.NodeReady && !used[n.ID].Amount.Fits(n.Available()) {
 			say("node %s is over capacity: %v of %v", n.ID, used[n.ID], n.Available())
 		}
 	}

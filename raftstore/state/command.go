@@ -103,11 +103,14 @@ type (
 	// named in the result.
 	ApplyPlan struct {
 		Index   uint64
-		Place   []api.Process
+		Place   []api.Group
+		Assign  []api.Assign
 		Stop    []api.Stop
 		Waiting map[api.ServiceKey]string // "" clears
 		Pending map[api.ProcessID]string  // why they have no node
 	}
+	// PutPool stores what an operator says about a pool.
+	PutPool struct{ Pool api.Pool }
 	// SetWant stores what the rollout wants alive.
 	SetWant struct {
 		Key  api.ServiceKey
@@ -212,6 +215,7 @@ func (RegisterNode) Type() string     { return "register_node" }
 func (UpdateProcesses) Type() string  { return "update_processes" }
 func (AckRoutes) Type() string        { return "ack_routes" }
 func (ApplyPlan) Type() string        { return "apply_plan" }
+func (PutPool) Type() string          { return "put_pool" }
 func (SetWant) Type() string          { return "set_want" }
 func (UpdateDeployment) Type() string { return "update_deployment" }
 func (SetRoutes) Type() string        { return "set_routes" }

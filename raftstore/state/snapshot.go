@@ -41,6 +41,7 @@ func (v *View) Encode(w io.Writer) error {
 		func() error { return encodeTable(enc, "service", v.services) },
 		func() error { return encodeTable(enc, "process", v.processes) },
 		func() error { return encodeTable(enc, "node", v.nodes) },
+		func() error { return encodeTable(enc, "pool", v.pools) },
 		func() error { return encodeTable(enc, "routes", v.routes) },
 		func() error { return encodeTable(enc, "token", v.tokens) },
 		func() error { return encodeTable(enc, "request", v.requests) },
@@ -114,6 +115,8 @@ func (c *change) restore(rec snapshotRecord) error {
 		return restore(rec, c.putProcess)
 	case "node":
 		return restore(rec, c.putNode)
+	case "pool":
+		return restore(rec, c.putPool)
 	case "token":
 		return restore(rec, c.putToken)
 	case "routes":

@@ -32,7 +32,7 @@ func draw(t *rapid.T) Command {
 	case 6, 7:
 		return SetWant{Key: key, Want: []api.Want{{Release: release, Count: pick("count", 4)}}}
 	case 8, 9, 10:
-		return ApplyPlan{Place: []api.Process{{ID: process, App: app, Service: "web", Kind: api.KindService, Release: release, Slot: pick("slot", 3), Node: node, Ask: ask}}}
+		return ApplyPlan{Place: []api.Group{{Key: api.ServiceKey{App: app, Service: "web"}, Release: release, Ask: ask, Copies: []api.Copy{{ID: process, Slot: pick("slot", 3), Node: node}}}}}
 	case 11, 12:
 		return UpdateProcesses{Node: node, Statuses: map[api.ProcessID]api.ProcessStatus{process: {State: api.State(pick("state", 8)), Health: api.HealthHealthy, Addr: "10.0.0.1"}}}
 	case 13:

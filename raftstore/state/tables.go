@@ -62,6 +62,11 @@ func (c *change) putNode(n api.Node) {
 	c.res.Changes.node(n.ID)
 }
 
+func (c *change) putPool(p api.Pool) {
+	c.pools = put(c.pools, string(p.Name), &p)
+	c.res.Changes.All = true // the order of all nodes of the pool may have changed
+}
+
 // putProcess stores a process and keeps every index and the reserved amounts right.
 func (c *change) putProcess(p api.Process) {
 	id := string(p.ID)
@@ -93,11 +98,11 @@ func (c *change) reserve(p *api.Process, sign int) {
 	}
 	used := c.Used(p.Node)
 	if sign > 0 {
-		used = used.Add(p.Ask)
+		used = used.Add(p.Ask, p.Grant)
 	} else {
-		used = used.Sub(p.Ask)
+		used = used.Sub(p.Ask, p.Grant)
 	}
-	if used == (api.Amount{}) {
+	if used.Empty() {
 		c.used = drop(c.used, string(p.Node))
 		return
 	}

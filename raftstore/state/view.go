@@ -28,22 +28,23 @@ type View struct {
 	services    tree[*api.Service]
 	processes   tree[*api.Process]
 	nodes       tree[*api.Node]
+	pools       tree[*api.Pool]
 	routes      tree[*appRoutes]
 	tokens      tree[*Token]
 	requests    tree[*outcome]
 
 	// Indexes hold the primary key as value and are derived: a snapshot does not carry them.
-	buildsOf      tree[string]      // app NUL inverted time, id
-	buildsOpen    tree[string]      // id
-	releasesOf    tree[string]      // app NUL inverted number
-	deploymentsOf tree[string]      // app NUL inverted time, id
-	deploysOpen   tree[string]      // id
-	processesOf   tree[string]      // app/service NUL id
-	liveOn        tree[string]      // node NUL id
-	live          tree[string]      // id
-	pending       tree[string]      // id
-	used          tree[*api.Amount] // node
-	tokenByHash   tree[string]      // hash
+	buildsOf      tree[string]     // app NUL inverted time, id
+	buildsOpen    tree[string]     // id
+	releasesOf    tree[string]     // app NUL inverted number
+	deploymentsOf tree[string]     // app NUL inverted time, id
+	deploysOpen   tree[string]     // id
+	processesOf   tree[string]     // app/service NUL id
+	liveOn        tree[string]     // node NUL id
+	live          tree[string]     // id
+	pending       tree[string]     // id
+	used          tree[*api.Usage] // node
+	tokenByHash   tree[string]     // hash
 }
 
 // appRoutes is the part of the route table that belongs to one app.
@@ -63,12 +64,12 @@ func newView() View {
 	return View{
 		apps: iradix.New[*api.App](), builds: iradix.New[*api.Build](), releases: iradix.New[*api.Release](),
 		deployments: iradix.New[*api.Deployment](), services: iradix.New[*api.Service](),
-		processes: iradix.New[*api.Process](), nodes: iradix.New[*api.Node](), routes: iradix.New[*appRoutes](),
+		processes: iradix.New[*api.Process](), nodes: iradix.New[*api.Node](), pools: iradix.New[*api.Pool](), routes: iradix.New[*appRoutes](),
 		tokens: iradix.New[*Token](), requests: iradix.New[*outcome](),
 		buildsOf: iradix.New[string](), buildsOpen: iradix.New[string](), releasesOf: iradix.New[string](),
 		deploymentsOf: iradix.New[string](), deploysOpen: iradix.New[string](), processesOf: iradix.New[string](),
 		liveOn: iradix.New[string](), live: iradix.New[string](), pending: iradix.New[string](),
-		used: iradix.New[*api.Amount](), tokenByHash: iradix.New[string](),
+		used: iradix.New[*api.Usage](), tokenByHash: iradix.New[string](),
 	}
 }
 
@@ -189,12 +190,18 @@ func (v *View) Node(id api.NodeID) (*api.Node, bool) { return v.nodes.Get([]byte
 // Nodes iterates over all nodes.
 func (v *View) Nodes() iter.Seq[*api.Node] { return values(v.nodes, "") }
 
-// Used returns what the live processes of a node have reserved.
-func (v *View) Used(node api.NodeID) api.Amount {
+// Pool returns what an operator said about a pool.
+func (v *View) Pool(name api.PoolName) (*api.Pool, bool) { return v.pools.Get([]byte(name)) }
+
+// Pools iterates over the pools that an operator said something about.
+func (v *View) Pools() iter.Seq[*api.Pool] { return values(v.pools, "") }
+
+// Used returns what the live processes of a node hold.
+func (v *View) Used(node api.NodeID) api.Usage {
 	if a, ok := v.used.Get([]byte(node)); ok {
 		return *a
 	}
-	return api.Amount{}
+	return api.Usage{}
 }
 
 // Routes returns the routes of an app.

@@ -26,7 +26,7 @@ func (s *Server) GetRack(ctx context.Context, _ *pb.GetRackRequest) (*pb.Documen
 		info.Nodes++
 		if n.Status == api.NodeReady {
 			ready++
-			info.Capacity, info.Used = info.Capacity.Add(n.Available()), info.Used.Add(v.Used(n.ID))
+			info.Capacity, info.Used = info.Capacity.Add(n.Available()), info.Used.Add(v.Used(n.ID).Amount)
 		}
 	}
 	switch {

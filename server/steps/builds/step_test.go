@@ -47,7 +47,7 @@ func TestABuildBecomesAProcess(t *testing.T) {
 			if cmds := step(); len(cmds) > 0 {
 				t.Fatalf("a running build has %+v", cmds)
 			}
-			apply(state.ApplyPlan{Place: []api.Process{{ID: p.ID, Node: "n1"}}})
+			apply(state.ApplyPlan{Assign: []api.Assign{{Process: p.ID, Node: "n1"}}})
 			if c.ends != nil {
 				apply(state.UpdateProcesses{Node: "n1", Statuses: map[api.ProcessID]api.ProcessStatus{p.ID: *c.ends}})
 			}

@@ -48,7 +48,7 @@ func TestLeaving(t *testing.T) {
 					slot++
 					p := api.ProcessID(fmt.Sprintf("p%d", slot))
 					apply(state.CreateProcess{Process: api.Process{ID: p, App: "shop", Service: "web", Kind: api.KindService, Release: "R1", Slot: slot}})
-					apply(state.ApplyPlan{Place: []api.Process{{ID: p, Node: id}}})
+					apply(state.ApplyPlan{Assign: []api.Assign{{Process: p, Node: id}}})
 					if kind == 'r' {
 						apply(state.SetReady{Ready: []api.ProcessID{p}})
 					}

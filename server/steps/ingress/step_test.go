@@ -48,7 +48,7 @@ func (w *world) router(id api.NodeID) {
 // process adds a running process.
 func (w *world) process(id api.ProcessID, service api.ServiceName, health api.HealthState) {
 	w.apply(state.CreateProcess{Process: api.Process{ID: id, App: "shop", Service: service, Kind: api.KindService, Release: "R1", Slot: int(id[0])}})
-	w.apply(state.ApplyPlan{Place: []api.Process{{ID: id, Node: "n1"}}})
+	w.apply(state.ApplyPlan{Assign: []api.Assign{{Process: id, Node: "n1"}}})
 	w.report(id, health)
 }
 

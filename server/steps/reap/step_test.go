@@ -48,7 +48,7 @@ func (w *world) deploy(release api.ReleaseID) {
 func (w *world) ended(id string, slot int, ran bool) {
 	p := api.ProcessID(id)
 	w.apply(state.CreateProcess{Process: api.Process{ID: p, App: "shop", Service: "web", Kind: api.KindService, Release: "R1", Slot: slot}})
-	w.apply(state.ApplyPlan{Place: []api.Process{{ID: p, Node: "n1"}}})
+	w.apply(state.ApplyPlan{Assign: []api.Assign{{Process: p, Node: "n1"}}})
 	o := api.ProcessStatus{State: api.StateFailed, Finished: w.now}
 	if ran {
 		o.Started = w.now
@@ -151,7 +151,7 @@ func TestOldRecordsGo(t *testing.T) {
 func TestADeletedAppGoesWhenNothingLives(t *testing.T) {
 	w := newWorld(t)
 	w.apply(state.CreateProcess{Process: api.Process{ID: "p1", App: "shop", Service: "web", Kind: api.KindRun, Release: "R1"}})
-	w.apply(state.ApplyPlan{Place: []api.Process{{ID: "p1", Node: "n1"}}})
+	w.apply(state.ApplyPlan{Assign: []api.Assign{{Process: "p1", Node: "n1"}}})
 	w.apply(state.DeleteApp{App: "shop"})
 	w.step()
 	if p, ok := w.state.View().Process("p1"); !ok || p.Desired == api.DesiredRun {

@@ -37,7 +37,7 @@ func trialOf(t *testing.T, count int, after, leads time.Duration, processes ...a
 		once := p.Ready
 		p.Ready = false
 		apply(state.CreateProcess{Process: p})
-		apply(state.ApplyPlan{Place: []api.Process{{ID: p.ID, Node: "n1"}}})
+		apply(state.ApplyPlan{Assign: []api.Assign{{Process: p.ID, Node: "n1"}}})
 		if once {
 			apply(state.SetReady{Ready: []api.ProcessID{p.ID}})
 			apply(state.SetReady{Unready: []api.ProcessID{p.ID}})
