@@ -1,6 +1,7 @@
 package api
 
 import (
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -27,13 +28,33 @@ func (n *Node) Attribute(name string) (value string, ok bool) {
 	return value, ok
 }
 
+// The operators of constraints that are about the copies of a service and not about a node.
+const (
+	DistinctHosts    = "distinct_hosts"
+	DistinctProperty = "distinct_property"
+)
+
+// Operators are all operators of constraints. Affinities have the same but for those about
+// copies.
+var Operators = []string{
+	"=", "!=", "<", "<=", ">", ">=", "regexp", "version", "contains", "contains_any", "is_set", "is_not_set",
+	DistinctHosts, DistinctProperty,
+}
+
+// PatternMax is the longest regular expression in bytes.
+const PatternMax = 1000
+
 // Holds evaluates the constraint for an attribute with the given value; ok is false where the
-// node does not have it. A missing attribute fails every operator but "!=", and so does an
-// operator that is not known.
+// node does not have it. A missing attribute fails every operator but "!=" and "is_not_set", and so does an
+// operator that is not known. Those about copies hold on every node that has the attribute.
 func (c Constraint) Holds(value string, ok bool) bool {
 	switch c.Operator {
-	case "is_set":
+	case "is_set", DistinctProperty:
 		return ok
+	case "is_not_set":
+		return !ok
+	case DistinctHosts:
+		return true
 	case "!=":
 		return !ok || value != c.Value
 	}
@@ -49,14 +70,15 @@ func (c Constraint) Holds(value string, ok bool) bool {
 		op, version := splitVersion(c.Value)
 		return ordered(op, compareVersions(value, version))
 	case "contains":
-		have := strings.Split(value, ",")
-		for i := range have {
-			have[i] = strings.TrimSpace(have[i])
-		}
-		return !slices.ContainsFunc(strings.Split(c.Value, ","), func(want string) bool {
-			return !slices.Contains(have, strings.TrimSpace(want))
-		})
+		have := set(value)
+		return !slices.ContainsFunc(set(c.Value), func(want string) bool { return !slices.Contains(have, want) })
+	case "contains_any":
+		have := set(value)
+		return slices.ContainsFunc(set(c.Value), func(want string) bool { return slices.Contains(have, want) })
 	case "regexp":
+		if len(c.Value) > PatternMax {
+			return false
+		}
 		re, err := regexp.Compile(c.Value)
 		return err == nil && re.MatchString(value)
 	}
@@ -93,6 +115,15 @@ func (s *ServiceSpec) PoolName() PoolName {
 	return s.Pool
 }
 
+// set splits a list of values at its commas.
+func set(list string) []string {
+	all := strings.Split(list, ",")
+	for i := range all {
+		all[i] = strings.TrimSpace(all[i])
+	}
+	return all
+}
+
 func ordered(op string, cmp int) bool {
 	switch op {
 	case "<":
@@ -112,7 +143,7 @@ func compareNumbers(a, b string) int {
 	x, errX := strconv.ParseFloat(a, 64)
 	y, errY := strconv.ParseFloat(b, 64)
 	switch {
-	case errX != nil || errY != nil:
+	case errX != nil || errY != nil || math.IsNaN(x) || math.IsNaN(y):
 		return strings.Compare(a, b)
 	case x < y:
 		return -1

@@ -1,6 +1,9 @@
 package api
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestConstraintHolds(t *testing.T) {
 	n := &Node{
@@ -28,6 +31,16 @@ func TestConstraintHolds(t *testing.T) {
 		{"node.features", "contains", "avx2", true},
 		{"node.features", "contains", "avx2,kvm", true},
 		{"node.features", "contains", "avx512", false},
+		{"node.features", "contains_any", "avx512, avx2", true},
+		{"node.features", "contains_any", "avx512", false},
+		{"node.label.rack", "is_not_set", "", true},
+		{"node.label.zone", "is_not_set", "", false},
+		{"node.label.zone", "distinct_property", "2", true},
+		{"node.label.rack", "distinct_property", "2", false},
+		{"", "distinct_hosts", "", true},
+		{"node.cores", "<", "NaN", true}, // as text, for it is no number
+		{"node.cores", "<", "1e999", true},
+		{"node.name", "regexp", strings.Repeat("(a|b)", 300), false}, // too long
 		{"node.name", "regexp", "^al", true},
 		{"node.name", "regexp", "(", false}, // does not compile
 		{"node.id", "=", "n1", true},

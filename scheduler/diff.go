@@ -3,6 +3,7 @@ package scheduler
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -21,15 +22,16 @@ type past struct {
 	attempts int // processes it had
 	failures int // how many of them, up to the last, ended by themselves in a row
 	last     *api.Process
-	avoid    api.NodeID // where the last one failed
 }
 
 // diff is what is wanted beside what lives.
 type diff struct {
-	svc     *api.Service
-	live    []*api.Process // copies that hold resources, oldest first
+	svc  *api.Service
+	all  []*api.Process // copies, live and ended
+	live []*api.Process // those that hold resources
+	// history is what slots have been through; nil until somebody asks, for most passes find
+	// that nothing is missing.
 	history map[slotKey]past
-	home    api.NodeID // the node where the volumes of the service are; "" if nowhere yet
 	// alive counts live and placed copies. singleton: there must never be two.
 	alive     int
 	singleton bool
@@ -37,9 +39,12 @@ type diff struct {
 
 // compare looks at the processes of a service.
 func compare(s State, svc *api.Service) *diff {
-	d := &diff{svc: svc, history: map[slotKey]past{}}
-	for _, p := range copies(s, svc.Key) {
-		d.remember(p)
+	d := &diff{svc: svc}
+	for p := range s.ProcessesOf(svc.Key) {
+		if p.Kind != api.KindService {
+			continue
+		}
+		d.all = append(d.all, p)
 		if p.Live() {
 			d.live = append(d.live, p)
 		}
@@ -49,8 +54,31 @@ func compare(s State, svc *api.Service) *diff {
 		spec, ok := s.Spec(w.Release, svc.Key.Service)
 		d.singleton = d.singleton || ok && spec.Singleton
 	}
-	d.home = home(s, svc.Key)
 	return d
+}
+
+// past returns what a slot has been through.
+func (d *diff) past(release api.ReleaseID, slot int) past {
+	d.remember()
+	return d.history[slotKey{release, slot}]
+}
+
+// remember works out the history of the slots.
+func (d *diff) remember() {
+	if d.history != nil {
+		return
+	}
+	oldestFirst(d.all)
+	d.history = make(map[slotKey]past, len(d.all))
+	for _, p := range d.all {
+		d.enter(p)
+	}
+}
+
+func oldestFirst(all []*api.Process) {
+	slices.SortFunc(all, func(a, b *api.Process) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.ID, b.ID))
+	})
 }
 
 // copies returns the processes that are copies of a service, oldest first.
@@ -61,8 +89,34 @@ func copies(s State, k api.ServiceKey) []*api.Process {
 			all = append(all, p)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b *api.Process) int { return a.Created.Compare(b.Created) })
+	oldestFirst(all)
 	return all
+}
+
+// request describes the copies of one release to a search for nodes.
+func (d *diff) request(s State, spec *api.ServiceSpec, release api.ReleaseID) *request {
+	q := &request{key: d.svc.Key, spec: spec, ask: d.svc.Override.Apply(spec.Scale).Ask}
+	for _, p := range d.live {
+		if p.Release == release && p.Desired == api.DesiredRun {
+			q.own = append(q.own, p.Node)
+		} else {
+			q.others = append(q.others, p.Node)
+		}
+	}
+	for _, p := range d.all {
+		if failedByItself(p) {
+			q.failed = append(q.failed, p.Node)
+		}
+	}
+	if keepsData(spec) {
+		q.home = home(s, d.svc.Key)
+	}
+	return q
+}
+
+// failedByItself reports whether a process ended although it should run and its node was well.
+func failedByItself(p *api.Process) bool {
+	return !p.Live() && p.Desired == api.DesiredRun && p.Observed.State != api.StateLost
 }
 
 // home returns the node that holds the named volumes of a service: the one where a process
@@ -85,9 +139,9 @@ func keepsData(spec *api.ServiceSpec) bool {
 	return slices.ContainsFunc(spec.Volumes, func(v api.Volume) bool { return v.Name != "" && !v.Memory })
 }
 
-// remember adds a process to the history of its slot. Processes come oldest first. The
-// attempts of the first one that is still on record count those that were reaped.
-func (d *diff) remember(p *api.Process) {
+// enter adds a process to the history of its slot. Processes come oldest first. The attempts of
+// the first one that is still on record count those that were reaped.
+func (d *diff) enter(p *api.Process) {
 	k := slotKey{p.Release, p.Slot}
 	h := d.history[k]
 	first := h.last == nil
@@ -95,14 +149,14 @@ func (d *diff) remember(p *api.Process) {
 	h.last = p
 	switch {
 	case p.Live():
-	case p.Desired != api.DesiredRun || p.Observed.State == api.StateLost:
-		h.failures, h.avoid = 0, "" // we ended it, or its node did
+	case !failedByItself(p):
+		h.failures = 0 // we ended it, or its node did
 	case lasted(p) > backoffReset:
-		h.failures, h.avoid = 1, p.Node
+		h.failures = 1
 	case first:
-		h.failures, h.avoid = p.Attempt+1, p.Node
+		h.failures = p.Attempt + 1
 	default:
-		h.failures, h.avoid = h.failures+1, p.Node
+		h.failures++
 	}
 	d.history[k] = h
 }
@@ -134,6 +188,7 @@ func (d *diff) unwanted() []*api.Process {
 			out = append(out, p)
 		}
 	}
+	oldestFirst(out)
 	return out
 }
 
@@ -144,6 +199,7 @@ func (d *diff) surplus(running []*api.Process, count int) []*api.Process {
 		return nil
 	}
 	sorted := slices.Clone(running)
+	oldestFirst(sorted)
 	slices.SortStableFunc(sorted, func(a, b *api.Process) int {
 		return cmp.Or(cmp.Compare(d.worth(a), d.worth(b)), cmp.Compare(b.Slot, a.Slot))
 	})
@@ -166,19 +222,24 @@ func (d *diff) worth(p *api.Process) int {
 	return 0
 }
 
-// free returns the lowest slots that no running copy holds, so many that count copies exist.
-func free(running []*api.Process, count int) []int {
-	taken := map[int]bool{}
-	for _, p := range running {
-		taken[p.Slot] = true
-	}
-	var out []int
-	for slot := 1; len(running)+len(out) < count; slot++ {
-		if !taken[slot] {
-			out = append(out, slot)
+// free iterates over the lowest slots that no running copy holds, so many that count copies
+// would exist.
+func free(running []*api.Process, count int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		taken := map[int]bool{}
+		for _, p := range running {
+			taken[p.Slot] = true
+		}
+		missing := count - len(running)
+		for slot := 1; missing > 0; slot++ {
+			if !taken[slot] {
+				missing--
+				if !yield(slot) {
+					return
+				}
+			}
 		}
 	}
-	return out
 }
 
 // causeOf says why a copy is created.

@@ -10,34 +10,48 @@ import (
 // nothing of the service lives come first, so that a rollout that stops before it starts fills
 // the places it made.
 func (r *run) everywhere(d *diff, spec *api.ServiceSpec, w api.Want, waiting *reasons) {
+	c := r.cluster
 	running := d.running(w.Release)
 	kept := r.onePerNode(d, spec, running, w)
-	q := r.request(d, spec, w.Release)
-	q.home = "" // each node has its own volumes
-	classes, why := newClasses(spec), newReasons(q.ask)
 	missing := w.Count - len(kept)
-	for _, m := range r.emptiest(q) {
+	if missing <= 0 {
+		return
+	}
+	q := d.request(r.state, spec, w.Release)
+	q.home = "" // each node has its own volumes
+	sh := c.shapeOf(r.state, spec, q.ask)
+	has, others := map[api.NodeID]bool{}, map[api.NodeID]int{}
+	for _, id := range q.own {
+		has[id] = true
+	}
+	for _, id := range q.others {
+		others[id]++
+	}
+	why := newReasons(q.ask)
+	for _, i := range c.emptiest(others) {
+		n := c.nodes[i]
 		if missing <= 0 {
 			return
 		}
-		if q.own[m.ID] > 0 {
+		if has[n.ID] {
 			continue
 		}
-		if no := refuses(m, classes.of(m.Node), q); no != (refusal{}) {
-			why.refuse(no, m)
+		if no := sh.why[i]; no >= 0 {
+			why.refuse(sh.causes[no], c.free[i])
 			continue
 		}
-		slot := d.slotOn(m.ID, w.Release, kept)
-		h := d.history[slotKey{w.Release, slot}]
+		slot := d.slotOn(n.ID, w.Release, kept)
+		h := d.past(w.Release, slot)
 		missing--
 		if at := retryAt(h); r.in.Now.Before(at) {
 			r.holdBack(slot, at, h, waiting)
 			continue
 		}
-		c := r.copy(slot, m.ID, h)
-		m.free = m.free.Sub(q.ask)
-		kept = append(kept, &api.Process{ID: c.ID, Slot: slot, Node: m.ID})
-		r.place(d.svc.Key, w.Release, q.ask, c)
+		g, _ := grant(spec, n, api.Usage{Grant: c.held[i]}, slot)
+		cp := r.copy(slot, n.ID, h, g)
+		c.take(i, q.ask, g)
+		kept = append(kept, &api.Process{ID: cp.ID, Slot: slot, Node: n.ID})
+		r.place(d.svc.Key, w.Release, q.ask, cp)
 	}
 	if missing > 0 {
 		waiting.merge(why, missing)
@@ -47,19 +61,19 @@ func (r *run) everywhere(d *diff, spec *api.ServiceSpec, w api.Want, waiting *re
 // onePerNode stops copies on nodes that do not suit any more, second copies on a node, and
 // what is more than wanted. It returns the copies that stay.
 func (r *run) onePerNode(d *diff, spec *api.ServiceSpec, running []*api.Process, w api.Want) []*api.Process {
-	suits := map[api.NodeID]bool{}
-	for _, m := range r.cluster.machines {
-		suits[m.ID] = spec.Suits(m.Node)
-	}
 	var kept []*api.Process
+	has := map[api.NodeID]bool{}
+	oldestFirst(running)
 	for _, p := range running {
-		second := slices.ContainsFunc(kept, func(q *api.Process) bool { return q.Node == p.Node })
+		n, ok := r.state.Node(p.Node)
+		second := has[p.Node]
 		switch {
-		case !suits[p.Node]:
+		case !ok || !spec.Suits(n):
 			r.stop(p, "its node does not suit the service any more")
 		case second:
 			r.stop(p, "its node has a copy already")
 		default:
+			has[p.Node] = true
 			kept = append(kept, p)
 		}
 	}
@@ -70,15 +84,16 @@ func (r *run) onePerNode(d *diff, spec *api.ServiceSpec, running []*api.Process,
 	return slices.DeleteFunc(kept, func(p *api.Process) bool { return slices.Contains(surplus, p) })
 }
 
-// emptiest returns the machines, those without a copy of another release first.
-func (r *run) emptiest(q *request) []*machine {
-	machines := slices.Clone(r.cluster.machines)
-	slices.SortStableFunc(machines, func(a, b *machine) int { return q.others[a.ID] - q.others[b.ID] })
-	return machines
+// emptiest returns the nodes, those without a copy of another release first.
+func (c *Cluster) emptiest(others map[api.NodeID]int) []int32 {
+	nodes := slices.Clone(c.inOrder())
+	slices.SortStableFunc(nodes, func(a, b int32) int { return others[c.nodes[a].ID] - others[c.nodes[b].ID] })
+	return nodes
 }
 
 // slotOn returns the slot that the node had before, or the lowest that no node had.
 func (d *diff) slotOn(node api.NodeID, release api.ReleaseID, kept []*api.Process) int {
+	d.remember()
 	taken := map[int]bool{}
 	for _, p := range kept {
 		taken[p.Slot] = true

@@ -23,6 +23,11 @@ const (
 	isNot                              // "3 nodes are not in pool gpu"
 	doesNotHold                        // "node.arch = arm64 does not hold on 3 nodes"
 	notEnough                          // "not enough memory on 3 nodes (needs …, largest free …)"
+	taken                              // "host port 80/tcp is taken on 3 nodes"
+	hasNo                              // "3 nodes have no nvidia gpu"
+	lacks                              // "3 nodes have no 2 nvidia gpu free"
+	hasCopy                            // "3 nodes have a copy already (distinct_hosts)"
+	isFull                             // "3 nodes have all copies they may have per node.label.zone"
 )
 
 // reasons collects why copies of a service wait.
@@ -39,19 +44,88 @@ func newReasons(ask api.Amount) *reasons {
 	return &reasons{nodes: map[refusal]int{}, held: map[string]int{}, ask: ask}
 }
 
-// refuse counts one node that cannot take a copy.
-func (r *reasons) refuse(why refusal, m *machine) {
+// why says why a search found nothing.
+func (s *search) why() *reasons {
+	if s.q.home != "" {
+		return s.whyNotHome()
+	}
+	r := *s.sh.refusals(s.c)
+	r.nodes, r.held = maps.Clone(r.nodes), map[string]int{}
+	if len(s.c.inOrder()) == 0 {
+		r.held["the rack has no nodes"]++
+	}
+	for _, i := range s.specials {
+		if s.hosts && s.sh.why[i] == candidate && s.c.own[i] > 0 {
+			r.nodes[refusal{hasCopy, api.DistinctHosts}]++
+		}
+	}
+	for j, most := range s.limits {
+		if most == 0 {
+			continue
+		}
+		for b, bucket := range s.sh.buckets {
+			if s.crowd[j][s.ids[b][j]] >= most {
+				if n := len(bucket.heap) + len(s.ranked[b]); n > 0 {
+					r.nodes[refusal{isFull, s.sh.keyed[j]}] += n
+				}
+			}
+		}
+	}
+	for why, n := range s.barred {
+		r.nodes[refusal{is, why}] += n
+	}
+	return &r
+}
+
+// whyNotHome says why the node that has the data takes no copy.
+func (s *search) whyNotHome() *reasons {
+	r := newReasons(s.sh.ask)
+	i, ok := s.c.index[s.q.home]
+	if !ok || s.c.nodes[i] == nil {
+		r.held[fmt.Sprintf("its volume is on node %s, which is gone", s.q.home)]++
+		return r
+	}
+	r.prefix = fmt.Sprintf("its volume is on node %s: ", s.q.home)
+	switch why := s.sh.why[i]; {
+	case why >= 0:
+		r.refuse(s.sh.causes[why], s.c.free[i])
+	case s.hosts && s.c.own[i] > 0:
+		r.nodes[refusal{hasCopy, api.DistinctHosts}]++
+	}
+	for why, n := range s.barred {
+		r.nodes[refusal{is, why}] += n
+	}
+	return r
+}
+
+// refusals counts the nodes that refuse the shape, by cause.
+func (sh *shape) refusals(c *Cluster) *reasons {
+	if sh.reasons != nil {
+		return sh.reasons
+	}
+	r := newReasons(sh.ask)
+	for i, why := range sh.why {
+		if why >= 0 {
+			r.refuse(sh.causes[why], c.free[i])
+		}
+	}
+	sh.reasons = r
+	return r
+}
+
+// refuse counts one node that cannot take a copy, with what is free there.
+func (r *reasons) refuse(why refusal, free api.Amount) {
 	r.nodes[why]++
 	if why.kind != notEnough {
 		return
 	}
 	switch why.what {
 	case "memory":
-		r.largest.Memory = max(r.largest.Memory, m.free.Memory)
+		r.largest.Memory = max(r.largest.Memory, free.Memory)
 	case "cpu":
-		r.largest.CPU = max(r.largest.CPU, m.free.CPU)
+		r.largest.CPU = max(r.largest.CPU, free.CPU)
 	case "disk":
-		r.largest.Disk = max(r.largest.Disk, m.free.Disk)
+		r.largest.Disk = max(r.largest.Disk, free.Disk)
 	}
 }
 
@@ -59,18 +133,6 @@ func (r *reasons) refuse(why refusal, m *machine) {
 func (r *reasons) hold(n int, format string, args ...any) {
 	r.copies += n
 	r.held[fmt.Sprintf(format, args...)] += n
-}
-
-// home notes that only one node comes into question, and whether the rack has it.
-func (r *reasons) home(node api.NodeID, found bool) {
-	switch {
-	case node != "" && found:
-		r.prefix = fmt.Sprintf("its volume is on node %s: ", node)
-	case node != "":
-		r.held[fmt.Sprintf("its volume is on node %s, which is gone", node)]++
-	case !found:
-		r.held["the rack has no nodes"]++
-	}
 }
 
 // merge takes in why n copies found no node.
@@ -139,6 +201,10 @@ func (r *reasons) phrase(why refusal, n int) string {
 		return fmt.Sprintf("%s %s not %s", nodes, verb, why.what)
 	case doesNotHold:
 		return fmt.Sprintf("%s does not hold on %s", why.what, nodes)
+	case taken:
+		return fmt.Sprintf("%s is taken on %s", why.what, nodes)
+	case hasNo, lacks, hasCopy, isFull:
+		return nodes + " " + r.having(why, n)
 	}
 	needs, largest := "", ""
 	switch why.what {
@@ -150,4 +216,21 @@ func (r *reasons) phrase(why refusal, n int) string {
 		needs, largest = r.ask.Disk.String(), r.largest.Disk.String()
 	}
 	return fmt.Sprintf("not enough %s on %s (needs %s, largest free %s)", why.what, nodes, needs, largest)
+}
+
+// having says what n nodes have or do not have.
+func (r *reasons) having(why refusal, n int) string {
+	have := "have"
+	if n == 1 {
+		have = "has"
+	}
+	switch why.kind {
+	case hasNo:
+		return fmt.Sprintf("%s no %s", have, why.what)
+	case lacks:
+		return fmt.Sprintf("%s not %s free", have, why.what)
+	case hasCopy:
+		return fmt.Sprintf("%s a copy already (%s)", have, why.what)
+	}
+	return fmt.Sprintf("%s all the copies that %s allows", have, why.what)
 }

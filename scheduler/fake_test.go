@@ -13,6 +13,7 @@ import (
 type rack struct {
 	now       time.Time
 	nodes     []*api.Node
+	pools     map[api.PoolName]*api.Pool
 	services  map[api.ServiceKey]*api.Service
 	specs     map[api.ReleaseID]map[api.ServiceName]*api.ServiceSpec
 	processes []*api.Process
@@ -34,6 +35,29 @@ func (r *rack) Used(node api.NodeID) (used api.Usage) {
 		}
 	}
 	return used
+}
+
+func (r *rack) Node(id api.NodeID) (*api.Node, bool) {
+	i := slices.IndexFunc(r.nodes, func(n *api.Node) bool { return n.ID == id })
+	if i < 0 {
+		return nil, false
+	}
+	return r.nodes[i], true
+}
+
+func (r *rack) Pool(name api.PoolName) (*api.Pool, bool) {
+	p, ok := r.pools[name]
+	return p, ok
+}
+
+func (r *rack) ProcessesOn(node api.NodeID) iter.Seq[*api.Process] {
+	return func(yield func(*api.Process) bool) {
+		for _, p := range r.processes {
+			if p.Live() && p.Node == node && !yield(p) {
+				return
+			}
+		}
+	}
 }
 
 func (r *rack) Service(k api.ServiceKey) (*api.Service, bool) {

@@ -1,138 +1,185 @@
 package scheduler
 
 import (
+	"fmt"
 	"strings"
 
 	"slipway/api"
 )
 
-// request is one kind of copy in search of nodes.
-type request struct {
-	key  api.ServiceKey
-	spec *api.ServiceSpec
-	ask  api.Amount
-	// own counts the copies of the same release per node, others those of other releases.
-	own, others map[api.NodeID]int
-	// home is the only node that the copy may run on, because its data is there; "" for any.
-	home api.NodeID
+// kindOf returns what a node's class answers to the shape. An absent node gets the zero kind.
+func (sh *shape) kindOf(c *Cluster, i int32) kind {
+	n := c.nodes[i]
+	if n == nil {
+		return kind{}
+	}
+	if sh.named {
+		return sh.evaluate(n)
+	}
+	class := c.class[i]
+	for int(class) >= len(sh.kinds) {
+		sh.kinds = append(sh.kinds, kind{})
+	}
+	k := &sh.kinds[class]
+	if !k.known {
+		*k = sh.evaluate(c.samples[class])
+	}
+	return *k
 }
 
-// machine is a node while a plan is made: what is free shrinks with each placement.
-type machine struct {
-	*api.Node
-	free api.Amount
-}
-
-// cluster is the picture of the nodes while a plan is made, in ID order.
-type cluster struct{ machines []*machine }
-
-func newCluster(s State) *cluster {
-	c := &cluster{}
-	for n := range s.Nodes() {
-		c.machines = append(c.machines, &machine{Node: n, free: n.Available().Sub(s.Used(n.ID).Amount)})
+func (sh *shape) evaluate(n *api.Node) kind {
+	k := kind{known: true, why: candidate, affinity: int32(affinity(sh.spec, n) * pointsAffinity / 100), bucket: sh.bucketOf(n)}
+	if n.Pool != sh.pool {
+		k.why = sh.cause(refusal{isNot, "in pool " + string(sh.pool)})
+		return k
 	}
-	return c
-}
-
-// class is what nodes have in common that answer alike to everything a service asks about:
-// constraints are evaluated once per class and not once per node.
-type class struct {
-	refusal  refusal
-	affinity int64
-	spread   []string // the value of each spread's attribute
-	// spreadKey is the same as one string.
-	spreadKey string
-}
-
-// classes sorts nodes into classes.
-type classes struct {
-	spec  *api.ServiceSpec
-	names []string // of the attributes that the service asks about
-	known map[string]*class
-}
-
-func newClasses(spec *api.ServiceSpec) *classes {
-	cs := &classes{spec: spec, known: map[string]*class{}}
-	for _, c := range spec.Constraints {
-		cs.names = append(cs.names, c.Attribute)
-	}
-	for _, a := range spec.Affinities {
-		cs.names = append(cs.names, a.Attribute)
-	}
-	for _, s := range spec.Spreads {
-		cs.names = append(cs.names, s.Attribute)
-	}
-	return cs
-}
-
-// of returns the class of a node.
-func (cs *classes) of(n *api.Node) *class {
-	key := string(n.Pool)
-	if len(cs.names) > 0 {
-		var b strings.Builder
-		b.WriteString(key)
-		for _, name := range cs.names {
-			value, ok := n.Attribute(name)
-			b.WriteByte(0)
-			if ok {
-				b.WriteByte(1)
-				b.WriteString(value)
-			}
-		}
-		key = b.String()
-	}
-	c, ok := cs.known[key]
-	if !ok {
-		c = cs.evaluate(n)
-		cs.known[key] = c
-	}
-	return c
-}
-
-func (cs *classes) evaluate(n *api.Node) *class {
-	c := &class{affinity: affinity(cs.spec, n)}
-	for _, s := range cs.spec.Spreads {
-		value, _ := n.Attribute(s.Attribute)
-		c.spread = append(c.spread, value)
-	}
-	c.spreadKey = strings.Join(c.spread, "\x00")
-	if pool := cs.spec.PoolName(); n.Pool != pool {
-		c.refusal = refusal{isNot, "in pool " + string(pool)}
-		return c
-	}
-	for _, con := range cs.spec.Constraints {
+	for _, con := range sh.spec.Constraints {
 		if value, ok := n.Attribute(con.Attribute); !con.Holds(value, ok) {
-			c.refusal = refusal{doesNotHold, con.String()}
-			return c
+			k.why = sh.cause(refusal{doesNotHold, con.String()})
+			return k
 		}
 	}
-	return c
+	return k
 }
 
-// refuses returns why a machine cannot take the copy now; the zero refusal if it can.
-func refuses(m *machine, c *class, q *request) refusal {
-	switch {
-	case c.refusal != (refusal{}):
-		return c.refusal
-	case m.Status != api.NodeReady:
-		return refusal{is, "down"}
-	case m.Draining:
-		return refusal{is, "draining"}
-	case m.Cordoned:
-		return refusal{is, "cordoned"}
+// bucketOf returns the bucket of the nodes that have the same values as n.
+func (sh *shape) bucketOf(n *api.Node) int32 {
+	values := make([]string, len(sh.keyed))
+	for j, name := range sh.keyed {
+		values[j], _ = n.Attribute(name)
 	}
-	return short(m.free, q.ask)
+	key := strings.Join(values, "\x00")
+	b, ok := sh.byValues[key]
+	if !ok {
+		b = int32(len(sh.buckets))
+		sh.byValues[key] = b
+		sh.buckets = append(sh.buckets, &bucket{values: values})
+	}
+	return b
 }
 
-// short returns which resource is too small; the zero refusal if none is.
-func short(free, ask api.Amount) refusal {
+// cause returns the number of a cause.
+func (sh *shape) cause(r refusal) int32 {
+	id, ok := sh.causeOf[r]
+	if !ok {
+		id = int32(len(sh.causes))
+		sh.causeOf[r] = id
+		sh.causes, sh.counts = append(sh.causes, r), append(sh.counts, 0)
+	}
+	return id
+}
+
+// answer returns why a node cannot take a copy now, candidate if it can.
+func (sh *shape) answer(c *Cluster, i int32, k kind) int32 {
+	n := c.nodes[i]
+	switch {
+	case n == nil:
+		return absent
+	case k.why != candidate:
+		return k.why
+	case n.Status != api.NodeReady:
+		return sh.cause(refusal{is, "down"})
+	case n.Draining:
+		return sh.cause(refusal{is, "draining"})
+	case n.Cordoned:
+		return sh.cause(refusal{is, "cordoned"})
+	}
+	if what := short(c.free[i], sh.ask); what != "" {
+		return sh.cause(refusal{notEnough, what})
+	}
+	if len(sh.spec.Devices)+len(sh.spec.HostPorts) > 0 {
+		if r := sh.withheld(c, i); r != (refusal{}) {
+			return sh.cause(r)
+		}
+	}
+	return candidate
+}
+
+// short returns which resource is too small; "" if none is.
+func short(free, ask api.Amount) string {
 	switch {
 	case ask.Memory > free.Memory:
-		return refusal{notEnough, "memory"}
+		return "memory"
 	case ask.CPU > free.CPU:
-		return refusal{notEnough, "cpu"}
+		return "cpu"
 	case ask.Disk > free.Disk:
-		return refusal{notEnough, "disk"}
+		return "disk"
 	}
-	return refusal{}
+	return ""
+}
+
+// withheld returns which device or port of a node a copy could not have.
+func (sh *shape) withheld(c *Cluster, i int32) refusal {
+	_, r := grant(sh.spec, c.nodes[i], api.Usage{Grant: c.held[i]}, 0)
+	return r
+}
+
+// grant picks devices and ports of a node for a copy; nil if it asks for none. salt is where the
+// choice among dynamic ports begins, so that a port is not given again at once.
+func grant(spec *api.ServiceSpec, n *api.Node, held api.Usage, salt int) (*api.Grant, refusal) {
+	if len(spec.Devices)+len(spec.HostPorts) == 0 {
+		return nil, refusal{}
+	}
+	g := &api.Grant{}
+	for i := range spec.Devices {
+		if r := addDevices(&spec.Devices[i], n, &held, g); r != (refusal{}) {
+			return nil, r
+		}
+	}
+	for _, p := range spec.HostPorts { // the fixed ones first: a dynamic one must not take their place
+		if p.Host == 0 {
+			continue
+		}
+		if held.HoldsPort(p.Host, p.Protocol) {
+			return nil, refusal{taken, p.Name()}
+		}
+		held.HostPorts = append(held.HostPorts[:len(held.HostPorts):len(held.HostPorts)], p)
+	}
+	for _, p := range spec.HostPorts {
+		if p.Host == 0 {
+			if p.Host = dynamicPort(held, p.Protocol, salt); p.Host == 0 {
+				return nil, refusal{taken, "every dynamic host port"}
+			}
+			held.HostPorts = append(held.HostPorts[:len(held.HostPorts):len(held.HostPorts)], p)
+		}
+		g.HostPorts = append(g.HostPorts, p)
+	}
+	return g, refusal{}
+}
+
+// addDevices adds the devices of one ask to a grant and to what is held.
+func addDevices(ask *api.DeviceAsk, n *api.Node, held *api.Usage, g *api.Grant) refusal {
+	missing, has := ask.Count, false
+	for j := range n.Devices {
+		if !ask.Suits(&n.Devices[j]) {
+			continue
+		}
+		has = true
+		for _, id := range n.Devices[j].Instances {
+			one := &api.Grant{Devices: []string{id}}
+			if missing > 0 && held.Collides(one) == "" {
+				missing--
+				*held = held.Add(api.Amount{}, one)
+				g.Devices = append(g.Devices, id)
+			}
+		}
+	}
+	switch {
+	case missing <= 0:
+		return refusal{}
+	case !has:
+		return refusal{hasNo, ask.String()}
+	}
+	return refusal{lacks, fmt.Sprintf("%d %s", ask.Count, ask)}
+}
+
+// dynamicPort returns the first free port from a point on, all the way around; 0 for none.
+func dynamicPort(held api.Usage, protocol api.Protocol, salt int) int {
+	const all = api.LastDynamicPort - api.FirstDynamicPort + 1
+	for i := range all {
+		if port := api.FirstDynamicPort + (salt+i)%all; !held.HoldsPort(port, protocol) {
+			return port
+		}
+	}
+	return 0
 }

@@ -14,8 +14,14 @@ import (
 type State interface {
 	// Nodes iterates over all nodes in ID order.
 	Nodes() iter.Seq[*api.Node]
-	// Used returns what live processes have reserved on a node.
+	// Used returns what live processes hold of a node.
 	Used(node api.NodeID) api.Usage
+	// Node returns a node.
+	Node(id api.NodeID) (*api.Node, bool)
+	// Pool returns what an operator said about a pool.
+	Pool(name api.PoolName) (*api.Pool, bool)
+	// ProcessesOn iterates over the live processes of a node, in ID order.
+	ProcessesOn(node api.NodeID) iter.Seq[*api.Process]
 	// Service returns a service in force.
 	Service(k api.ServiceKey) (*api.Service, bool)
 	// Spec returns a service as a release describes it.
@@ -35,7 +41,13 @@ type Input struct {
 // priority come first, and all of them before the pending processes. wake is when a slot that
 // is held back may be tried again; zero for none.
 func Schedule(s State, services []api.ServiceKey, pending []*api.Process, in Input) (plan api.Plan, wake time.Time) {
-	r := &run{state: s, in: in, cluster: newCluster(s)}
+	return NewCluster(s).Schedule(s, services, pending, in)
+}
+
+// Schedule is the same on a cluster that is kept between calls and up to date with the state.
+func (c *Cluster) Schedule(s State, services []api.ServiceKey, pending []*api.Process, in Input) (plan api.Plan, wake time.Time) {
+	c.reread(s)
+	r := &run{state: s, in: in, cluster: c}
 	r.plan.Waiting = make(map[api.ServiceKey]string, len(services))
 	r.plan.Pending = map[api.ProcessID]string{}
 	for _, svc := range r.inOrder(services) {
@@ -51,29 +63,39 @@ func Schedule(s State, services []api.ServiceKey, pending []*api.Process, in Inp
 type run struct {
 	state   State
 	in      Input
-	cluster *cluster
+	cluster *Cluster
+	builds  map[api.NodeID]int // that this plan starts
 	draft
 }
 
 // inOrder returns the services, the most important first.
 func (r *run) inOrder(keys []api.ServiceKey) []*api.Service {
-	var out []*api.Service
-	priority := map[api.ServiceKey]int{}
+	type ordered struct {
+		svc      *api.Service
+		priority int
+	}
+	all := make([]ordered, 0, len(keys))
 	for _, k := range keys {
-		svc, ok := r.state.Service(k)
-		if !ok {
-			continue
-		}
-		out = append(out, svc)
-		for _, w := range svc.Want {
-			if spec, ok := r.state.Spec(w.Release, k.Service); ok {
-				priority[k] = spec.Priority
-				break
-			}
+		if svc, ok := r.state.Service(k); ok {
+			all = append(all, ordered{svc, priorityOf(r.state, svc)})
 		}
 	}
-	slices.SortStableFunc(out, func(a, b *api.Service) int { return cmp.Compare(priority[b.Key], priority[a.Key]) })
+	slices.SortStableFunc(all, func(a, b ordered) int { return cmp.Compare(b.priority, a.priority) })
+	out := make([]*api.Service, len(all))
+	for i := range all {
+		out[i] = all[i].svc
+	}
 	return out
+}
+
+// priorityOf returns the priority of the newest release that is wanted.
+func priorityOf(s State, svc *api.Service) int {
+	for _, w := range svc.Want {
+		if spec, ok := s.Spec(w.Release, svc.Key.Service); ok {
+			return spec.Priority
+		}
+	}
+	return 0
 }
 
 // service makes the processes of one service match its Want.
@@ -103,27 +125,39 @@ func (r *run) counted(d *diff, spec *api.ServiceSpec, w api.Want, waiting *reaso
 	for _, p := range d.surplus(running, w.Count) {
 		r.stop(p, tooMany(w.Count, w.Release, len(running)))
 	}
+	missing := w.Count - len(running)
+	if missing <= 0 {
+		return
+	}
 	var nodes *search
-	for _, slot := range free(running, w.Count) {
-		h := d.history[slotKey{w.Release, slot}]
+	for slot := range free(running, w.Count) {
+		h := d.past(w.Release, slot)
 		switch at := retryAt(h); {
 		case d.singleton && d.alive > 0:
-			waiting.hold(1, "the previous copy of a singleton has not ended yet")
-			continue
+			waiting.hold(missing, "the previous copy of a singleton has not ended yet")
+			missing = 0
 		case r.in.Now.Before(at):
 			r.holdBack(slot, at, h, waiting)
+			missing--
 			continue
+		}
+		if missing == 0 {
+			break
 		}
 		if nodes == nil {
-			nodes = newSearch(r.cluster, r.request(d, spec, w.Release))
+			nodes = r.search(d, spec, w.Release)
 		}
-		m := nodes.next(h.avoid)
-		if m == nil {
-			waiting.merge(nodes.why, 1)
-			continue
+		i, grant, ok := nodes.next(slot)
+		if !ok {
+			waiting.merge(nodes.why(), missing)
+			break
 		}
-		r.place(d.svc.Key, w.Release, nodes.q.ask, r.copy(slot, m.ID, h))
+		r.place(d.svc.Key, w.Release, nodes.q.ask, r.copy(slot, r.cluster.nodes[i].ID, h, grant))
+		missing--
 		d.alive++
+	}
+	if nodes != nil {
+		nodes.done()
 	}
 }
 
@@ -133,44 +167,60 @@ func (r *run) holdBack(slot int, at time.Time, h past, waiting *reasons) {
 	r.wakeAt(at)
 }
 
-// request describes the copies of one release to the search for nodes.
-func (r *run) request(d *diff, spec *api.ServiceSpec, release api.ReleaseID) *request {
-	q := &request{
-		key: d.svc.Key, spec: spec, ask: d.svc.Override.Apply(spec.Scale).Ask,
-		own: map[api.NodeID]int{}, others: map[api.NodeID]int{},
-	}
-	for _, p := range d.live {
-		if p.Release == release && p.Desired == api.DesiredRun {
-			q.own[p.Node]++
-		} else {
-			q.others[p.Node]++
-		}
-	}
-	if keepsData(spec) {
-		q.home = d.home
-	}
-	return q
+// search looks for nodes for copies of one release.
+func (r *run) search(d *diff, spec *api.ServiceSpec, release api.ReleaseID) *search {
+	q := d.request(r.state, spec, release)
+	return newSearch(r.cluster, r.cluster.shapeOf(r.state, spec, q.ask), q)
 }
 
 // copy makes the record of one placed copy.
-func (r *run) copy(slot int, node api.NodeID, h past) api.Copy {
-	return api.Copy{ID: r.in.IDs.Process(), Slot: slot, Node: node, Attempt: h.attempts, Cause: causeOf(h)}
+func (r *run) copy(slot int, node api.NodeID, h past, g *api.Grant) api.Copy {
+	return api.Copy{ID: r.in.IDs.Process(), Slot: slot, Node: node, Attempt: h.attempts, Cause: causeOf(h), Grant: g}
 }
+
+// buildsMax is how many builds a node runs at once.
+const buildsMax = 4
 
 // pending gives a one-off or a build a node. For one that finds none it says why.
 func (r *run) pending(p *api.Process) {
-	q := &request{key: p.Key(), spec: &api.ServiceSpec{Name: p.Service}, ask: p.Ask, own: map[api.NodeID]int{}}
-	if spec, ok := r.state.Spec(p.Release, p.Service); ok && p.Kind != api.KindBuild {
-		q.spec = spec
+	q := &request{key: p.Key(), spec: &api.ServiceSpec{Name: p.Service}, ask: p.Ask}
+	if p.Kind == api.KindBuild {
+		q.barred = r.busyBuilding
+	} else if spec, ok := r.state.Spec(p.Release, p.Service); ok {
+		one := *spec
+		one.HostPorts = nil // those belong to the copies of the service
+		q.spec = &one
 		if keepsData(spec) {
 			q.home = home(r.state, p.Key())
 		}
 	}
-	nodes := newSearch(r.cluster, q)
-	m := nodes.next("")
-	if m == nil {
-		r.plan.Pending[p.ID] = nodes.why.causes()
+	nodes := newSearch(r.cluster, r.cluster.shapeOf(r.state, q.spec, q.ask), q)
+	defer nodes.done()
+	i, grant, ok := nodes.next(0)
+	if !ok {
+		r.plan.Pending[p.ID] = nodes.why().causes()
 		return
 	}
-	r.plan.Assign = append(r.plan.Assign, api.Assign{Process: p.ID, Node: m.ID})
+	node := r.cluster.nodes[i].ID
+	if p.Kind == api.KindBuild {
+		if r.builds == nil {
+			r.builds = map[api.NodeID]int{}
+		}
+		r.builds[node]++
+	}
+	r.plan.Assign = append(r.plan.Assign, api.Assign{Process: p.ID, Node: node, Grant: grant})
+}
+
+// busyBuilding says that a node has all the builds it may have at once.
+func (r *run) busyBuilding(node api.NodeID) string {
+	n := r.builds[node]
+	for p := range r.state.ProcessesOn(node) {
+		if p.Kind == api.KindBuild {
+			n++
+		}
+	}
+	if n < buildsMax {
+		return ""
+	}
+	return fmt.Sprintf("busy with %d builds", buildsMax)
 }
