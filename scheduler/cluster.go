@@ -32,6 +32,7 @@ type Cluster struct {
 	touched []int32 // by the last plan, which may not have been applied as it was
 	shapes  map[string]*shape
 	uses    int // counts the uses of shapes, to tell which is the oldest
+	many    int // manyBuckets
 
 	marks
 }
@@ -47,7 +48,7 @@ const shapesMax = 256
 
 // NewCluster reads all nodes of a state.
 func NewCluster(s State) *Cluster {
-	c := &Cluster{index: map[api.NodeID]int32{}, classes: map[string]int32{}, shapes: map[string]*shape{}}
+	c := &Cluster{index: map[api.NodeID]int32{}, classes: map[string]int32{}, shapes: map[string]*shape{}, many: manyBuckets}
 	for n := range s.Nodes() {
 		c.load(s, n)
 	}

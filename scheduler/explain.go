@@ -54,27 +54,32 @@ func (s *search) why() *reasons {
 	if len(s.c.inOrder()) == 0 {
 		r.held["the rack has no nodes"]++
 	}
-	for _, i := range s.specials {
-		if s.hosts && s.sh.why[i] == candidate && s.c.own[i] > 0 {
-			r.nodes[refusal{hasCopy, api.DistinctHosts}]++
-		}
-	}
-	for j, most := range s.limits {
-		if most == 0 {
-			continue
-		}
-		for b, bucket := range s.sh.buckets {
-			if s.crowd[j][s.ids[b][j]] >= most {
-				if n := len(bucket.heap) + len(s.ranked[b]); n > 0 {
-					r.nodes[refusal{isFull, s.sh.keyed[j]}] += n
-				}
+	for i, why := range s.sh.why {
+		if why == candidate {
+			if no := s.reserved(int32(i)); no != (refusal{}) {
+				r.nodes[no]++
 			}
 		}
 	}
-	for why, n := range s.barred {
-		r.nodes[refusal{is, why}] += n
-	}
 	return &r
+}
+
+// reserved returns why a candidate of the shape takes no copy of this service.
+func (s *search) reserved(i int32) refusal {
+	if s.hosts && s.c.own[i] > 0 {
+		return refusal{hasCopy, api.DistinctHosts}
+	}
+	for j, most := range s.limits {
+		if most > 0 && s.crowd[j][s.ids[s.sh.in[i]][j]] >= most {
+			return refusal{isFull, s.sh.keyed[j]}
+		}
+	}
+	if s.q.barred != nil {
+		if why := s.q.barred(s.c.nodes[i].ID); why != "" {
+			return refusal{is, why}
+		}
+	}
+	return refusal{}
 }
 
 // whyNotHome says why the node that has the data takes no copy.
@@ -89,11 +94,10 @@ func (s *search) whyNotHome() *reasons {
 	switch why := s.sh.why[i]; {
 	case why >= 0:
 		r.refuse(s.sh.causes[why], s.c.free[i])
-	case s.hosts && s.c.own[i] > 0:
-		r.nodes[refusal{hasCopy, api.DistinctHosts}]++
-	}
-	for why, n := range s.barred {
-		r.nodes[refusal{is, why}] += n
+	case why == candidate:
+		if no := s.reserved(i); no != (refusal{}) {
+			r.nodes[no]++
+		}
 	}
 	return r
 }

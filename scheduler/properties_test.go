@@ -27,6 +27,9 @@ func drawRack(t *rapid.T) *rack {
 			n.Status = api.NodeDown
 		}
 	}
+	if rapid.Bool().Draw(t, "spreading pool") {
+		r.pools = map[api.PoolName]*api.Pool{api.DefaultPool: {Name: api.DefaultPool, Strategy: api.EvenOut}}
+	}
 	for i := range rapid.IntRange(1, 4).Draw(t, "services") {
 		name := fmt.Sprintf("s%d", i)
 		want := []api.Want{}
@@ -56,8 +59,31 @@ func drawSpec(t *rapid.T, name string) *api.ServiceSpec {
 			Value: rapid.SampledFrom(zones).Draw(t, "value"),
 		}}
 	}
-	if rapid.Bool().Draw(t, "spread") {
+	switch rapid.IntRange(0, 5).Draw(t, "distinct") {
+	case 0:
+		s.Constraints = append(s.Constraints, api.Constraint{Operator: api.DistinctHosts})
+	case 1:
+		s.Constraints = append(s.Constraints, api.Constraint{
+			Attribute: "node.label.zone", Operator: api.DistinctProperty, Value: rapid.SampledFrom([]string{"", "1", "2"}).Draw(t, "most"),
+		})
+	}
+	switch rapid.IntRange(0, 3).Draw(t, "spread") {
+	case 0:
 		s.Spreads = []api.Spread{{Attribute: "node.label.zone", Weight: 50}}
+	case 1:
+		s.Spreads = []api.Spread{{Attribute: "node.label.zone", Weight: 50, Targets: map[string]int{"a": 60}}, {Attribute: "node.name", Weight: 10}}
+	}
+	if rapid.Bool().Draw(t, "prefers") {
+		s.Affinities = []api.Affinity{
+			{Attribute: "node.label.zone", Operator: "=", Value: rapid.SampledFrom(zones).Draw(t, "preferred"), Weight: rapid.IntRange(-100, 100).Draw(t, "weight")},
+			{Attribute: "node.name", Operator: "=", Value: "n1", Weight: 10},
+		}
+	}
+	switch rapid.IntRange(0, 5).Draw(t, "ports") {
+	case 0:
+		s.HostPorts = []api.HostPort{{Host: 80, Port: 80, Protocol: api.TCP}}
+	case 1:
+		s.HostPorts = []api.HostPort{{Port: 80, Protocol: api.TCP}, {Port: 81, Protocol: api.UDP}}
 	}
 	return s
 }
@@ -118,6 +144,13 @@ func (r *rack) checkSafe(t *rapid.T, placed []*api.Process) {
 	byID := map[api.NodeID]*api.Node{}
 	for _, n := range r.nodes {
 		byID[n.ID] = n
+		if used := r.Used(n.ID); len(used.HostPorts) > 0 {
+			for i, p := range used.HostPorts {
+				if (api.Usage{Grant: api.Grant{HostPorts: used.HostPorts[:i]}}).HoldsPort(p.Host, p.Protocol) {
+					t.Fatalf("%s of node %s is given twice", p.Name(), n.ID)
+				}
+			}
+		}
 		if !r.Used(n.ID).Fits(n.Available()) {
 			t.Fatalf("node %s is over capacity: %+v of %+v", n.ID, r.Used(n.ID), n.Available())
 		}

@@ -155,6 +155,9 @@ func (r *run) counted(d *diff, spec *api.ServiceSpec, w api.Want, waiting *reaso
 		r.place(d.svc.Key, w.Release, nodes.q.ask, r.copy(slot, r.cluster.nodes[i].ID, h, grant))
 		missing--
 		d.alive++
+		if len(d.svc.Want) > 1 { // the next release keeps away from these as well
+			d.live = append(d.live, &api.Process{Release: w.Release, Slot: slot, Node: r.cluster.nodes[i].ID})
+		}
 	}
 	if nodes != nil {
 		nodes.done()

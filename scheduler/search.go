@@ -24,19 +24,17 @@ type request struct {
 // shape's and shared. Only nodes where the service has something stand apart from it: they are
 // special, and each bucket has a second heap for them.
 type search struct {
-	c         *Cluster
-	sh        *shape
-	q         *request
-	specials  []int32
-	ranked    [][]ranked // by bucket: special candidates, best first
-	hosts     bool       // distinct_hosts
-	limits    []int64    // of distinct_property, by keyed attribute; 0 for none
-	ids       [][]int32  // by bucket: the value of each keyed attribute
-	crowd     [][]int64  // by keyed attribute and value: copies of the release
-	level     []int64    // by bucket: crowding
-	queue     []int32    // buckets in order, when there are many
-	barred    map[string]int
-	exhausted bool
+	c        *Cluster
+	sh       *shape
+	q        *request
+	specials []int32
+	ranked   [][]ranked // by bucket: special candidates, best first
+	hosts    bool       // distinct_hosts
+	limits   []int64    // of distinct_property, by keyed attribute; 0 for none
+	ids      [][]int32  // by bucket: the value of each keyed attribute
+	crowd    [][]int64  // by keyed attribute and value: copies of the release
+	level    []int64    // by bucket: crowding
+	queue    []int32    // buckets in order, when there are many
 }
 
 // ranked is a special candidate with its whole score.
@@ -49,7 +47,7 @@ type ranked struct {
 const manyBuckets = 48
 
 func newSearch(c *Cluster, sh *shape, q *request) *search {
-	s := &search{c: c, sh: sh, q: q, ranked: make([][]ranked, len(sh.buckets)), barred: map[string]int{}}
+	s := &search{c: c, sh: sh, q: q, ranked: make([][]ranked, len(sh.buckets))}
 	s.limits = make([]int64, len(sh.keyed))
 	j := len(q.spec.Spreads)
 	for _, con := range q.spec.Constraints {
@@ -149,14 +147,7 @@ func (s *search) rank(i int32) {
 
 // isBarred asks whether a node is not for this copy.
 func (s *search) isBarred(i int32) bool {
-	if s.q.barred == nil {
-		return false
-	}
-	why := s.q.barred(s.c.nodes[i].ID)
-	if why != "" {
-		s.barred[why]++
-	}
-	return why != ""
+	return s.q.barred != nil && s.q.barred(s.c.nodes[i].ID) != ""
 }
 
 // better orders candidates: score, then tie, then name.
@@ -204,7 +195,7 @@ func (s *search) levels() {
 	for b := range s.level {
 		s.level[b] = s.levelOf(b)
 	}
-	if len(s.level) < manyBuckets || len(s.q.spec.Spreads) > 1 || len(s.crowd) > 1 {
+	if len(s.level) < s.c.many || len(s.q.spec.Spreads) > 1 || len(s.crowd) > 1 {
 		return
 	}
 	s.queue = make([]int32, len(s.level))
