@@ -19,11 +19,22 @@ import (
 	"slipway/api"
 )
 
-// Add makes the network of a process, or finds the one it has. On an error nothing of it is
-// left.
-func (n *Network) Add(ctx context.Context, id api.ProcessID) (Endpoint, error) {
+// Add makes the network of a process, or finds the one it has, and makes ports of the node lead
+// to it. On an error nothing of it is left.
+func (n *Network) Add(ctx context.Context, id api.ProcessID, ports ...api.HostPort) (Endpoint, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	e, err := n.add(ctx, id)
+	if err == nil {
+		err = n.publish(ctx, id, e.Addr, ports)
+	}
+	if err != nil {
+		return Endpoint{}, errors.Join(err, n.remove(context.WithoutCancel(ctx), id))
+	}
+	return e, nil
+}
+
+func (n *Network) add(ctx context.Context, id api.ProcessID) (Endpoint, error) {
 	path := filepath.Join(n.namespaces(), string(id))
 	e := Endpoint{NetNS: path, Gateway: n.Gateway(), Hostname: string(id)}
 	// One that is there may be half made: its maker was killed. What has an address gets the rest.
@@ -31,7 +42,7 @@ func (n *Network) Add(ctx context.Context, id api.ProcessID) (Endpoint, error) {
 		e.Addr = addr
 		return e, nil
 	}
-	if err := n.remove(id); err != nil {
+	if err := n.remove(ctx, id); err != nil {
 		return Endpoint{}, err
 	}
 	addr, err := n.free()
@@ -39,20 +50,24 @@ func (n *Network) Add(ctx context.Context, id api.ProcessID) (Endpoint, error) {
 		return Endpoint{}, err
 	}
 	if err := n.connect(path, vethName(id), addr); err != nil {
-		return Endpoint{}, errors.Join(fmt.Errorf("network of process %s: %w", id, err), n.remove(id))
+		return Endpoint{}, fmt.Errorf("network of process %s: %w", id, err)
 	}
 	n.last, e.Addr = addr, addr
 	return e, ctx.Err()
 }
 
 // Remove gives a network back; one that is not there is no error.
-func (n *Network) Remove(_ context.Context, id api.ProcessID) error {
+func (n *Network) Remove(ctx context.Context, id api.ProcessID) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.remove(id)
+	return n.remove(ctx, id)
 }
 
-func (n *Network) remove(id api.ProcessID) error {
+// remove takes the ports back first: none may lead to an address that somebody else gets.
+func (n *Network) remove(ctx context.Context, id api.ProcessID) error {
+	if err := n.unpublish(ctx, id); err != nil {
+		return err
+	}
 	if link, err := netlink.LinkByName(vethName(id)); err == nil {
 		if err := netlink.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
 			return fmt.Errorf("remove link of process %s: %w", id, err)

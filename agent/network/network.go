@@ -45,8 +45,9 @@ type Network struct {
 	bridge string
 	table  string
 
-	mu   sync.Mutex // guards creation and removal: addresses are chosen from what exists
-	last netip.Addr // the newest address given out; the next search begins behind it
+	mu    sync.Mutex // guards creation and removal: addresses are chosen from what exists
+	last  netip.Addr // the newest address given out; the next search begins behind it
+	ports map[api.ProcessID]published
 }
 
 // Endpoint is the network of one process.
@@ -63,13 +64,18 @@ func New(ctx context.Context, cfg Config) (*Network, error) {
 	h.Write([]byte(cfg.Name))
 	tag := fmt.Sprintf("%08x", h.Sum32())
 	n := &Network{cfg: cfg, bridge: "slw" + tag, table: "slipway_" + tag}
-	if err := os.MkdirAll(n.namespaces(), 0o755); err != nil {
-		return nil, fmt.Errorf("network: %w", err)
+	for _, dir := range []string{n.namespaces(), n.portsDir()} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, fmt.Errorf("network: %w", err)
+		}
 	}
 	if err := n.chooseSubnet(); err != nil {
 		return nil, err
 	}
 	if err := n.ensureBridge(); err != nil {
+		return nil, err
+	}
+	if err := n.loadPorts(); err != nil {
 		return nil, err
 	}
 	return n, n.applyRules(ctx)
@@ -166,6 +172,11 @@ func (n *Network) ensureBridge() error {
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
 		return fmt.Errorf("switch on IP forwarding: %w", err)
 	}
+	// Ports of the node lead to processes from its loopback as well. Nothing else gets in this
+	// way: the input chain drops what processes send to the node.
+	if err := os.WriteFile("/proc/sys/net/ipv4/conf/"+n.bridge+"/route_localnet", []byte("1"), 0o644); err != nil {
+		return fmt.Errorf("let the loopback address reach bridge %s: %w", n.bridge, err)
+	}
 	return nil
 }
 
@@ -192,7 +203,7 @@ func (n *Network) Close(ctx context.Context) error {
 		err = errors.Join(err, netlink.LinkDel(link))
 	}
 	err = errors.Join(err, n.dropRules(ctx))
-	for _, dir := range []string{n.namespaces(), n.cfg.Dir} {
+	for _, dir := range []string{n.namespaces(), n.portsDir(), n.cfg.Dir} {
 		if again := os.Remove(dir); again != nil && !errors.Is(again, fs.ErrNotExist) && !errors.Is(again, unix.ENOTEMPTY) {
 			err = errors.Join(err, again)
 		}
@@ -203,15 +214,24 @@ func (n *Network) Close(ctx context.Context) error {
 	return nil
 }
 
-// Collect removes the namespaces of processes that are not known.
+// Collect removes the namespaces and ports of processes that are not known.
 func (n *Network) Collect(ctx context.Context, known map[api.ProcessID]bool) error {
 	entries, err := os.ReadDir(n.namespaces())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("list namespaces: %w", err)
 	}
-	var failed error
+	there := map[api.ProcessID]bool{}
 	for _, e := range entries {
-		if id := api.ProcessID(e.Name()); !known[id] && !strings.HasPrefix(e.Name(), ".") {
+		there[api.ProcessID(e.Name())] = !strings.HasPrefix(e.Name(), ".")
+	}
+	n.mu.Lock()
+	for id := range n.ports {
+		there[id] = true
+	}
+	n.mu.Unlock()
+	var failed error
+	for id, remove := range there {
+		if remove && !known[id] {
 			failed = errors.Join(failed, n.Remove(ctx, id))
 		}
 	}
