@@ -37,12 +37,18 @@ type diff struct {
 	singleton bool
 }
 
-// compare looks at the processes of a service.
-func compare(s State, svc *api.Service) *diff {
+// compare looks at the processes of a service. Those that make room for others do not count any
+// more.
+func compare(s State, svc *api.Service, victims map[api.ProcessID]bool) *diff {
 	d := &diff{svc: svc}
 	for p := range s.ProcessesOf(svc.Key) {
 		if p.Kind != api.KindService {
 			continue
+		}
+		if len(victims) > 0 && victims[p.ID] {
+			gone := *p
+			gone.Desired = api.DesiredDrain
+			p = &gone
 		}
 		d.all = append(d.all, p)
 		if p.Live() {
@@ -95,7 +101,7 @@ func copies(s State, k api.ServiceKey) []*api.Process {
 
 // request describes the copies of one release to a search for nodes.
 func (d *diff) request(s State, spec *api.ServiceSpec, release api.ReleaseID) *request {
-	q := &request{key: d.svc.Key, spec: spec, ask: d.svc.Override.Apply(spec.Scale).Ask}
+	q := &request{key: d.svc.Key, spec: spec, ask: d.svc.Override.Apply(spec.Scale).Ask, priority: priorityOf(s, d.svc)}
 	for _, p := range d.live {
 		if p.Release == release && p.Desired == api.DesiredRun {
 			q.own = append(q.own, p.Node)

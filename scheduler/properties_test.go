@@ -49,7 +49,7 @@ func drawRack(t *rapid.T) *rack {
 }
 
 func drawSpec(t *rapid.T, name string) *api.ServiceSpec {
-	s := &api.ServiceSpec{Name: api.ServiceName(name), Singleton: rapid.IntRange(0, 4).Draw(t, "singleton") == 0}
+	s := &api.ServiceSpec{Name: api.ServiceName(name), Singleton: rapid.IntRange(0, 4).Draw(t, "singleton") == 0, Priority: rapid.SampledFrom([]int{0, 5, 10, 50}).Draw(t, "priority")}
 	s.Scale.Ask = api.Amount{
 		CPU: api.MilliCPU(rapid.IntRange(0, 500).Draw(t, "ask cpu")), Memory: api.Bytes(rapid.IntRange(1, 900).Draw(t, "ask mem")) * api.MiB,
 	}

@@ -47,7 +47,7 @@ func Schedule(s State, services []api.ServiceKey, pending []*api.Process, in Inp
 // Schedule is the same on a cluster that is kept between calls and up to date with the state.
 func (c *Cluster) Schedule(s State, services []api.ServiceKey, pending []*api.Process, in Input) (plan api.Plan, wake time.Time) {
 	c.reread(s)
-	r := &run{state: s, in: in, cluster: c}
+	r := &run{state: s, in: in, cluster: c, victims: map[api.ProcessID]bool{}, promised: map[int32]bool{}}
 	r.plan.Waiting = make(map[api.ServiceKey]string, len(services))
 	r.plan.Pending = map[api.ProcessID]string{}
 	for _, svc := range r.inOrder(services) {
@@ -61,10 +61,12 @@ func (c *Cluster) Schedule(s State, services []api.ServiceKey, pending []*api.Pr
 
 // run is one call of Schedule in progress.
 type run struct {
-	state   State
-	in      Input
-	cluster *Cluster
-	builds  map[api.NodeID]int // that this plan starts
+	state    State
+	in       Input
+	cluster  *Cluster
+	builds   map[api.NodeID]int     // that this plan starts
+	victims  map[api.ProcessID]bool // that make room for more important ones
+	promised map[int32]bool         // nodes with room that waits for its copies
 	draft
 }
 
@@ -100,7 +102,7 @@ func priorityOf(s State, svc *api.Service) int {
 
 // service makes the processes of one service match its Want.
 func (r *run) service(svc *api.Service) {
-	d := compare(r.state, svc)
+	d := compare(r.state, svc, r.victims)
 	for _, p := range d.unwanted() {
 		r.stop(p, fmt.Sprintf("release %s is not wanted any more", p.Release))
 	}
@@ -149,7 +151,10 @@ func (r *run) counted(d *diff, spec *api.ServiceSpec, w api.Want, waiting *reaso
 		}
 		i, grant, ok := nodes.next(slot)
 		if !ok {
-			waiting.merge(nodes.why(), missing)
+			why := nodes.why()
+			if missing = r.makeRoom(nodes, missing, waiting); missing > 0 {
+				waiting.merge(why, missing)
+			}
 			break
 		}
 		r.place(d.svc.Key, w.Release, nodes.q.ask, r.copy(slot, r.cluster.nodes[i].ID, h, grant))

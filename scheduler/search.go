@@ -8,9 +8,10 @@ import (
 
 // request is one kind of copy in search of nodes.
 type request struct {
-	key  api.ServiceKey
-	spec *api.ServiceSpec
-	ask  api.Amount
+	key      api.ServiceKey
+	spec     *api.ServiceSpec
+	ask      api.Amount
+	priority int
 	// own lists the node of each copy of the same release, others of those of other releases,
 	// failed of each failure.
 	own, others, failed []api.NodeID
