@@ -80,6 +80,8 @@ type Spec struct {
 	Env []string
 	// User overrides the image's: "name", "uid", "name:group", "uid:gid". Empty keeps it.
 	User string
+	// Group overrides the group of that user, "name" or "gid", and is the only one. Empty keeps it.
+	Group string
 	// NonRoot refuses to create a container whose user is 0.
 	NonRoot bool
 	WorkDir string // absolute; empty keeps the image's
@@ -88,6 +90,10 @@ type Spec struct {
 
 	Network Network
 	Mounts  []Mount
+	// Devices are device nodes of the host, by absolute path, or links to some. The process sees
+	// them by the same path and may read and write them, whoever it runs as; of all others it has
+	// only those that every container has.
+	Devices []string
 	Limits  Limits
 	// ReadOnlyRootFS forbids writes outside mounts.
 	ReadOnlyRootFS bool

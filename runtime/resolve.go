@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"path"
 	"regexp"
 	"slices"
@@ -52,6 +53,10 @@ func (s *Spec) Resolve(image ImageInfo) (Command, error) {
 	if c.WorkDir == "" {
 		c.WorkDir = "/"
 	}
+	if s.Group != "" {
+		user, _, _ := strings.Cut(c.User, ":")
+		c.User = cmp.Or(user, "0") + ":" + s.Group
+	}
 	if err := CheckID(s.ID); err != nil {
 		return Command{}, err
 	}
@@ -70,7 +75,21 @@ func (s *Spec) Resolve(image ImageInfo) (Command, error) {
 			return Command{}, api.Errorf(api.CodeInvalid, "mount target %q is not a clean absolute path below /", m.Target)
 		}
 	}
-	return c, nil
+	return c, checkDevices(s.Devices)
+}
+
+// checkDevices refuses what cannot name device nodes in a container.
+func checkDevices(list []string) error {
+	for i, d := range list {
+		kernel := strings.HasPrefix(d, "/proc/") || strings.HasPrefix(d, "/sys/")
+		if !path.IsAbs(d) || path.Clean(d) != d || d == "/" || kernel {
+			return api.Errorf(api.CodeInvalid, "device %q is not a clean absolute path outside of /proc and /sys", d)
+		}
+		if slices.Contains(list[:i], d) {
+			return api.Errorf(api.CodeInvalid, "device %s is named twice", d)
+		}
+	}
+	return nil
 }
 
 // Check refuses a further process that no engine may run.

@@ -43,34 +43,56 @@ func TestCommandIsCompletedByTheImage(t *testing.T) {
 	}
 }
 
+// TestGroupAlone: a group that is given without a user goes to the image's user.
+func TestGroupAlone(t *testing.T) {
+	for _, c := range []struct{ image, user, group, want string }{
+		{"app", "", "7", "app:7"}, {"", "", "7", "0:7"}, {"app:app", "", "7", "app:7"}, {"1000:1000", "", "web", "1000:web"},
+		{"app", "12", "7", "12:7"}, {"app", "12:13", "7", "12:7"}, {"app:app", "", "", "app:app"}, {"", "", "", ""},
+	} {
+		s := Spec{ID: "p", User: c.user, Group: c.group}
+		if got, err := s.Resolve(ImageInfo{Cmd: []string{"run"}, User: c.image}); err != nil || got.User != c.want {
+			t.Errorf("%+v: %q, %v", c, got.User, err)
+		}
+	}
+}
+
 func TestSpecsThatCanNeverRun(t *testing.T) {
 	image := ImageInfo{Cmd: []string{"run"}}
 	for name, s := range map[string]Spec{
-		"id with a path":       {ID: "../x"},
-		"no id":                {},
-		"long id":              {ID: api.ProcessID(strings.Repeat("p", 64))},
-		"no command":           {ID: "p", Entrypoint: []string{}},
-		"relative directory":   {ID: "p", WorkDir: "srv"},
-		"directory in proc":    {ID: "p", WorkDir: "/proc/self/fd/7"},
-		"hidden proc":          {ID: "p", WorkDir: "/srv/../proc/./self/cwd"},
-		"proc itself":          {ID: "p", WorkDir: "/proc"},
-		"relative mount":       {ID: "p", Mounts: []Mount{{Target: "data"}}},
-		"mount that goes up":   {ID: "p", Mounts: []Mount{{Target: "/data/../../etc"}}},
-		"mount on the root":    {ID: "p", Mounts: []Mount{{Target: "/"}}},
-		"overflow to root":     {ID: "p", User: "4294967296"},
-		"uid of 2^31":          {ID: "p", User: "2147483648"},
-		"more than 64 bits":    {ID: "p", User: "18446744073709551616"},
-		"group overflows":      {ID: "p", User: "1000:4294967296"},
-		"negative":             {ID: "p", User: "-1"},
-		"signed zero":          {ID: "p", User: "+0"},
-		"blank after":          {ID: "p", User: "root "},
-		"tab before":           {ID: "p", User: "\troot"},
-		"line end":             {ID: "p", User: "root\n"},
-		"zero byte":            {ID: "p", User: "root\x00"},
-		"three parts":          {ID: "p", User: "a:b:c"},
-		"group only":           {ID: "p", User: ":0"},
-		"no group after colon": {ID: "p", User: "app:"},
-		"unusual blank":        {ID: "p", User: "root\u00a0"},
+		"id with a path":        {ID: "../x"},
+		"no id":                 {},
+		"long id":               {ID: api.ProcessID(strings.Repeat("p", 64))},
+		"no command":            {ID: "p", Entrypoint: []string{}},
+		"relative directory":    {ID: "p", WorkDir: "srv"},
+		"directory in proc":     {ID: "p", WorkDir: "/proc/self/fd/7"},
+		"hidden proc":           {ID: "p", WorkDir: "/srv/../proc/./self/cwd"},
+		"proc itself":           {ID: "p", WorkDir: "/proc"},
+		"relative mount":        {ID: "p", Mounts: []Mount{{Target: "data"}}},
+		"mount that goes up":    {ID: "p", Mounts: []Mount{{Target: "/data/../../etc"}}},
+		"mount on the root":     {ID: "p", Mounts: []Mount{{Target: "/"}}},
+		"relative device":       {ID: "p", Devices: []string{"null"}},
+		"device that goes up":   {ID: "p", Devices: []string{"/dev/../etc/passwd"}},
+		"device in proc":        {ID: "p", Devices: []string{"/proc/kcore"}},
+		"device in sys":         {ID: "p", Devices: []string{"/sys/kernel"}},
+		"device twice":          {ID: "p", Devices: []string{"/dev/fuse", "/dev/fuse"}},
+		"no device":             {ID: "p", Devices: []string{""}},
+		"root as a device":      {ID: "p", Devices: []string{"/"}},
+		"group overflows alone": {ID: "p", Group: "4294967296"},
+		"group of two parts":    {ID: "p", Group: "1:2"},
+		"overflow to root":      {ID: "p", User: "4294967296"},
+		"uid of 2^31":           {ID: "p", User: "2147483648"},
+		"more than 64 bits":     {ID: "p", User: "18446744073709551616"},
+		"group overflows":       {ID: "p", User: "1000:4294967296"},
+		"negative":              {ID: "p", User: "-1"},
+		"signed zero":           {ID: "p", User: "+0"},
+		"blank after":           {ID: "p", User: "root "},
+		"tab before":            {ID: "p", User: "\troot"},
+		"line end":              {ID: "p", User: "root\n"},
+		"zero byte":             {ID: "p", User: "root\x00"},
+		"three parts":           {ID: "p", User: "a:b:c"},
+		"group only":            {ID: "p", User: ":0"},
+		"no group after colon":  {ID: "p", User: "app:"},
+		"unusual blank":         {ID: "p", User: "root\u00a0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			img := image

@@ -24,6 +24,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"golang.org/x/sys/unix"
 
 	"slipway/api"
 	"slipway/e2e/images"
@@ -391,9 +392,18 @@ func (m *machine) finish(t *testing.T) {
 }
 
 // harness gives the suite its hands.
+// fuse makes a device node that no container has by itself and that anybody can open who is let.
+func (m *machine) fuse() string {
+	path := filepath.Join(m.dir, "fuse")
+	if err := unix.Mknod(path, unix.S_IFCHR|0o600, int(unix.Mkdev(10, 229))); err != nil {
+		m.test.Fatal(err)
+	}
+	return path
+}
+
 func (m *machine) harness() *runtimetest.Harness {
 	return &runtimetest.Harness{
-		Engine: m.engine, Dir: m.dir, Push: m.push, Fetches: m.fetches,
+		Engine: m.engine, Dir: m.dir, Push: m.push, Fetches: m.fetches, Device: m.fuse(),
 		Reopen: func(t *testing.T) runtime.Runtime {
 			e := m.open(t)
 			m.test.Cleanup(func() { e.Close() })

@@ -64,6 +64,7 @@ func (e *Engine) options(s *runtime.Spec, info runtime.ImageInfo) ([]oci.SpecOpt
 	if s.NonRoot {
 		opts = append(opts, refuseRoot)
 	}
+	opts = append(opts, withDevices(s.Devices))
 	if s.ReadOnlyRootFS {
 		opts = append(opts, oci.WithRootFSReadonly())
 	}

@@ -68,6 +68,11 @@ func (e *Engine) Create(_ context.Context, s runtime.Spec) error {
 	if user, _, _ := strings.Cut(command.User, ":"); s.NonRoot && (user == "root" || strings.Trim(user, "0") == "") {
 		return api.Errorf(api.CodeInvalid, "container %s would run as root", s.ID)
 	}
+	for _, path := range s.Devices {
+		if !e.devices[path] {
+			return api.Errorf(api.CodeNotFound, "container %s: device %s: not found", s.ID, path)
+		}
+	}
 	c := &container{spec: s, image: image, command: command, state: runtime.ContainerCreated, done: make(chan struct{})}
 	if s.Log.Dir != "" {
 		c.log, _ = logfmt.NewWriter(s.Log.Dir, int64(s.Log.Max)) // writes as soon as it can

@@ -38,6 +38,7 @@ type Engine struct {
 	pulls      map[string]int // how often each ref was fetched
 	containers map[api.ProcessID]*container
 	watchers   map[*watcher]struct{}
+	devices    map[string]bool
 	down       error // what every call answers while the daemon is away
 	pid        int
 }
@@ -54,7 +55,7 @@ type watcher struct {
 func New() *Engine {
 	return &Engine{
 		registry: map[string]Image{}, pulled: map[string]runtime.ImageInfo{}, pulls: map[string]int{},
-		containers: map[api.ProcessID]*container{}, watchers: map[*watcher]struct{}{}, pid: 1000,
+		containers: map[api.ProcessID]*container{}, watchers: map[*watcher]struct{}{}, devices: map[string]bool{}, pid: 1000,
 	}
 }
 
@@ -64,6 +65,23 @@ func (e *Engine) AddImage(ref string, image Image) {
 	defer e.mu.Unlock()
 	image.Info.Ref = ref
 	e.registry[ref] = image
+}
+
+// AddDevice gives the machine a device node.
+func (e *Engine) AddDevice(path string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.devices[path] = true
+}
+
+// Devices returns the device nodes that a container has.
+func (e *Engine) Devices(id api.ProcessID) []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c := e.containers[id]; c != nil {
+		return slices.Clone(c.spec.Devices)
+	}
+	return nil
 }
 
 // Pulls returns how often an image was fetched from the registry.

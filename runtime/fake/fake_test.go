@@ -43,8 +43,9 @@ func program(ctx context.Context, p *Process) int {
 func TestSuite(t *testing.T) {
 	e := New()
 	t.Cleanup(e.Close)
+	e.AddDevice("/dev/fuse")
 	runtimetest.Run(t, &runtimetest.Harness{
-		Engine: e, Dir: t.TempDir(), Fetches: e.Pulls,
+		Engine: e, Dir: t.TempDir(), Fetches: e.Pulls, Device: "/dev/fuse",
 		Push: func(_ *testing.T, i runtimetest.Image) string {
 			ref := fmt.Sprintf("registry/test@sha256:%x", sha256.Sum256(fmt.Append(nil, i)))
 			i.Size = 1234

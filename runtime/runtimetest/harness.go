@@ -28,6 +28,8 @@ type Harness struct {
 	Push func(*testing.T, Image) string
 	// Fetches returns how often an image was taken from the registry.
 	Fetches func(ref string) int
+	// Device is a device node that containers can be given, and that they have none of otherwise.
+	Device string
 	// Reopen returns what a restarted agent has: a new client of the same engine.
 	Reopen func(*testing.T) runtime.Runtime
 	// Away takes the engine's daemon away while f runs. Containers live on.

@@ -35,7 +35,8 @@ func Run(t *testing.T, h *Harness) {
 		"attach to a terminal":                                  attachTerminal,
 		"output that nobody was attached to is logged":          unattached,
 		"output that nobody was attached to survives the agent": unattachedAcrossAgents,
-		"stats": stats,
+		"stats":                            stats,
+		"devices that containers can have": givenDevices,
 	} {
 		h.run(t, name, test)
 	}
@@ -48,6 +49,8 @@ func Confine(t *testing.T, h *Harness) {
 		"who may not be root":                        nonRoot,
 		"capabilities and confinement":               privileges,
 		"mounts":                                     mounts,
+		"devices":                                    devices,
+		"a group without a user":                     groupAlone,
 		"a file system that is read-only":            readOnly,
 		"limits of processor and memory":             limits,
 		"limits of processes and files":              counts,
