@@ -27,6 +27,7 @@ const (
 	hasNo                              // "3 nodes have no nvidia gpu"
 	lacks                              // "3 nodes have no 2 nvidia gpu free"
 	hasCopy                            // "3 nodes have a copy already (distinct_hosts)"
+	elsewhere                          // "its volume is on node n3"
 	isFull                             // "3 nodes have all copies they may have per node.label.zone"
 )
 
@@ -36,12 +37,13 @@ type reasons struct {
 	nodes   map[refusal]int // how many nodes refused, by cause
 	held    map[string]int  // how many copies wait for something that is not about nodes
 	ask     api.Amount
-	largest api.Amount // free on the nodes that refused for it, each part by itself
-	prefix  string     // what narrows the choice of nodes
+	largest api.Amount         // free on the nodes that refused for it, each part by itself
+	prefix  string             // what narrows the choice of nodes
+	hints   map[refusal]string // what may have been meant
 }
 
 func newReasons(ask api.Amount) *reasons {
-	return &reasons{nodes: map[refusal]int{}, held: map[string]int{}, ask: ask}
+	return &reasons{nodes: map[refusal]int{}, held: map[string]int{}, hints: map[refusal]string{}, ask: ask}
 }
 
 // why says why a search found nothing.
@@ -113,6 +115,13 @@ func (sh *shape) refusals(c *Cluster) *reasons {
 			r.refuse(sh.causes[why], c.free[i])
 		}
 	}
+	for _, why := range sh.causes {
+		if r.nodes[why] > 0 {
+			if r.hints[why] = strings.TrimPrefix(c.hint(why, ""), "; "); r.hints[why] != "" {
+				r.hints[why] = " (" + r.hints[why] + ")"
+			}
+		}
+	}
 	sh.reasons = r
 	return r
 }
@@ -148,7 +157,7 @@ func (r *reasons) merge(o *reasons, n int) {
 	for why := range o.held {
 		r.held[why] += n
 	}
-	r.ask, r.largest, r.prefix = o.ask, o.largest, o.prefix
+	r.ask, r.largest, r.prefix, r.hints = o.ask, o.largest, o.prefix, o.hints
 }
 
 // sentence says it to a user, most frequent cause first: "1 waiting: not enough memory on 3
@@ -173,7 +182,7 @@ func (r *reasons) causes() string {
 	for _, why := range slices.SortedFunc(maps.Keys(r.nodes), func(a, b refusal) int {
 		return cmp.Or(cmp.Compare(a.kind, b.kind), strings.Compare(a.what, b.what))
 	}) {
-		parts = append(parts, part{r.nodes[why], r.phrase(why, r.nodes[why])})
+		parts = append(parts, part{r.nodes[why], r.phrase(why, r.nodes[why]) + r.hints[why]})
 	}
 	slices.SortFunc(parts, func(a, b part) int { return cmp.Or(cmp.Compare(b.n, a.n), strings.Compare(a.text, b.text)) })
 	var texts []string

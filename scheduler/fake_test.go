@@ -45,6 +45,11 @@ func (r *rack) Node(id api.NodeID) (*api.Node, bool) {
 	return r.nodes[i], true
 }
 
+func (r *rack) Process(id api.ProcessID) (*api.Process, bool) {
+	p := r.byID(id)
+	return p, p != nil
+}
+
 func (r *rack) Pool(name api.PoolName) (*api.Pool, bool) {
 	p, ok := r.pools[name]
 	return p, ok

@@ -11,6 +11,9 @@ import (
 // preemptGap is by how much more important a service has to be than one that goes for it.
 const preemptGap = 10
 
+// makesRoom is how the reason of a preemption begins.
+const makesRoom = "makes room for"
+
 // exactMost is up to how many victims on a node all sets of them are compared. With more, they
 // are taken cheapest first, and those that turn out not to be needed stay.
 const exactMost = 10
@@ -62,7 +65,7 @@ func (r *run) makeRoom(nodes *search, missing int, waiting *reasons) int {
 		}
 		e := ways[best]
 		for _, v := range e.victims {
-			r.stop(v, fmt.Sprintf("makes room for %s (priority %d)", nodes.q.key, mine))
+			r.stop(v, fmt.Sprintf("%s %s (priority %d)", makesRoom, nodes.q.key, mine))
 			r.victims[v.ID] = true
 		}
 		r.promise(nodes, e.node, waiting)

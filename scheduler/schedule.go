@@ -26,6 +26,8 @@ type State interface {
 	Service(k api.ServiceKey) (*api.Service, bool)
 	// Spec returns a service as a release describes it.
 	Spec(release api.ReleaseID, service api.ServiceName) (*api.ServiceSpec, bool)
+	// Process returns a process.
+	Process(id api.ProcessID) (*api.Process, bool)
 	// ProcessesOf iterates over the processes of a service, live and ended, in ID order.
 	ProcessesOf(k api.ServiceKey) iter.Seq[*api.Process]
 }

@@ -251,6 +251,7 @@ func (p placement) Nodes() iter.Seq[*api.Node]                          { return
 func (p placement) Node(id api.NodeID) (*api.Node, bool)                { return p.v.Node(id) }
 func (p placement) Pool(name api.PoolName) (*api.Pool, bool)            { return p.v.Pool(name) }
 func (p placement) ProcessesOn(n api.NodeID) iter.Seq[*api.Process]     { return p.v.ProcessesOn(n) }
+func (p placement) Process(id api.ProcessID) (*api.Process, bool)       { return p.v.Process(id) }
 func (p placement) Used(n api.NodeID) api.Usage                         { return p.v.Used(n) }
 func (p placement) Service(k api.ServiceKey) (*api.Service, bool)       { return p.v.Service(k) }
 func (p placement) ProcessesOf(k api.ServiceKey) iter.Seq[*api.Process] { return p.v.ProcessesOf(k) }
