@@ -45,10 +45,13 @@ type FrameStream interface {
 
 // Config is what an Agent is made of.
 type Config struct {
-	Dir     string // of the store and the volumes
-	Server  grpc.ClientConnInterface
-	Node    api.Node // what the machine is; the ID is filled in from the store
-	Runtime runtime.Runtime
+	Dir    string // of the store and the volumes
+	Server grpc.ClientConnInterface
+	Node   api.Node // what the machine is; the ID is filled in from the store
+	// DiskTotal is the size of the file system whose free space Node.Capacity.Disk is now; 0 takes
+	// that for the capacity as it is.
+	DiskTotal api.Bytes
+	Runtime   runtime.Runtime
 	// Networks, Logs and Observer are the node's own; see their interfaces.
 	Networks networks
 	Logs     logDirs
@@ -120,11 +123,17 @@ func New(cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	cfg.Node.ID = id
+	if cfg.DiskTotal > 0 {
+		if cfg.Node.Capacity.Disk, err = s.disk(cfg.DiskTotal, cfg.Node.Capacity.Disk); err != nil {
+			s.close()
+			return nil, err
+		}
+	}
 	a := &Agent{
 		cfg: cfg, id: id, store: s, now: cfg.Now, log: cfg.Log,
 		engine: &containers{
 			runtime: cfg.Runtime, networks: cfg.Networks, logs: cfg.Logs, volumes: cfg.Dir + "/volumes",
-			privileged: cfg.Privileged, now: cfg.Now,
+			privileged: cfg.Privileged, grants: newGrants(cfg.Node.Devices), now: cfg.Now,
 		},
 		reports: newReports(), tables: make(chan []byte, 1), names: make(chan *pb.Names, 1), routerMoved: make(chan struct{}, 1), routerLost: make(chan struct{}, 1),
 		sets: make(chan api.AssignmentSet, 1), certified: map[api.AppName]certified{},
@@ -210,6 +219,9 @@ func (a *Agent) adopt(ctx context.Context) error {
 // adoptOne starts the supervisor of a stored process with the facts of now.
 func (a *Agent) adoptOne(ctx context.Context, r record, there map[api.ProcessID]runtime.Container) {
 	l := adopted(r, there, a.now())
+	if !l.Clean {
+		a.engine.grants.adopt(r.Assignment.Process, r.Assignment.Grant)
+	}
 	if l.Status.State.Ended() {
 		a.report(r.Assignment.Process, l.Status)
 	} else {

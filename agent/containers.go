@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"slipway/agent/fingerprint"
 	"slipway/api"
 	"slipway/runtime"
 )
@@ -36,6 +37,7 @@ type containers struct {
 	networks networks
 	logs     logDirs
 	volumes  string // the directory of rack-managed volumes
+	grants   *grants
 	// privileged allows what escapes confinement: the pool's operator decided so.
 	privileged bool
 	now        func() time.Time
@@ -54,8 +56,17 @@ func (c *containers) Pull(ctx context.Context, a *api.Assignment) error {
 	return nil
 }
 
-// Create makes network, volumes and container. On an error it leaves nothing behind.
+// Create takes what is granted and makes network, volumes and container. On an error it leaves
+// nothing behind.
 func (c *containers) Create(ctx context.Context, a *api.Assignment) (addr string, err error) {
+	if err := c.grants.claim(a.Process, a.Grant); err != nil {
+		return "", err
+	}
+	defer func() {
+		if err != nil {
+			c.grants.release(a.Process)
+		}
+	}()
 	network, addr, err := c.networks.Add(ctx, a)
 	if err != nil {
 		return "", fmt.Errorf("network of process %s: %w", a.Process, err)
@@ -109,10 +120,11 @@ func (c *containers) spec(a *api.Assignment) (runtime.Spec, error) {
 	}
 	if u := a.Spec.Security.RunAsUser; u != nil {
 		s.User = fmt.Sprint(*u)
-		if g := a.Spec.Security.RunAsGroup; g != nil {
-			s.User += fmt.Sprintf(":%d", *g)
-		}
 	}
+	if g := a.Spec.Security.RunAsGroup; g != nil {
+		s.Group = fmt.Sprint(*g)
+	}
+	s.Devices = devices(a.Grant)
 	if a.Run != nil {
 		s.TTY, s.Attach = a.Run.TTY, a.Run.Attached
 		s.Size = runtime.Size{Rows: uint16(a.Run.Rows), Cols: uint16(a.Run.Cols)}
@@ -126,6 +138,22 @@ func (c *containers) spec(a *api.Assignment) (runtime.Spec, error) {
 		s.Mounts = append(s.Mounts, m)
 	}
 	return s, nil
+}
+
+// devices are the device nodes that a grant stands for.
+func devices(grant *api.Grant) []string {
+	if grant == nil {
+		return nil
+	}
+	var out []string
+	for _, d := range grant.Devices {
+		for _, node := range fingerprint.DeviceNodes("/", d) {
+			if !slices.Contains(out, node) { // several GPUs share what controls them
+				out = append(out, node)
+			}
+		}
+	}
+	return out
 }
 
 // environ writes an environment as NAME=value, sorted.
@@ -187,6 +215,7 @@ func (c *containers) Remove(ctx context.Context, a *api.Assignment) error {
 	if err := c.networks.Remove(ctx, id); err != nil {
 		return fmt.Errorf("remove network of process %s: %w", id, err)
 	}
+	c.grants.release(id)
 	if !a.Purge {
 		return nil
 	}

@@ -16,7 +16,11 @@ var _ networks = links{}
 
 // Add makes, or finds, the network of a process.
 func (l links) Add(ctx context.Context, a *api.Assignment) (runtime.Network, string, error) {
-	e, err := l.net.Add(ctx, a.Process)
+	var ports []api.HostPort
+	if a.Grant != nil {
+		ports = a.Grant.HostPorts
+	}
+	e, err := l.net.Add(ctx, a.Process, ports...)
 	if err != nil {
 		return runtime.Network{}, "", err
 	}

@@ -37,6 +37,9 @@ type Options struct {
 	Build      build.Config // Root, Registry and Cgroup; the rest has defaults
 	Ingress    Ingress
 	Privileged bool
+	// Devices are what the operator lets processes have, each as fingerprint.ParseDevice reads it.
+	// GPUs are found.
+	Devices []string
 	// Metrics receives what the node measures; nil keeps it to itself.
 	Metrics prometheus.Registerer
 	Log     *slog.Logger
@@ -55,6 +58,13 @@ type Node struct {
 func OpenNode(ctx context.Context, o Options) (*Node, error) {
 	n := &Node{}
 	machine, err := fingerprint.Node(ctx, o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if machine.Devices, err = fingerprint.Devices("/", o.Devices); err != nil {
+		return nil, err
+	}
+	total, _, err := fingerprint.Disk(o.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +87,7 @@ func OpenNode(ctx context.Context, o Options) (*Node, error) {
 	}
 	w := newWitness(o.Runtime, n.logs)
 	n.agent, err = New(Config{
-		Dir: o.Dir, Server: o.Server, Node: machine, Runtime: o.Runtime, Networks: links{n.network}, Logs: n.logs,
+		Dir: o.Dir, Server: o.Server, Node: machine, DiskTotal: total, Runtime: o.Runtime, Networks: links{n.network}, Logs: n.logs,
 		Observer: w, Builder: &workshop{builder: n.builder, agents: pb.NewAgentsClient(o.Server), logs: n.logs},
 		Ingress: o.Ingress, Streams: &sessions{runtime: o.Runtime, logs: n.logs, witness: w},
 		Names: n.names.Set, Collect: n.collect, Privileged: o.Privileged, Metrics: o.Metrics, LogBytes: n.logs.Size, Now: time.Now, Log: o.Log,

@@ -14,6 +14,8 @@ import (
 // The layout of the store:
 //
 //	node       → id            the node's identity, made once
+//	node       → cluster       the rack that it belongs to
+//	node       → disk          disk{size of the file system, what of it is the rack's}
 //	processes  → <process ID>  record{Assignment without secrets, Local}
 //	routes     → table         the newest route table
 //	routes     → names         the newest addresses that DNS answers with, as JSON
@@ -94,6 +96,39 @@ func (s *store) cluster(id string) (known string, err error) {
 		return "", fmt.Errorf("rack of the node: %w", err)
 	}
 	return known, nil
+}
+
+// disk is what an agent remembers of its file system.
+type disk struct {
+	Total    api.Bytes `json:"total"`
+	Capacity api.Bytes `json:"capacity"`
+}
+
+// disk returns what of a file system is the rack's: what was free when the node first ran. Later
+// on, images, logs and volumes of the rack take from that, and must not count twice. It grows and
+// shrinks with the file system, and grows when more than that is free.
+func (s *store) disk(total, free api.Bytes) (capacity api.Bytes, err error) {
+	err = s.db.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketNode)
+		d := disk{Total: total, Capacity: free}
+		if doc := b.Get([]byte("disk")); doc != nil {
+			var was disk
+			if err := json.Unmarshal(doc, &was); err != nil {
+				return err
+			}
+			d.Capacity = min(max(was.Capacity+total-was.Total, free), total)
+		}
+		capacity = d.Capacity
+		doc, err := json.Marshal(d)
+		if err != nil {
+			return err
+		}
+		return b.Put([]byte("disk"), doc)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("disk of the node: %w", err)
+	}
+	return capacity, nil
 }
 
 // save stores a process. Secrets stay out: a process that has not been created yet gets them

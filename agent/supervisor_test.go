@@ -22,6 +22,7 @@ type lab struct {
 	pullErr  error
 	onTerm   func(syscall.Signal)
 	finding  Finding
+	claim    func() error // what Create asks first; may be nil
 }
 
 func (l *lab) note(s string) {
@@ -41,6 +42,11 @@ func (l *lab) Pull(ctx context.Context, _ *api.Assignment) error {
 }
 func (l *lab) Create(_ context.Context, a *api.Assignment) (string, error) {
 	l.note("create" + a.Env["FOR"])
+	if l.claim != nil {
+		if err := l.claim(); err != nil {
+			return "", err
+		}
+	}
 	return "10.0.0.2", nil
 }
 func (l *lab) Start(context.Context, api.ProcessID) error    { l.note("start"); return nil }

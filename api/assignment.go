@@ -17,6 +17,8 @@ type Assignment struct {
 	Spec    ServiceSpec `json:"spec"`
 	// Ask is what is reserved, with a scale override in place.
 	Ask Amount `json:"ask"`
+	// Grant is what it has of the node for itself; nil for nothing.
+	Grant *Grant `json:"grant,omitempty"`
 	// Env and Command are secret: they are never written to the agent's own store. An empty
 	// command keeps the image's.
 	Env     map[string]string `json:"env,omitempty"`

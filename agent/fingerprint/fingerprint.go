@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	goruntime "runtime"
 	"strconv"
 	"strings"
@@ -22,7 +21,7 @@ const (
 )
 
 // Node reads what the machine is. dir is where images and volumes lie: its file system is the
-// disk. The caller fills in identity, addresses, pool and labels.
+// disk, and its capacity is what is free now. The caller fills in identity, addresses, pool and labels.
 func Node(ctx context.Context, dir string) (api.Node, error) {
 	info, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
@@ -32,9 +31,9 @@ func Node(ctx context.Context, dir string) (api.Node, error) {
 	if err != nil {
 		return api.Node{}, err
 	}
-	var disk unix.Statfs_t
-	if err := unix.Statfs(dir, &disk); err != nil {
-		return api.Node{}, fmt.Errorf("size of the file system of %s: %w", dir, err)
+	_, free, err := Disk(dir)
+	if err != nil {
+		return api.Node{}, err
 	}
 	name, err := os.Hostname()
 	if err != nil {
@@ -46,14 +45,21 @@ func Node(ctx context.Context, dir string) (api.Node, error) {
 	}
 	n := api.Node{
 		Name: name, BootID: strings.TrimSpace(string(boot)),
-		Capacity: api.Amount{
-			CPU: api.MilliCPU(goruntime.NumCPU()) * 1000, Memory: memory,
-			Disk: api.Bytes(disk.Bavail) * api.Bytes(disk.Bsize),
-		},
+		Capacity:   api.Amount{CPU: api.MilliCPU(goruntime.NumCPU()) * 1000, Memory: memory, Disk: free},
 		Reserved:   api.Amount{Memory: max(reservedMemory, memory/reservedShare)},
 		Attributes: attributes(ctx),
 	}
 	return n, nil
+}
+
+// Disk returns the size of the file system of a directory, and what of it is free for anybody.
+func Disk(dir string) (total, free api.Bytes, err error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, 0, fmt.Errorf("size of the file system of %s: %w", dir, err)
+	}
+	block := api.Bytes(fs.Bsize)
+	return api.Bytes(fs.Blocks) * block, api.Bytes(fs.Bavail) * block, nil
 }
 
 // memoryTotal reads the text of /proc/meminfo (proc(5)).
@@ -99,17 +105,4 @@ func runcVersion(text string) string {
 	}
 	version, _, _ := strings.Cut(fields[2], "+")
 	return version
-}
-
-// gpus counts the devices of NVIDIA's and AMD's drivers. root is "/" but in tests.
-func gpus(root string) int {
-	nvidia, _ := filepath.Glob(filepath.Join(root, "dev/nvidia[0-9]*")) // the pattern is well formed
-	amd, _ := filepath.Glob(filepath.Join(root, "sys/class/kfd/kfd/topology/nodes/*/gpu_id"))
-	n := len(nvidia)
-	for _, f := range amd {
-		if b, err := os.ReadFile(f); err == nil && strings.TrimSpace(string(b)) != "0" {
-			n++
-		}
-	}
-	return n
 }

@@ -73,25 +73,3 @@ func TestRuncVersion(t *testing.T) {
 		}
 	}
 }
-
-func TestGPUs(t *testing.T) {
-	root := t.TempDir()
-	if n := gpus(root); n != 0 {
-		t.Errorf("a machine without any has %d", n)
-	}
-	for name, text := range map[string]string{
-		"dev/nvidia0": "", "dev/nvidia1": "", "dev/nvidiactl": "", "dev/nvidia-uvm": "",
-		"sys/class/kfd/kfd/topology/nodes/0/gpu_id": "0\n", // the processor
-		"sys/class/kfd/kfd/topology/nodes/1/gpu_id": "12345\n",
-	} {
-		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n := gpus(root); n != 3 {
-		t.Errorf("%d, want 2 of one kind and 1 of the other", n)
-	}
-}

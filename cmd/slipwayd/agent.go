@@ -33,6 +33,7 @@ type agentFlags struct {
 	addr, host string
 	metrics    string
 	privileged bool
+	devices    []string
 }
 
 func (f *agentFlags) register(cmd *cobra.Command) {
@@ -41,6 +42,8 @@ func (f *agentFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.host, "router-host", "127.0.0.1", "address that the router listens on")
 	cmd.Flags().StringVar(&f.metrics, "metrics-addr", "127.0.0.1:7423", "loopback address of the node's metrics; none if empty")
 	cmd.Flags().BoolVar(&f.privileged, "allow-privileged", false, "run privileged services")
+	cmd.Flags().StringArrayVar(&f.devices, "device", nil, "devices that services can ask for by NAME, each for one process at a time; may be repeated:\n"+
+		"NAME=PATH[,PATH...][;vendor=V;model=M;KEY=VALUE], for example coral=/dev/apex_0;vendor=google. GPUs of NVIDIA and AMD are found")
 }
 
 // rackAccess is how a node reaches the servers of its rack.
@@ -129,7 +132,7 @@ func runAgent(ctx context.Context, p paths, f agentFlags, access rackAccess, log
 	proxy := router.Dial(p.routerSocket())
 	node, err := agent.OpenNode(ctx, agent.Options{
 		Dir: p.data("node"), Run: p.run("net"), Addr: f.addr, Rack: access.Rack, ID: mintNode(), Version: version,
-		Server: conn, Runtime: engine, Ingress: proxy, Privileged: f.privileged,
+		Server: conn, Runtime: engine, Ingress: proxy, Privileged: f.privileged, Devices: f.devices,
 		Metrics: registry, Log: log,
 		Build: build.Config{
 			Root: p.data("build"), Cgroup: p.namespace() + "-build",

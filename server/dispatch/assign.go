@@ -50,7 +50,7 @@ func assignment(v *state.View, p *api.Process, open secrets) (api.Assignment, er
 	app, known := v.App(p.App)
 	a := api.Assignment{
 		Purge: known && app.Deleting, Process: p.ID, App: p.App, Service: p.Service, Kind: p.Kind, Slot: p.Slot, Release: p.Release,
-		Attempt: p.Attempt, Desired: p.Desired, Ask: p.Ask, Run: p.Run,
+		Attempt: p.Attempt, Desired: p.Desired, Ask: p.Ask, Grant: p.Grant, Run: p.Run,
 	}
 	if p.Kind == api.KindBuild {
 		return buildAssignment(v, p, a, open)
@@ -97,8 +97,29 @@ func environment(v *state.View, p *api.Process, r *api.Release, b *api.Build, sp
 	if spec.Port.Number != 0 {
 		env["PORT"] = fmt.Sprint(spec.Port.Number)
 	}
+	maps.Copy(env, hostPortVariables(p.Grant))
 	for name, value := range own {
 		env[name] = value
+	}
+	return env
+}
+
+// hostPortVariables tell a process by which ports of the node it is reached:
+// SLIPWAY_HOST_PORT_<its own port>. Where TCP and UDP of one port differ, that is TCP's; UDP's is
+// always in SLIPWAY_HOST_PORT_<its own port>_UDP as well.
+func hostPortVariables(g *api.Grant) map[string]string {
+	if g == nil {
+		return nil
+	}
+	env := map[string]string{}
+	for _, p := range g.HostPorts {
+		name, host := fmt.Sprintf("SLIPWAY_HOST_PORT_%d", p.Port), fmt.Sprint(p.Host)
+		if p.Protocol == api.UDP {
+			env[name+"_UDP"] = host
+		}
+		if env[name] == "" || p.Protocol == api.TCP {
+			env[name] = host
+		}
 	}
 	return env
 }

@@ -1,0 +1,82 @@
+package dispatch
+
+import (
+	"maps"
+	"reflect"
+	"testing"
+
+	"slipway/api"
+	"slipway/api/pb"
+	"slipway/raftstore/state"
+)
+
+func TestHostPortVariables(t *testing.T) {
+	for name, c := range map[string]struct {
+		ports []api.HostPort
+		want  map[string]string
+	}{
+		"none": {nil, map[string]string{}},
+		"tcp":  {[]api.HostPort{{Host: 8080, Port: 80, Protocol: api.TCP}}, map[string]string{"SLIPWAY_HOST_PORT_80": "8080"}},
+		"udp":  {[]api.HostPort{{Host: 20001, Port: 53, Protocol: api.UDP}}, map[string]string{"SLIPWAY_HOST_PORT_53": "20001", "SLIPWAY_HOST_PORT_53_UDP": "20001"}},
+		"both of one port, udp first": {
+			[]api.HostPort{{Host: 20001, Port: 53, Protocol: api.UDP}, {Host: 20002, Port: 53, Protocol: api.TCP}},
+			map[string]string{"SLIPWAY_HOST_PORT_53": "20002", "SLIPWAY_HOST_PORT_53_UDP": "20001"},
+		},
+		"both of one port, tcp first": {
+			[]api.HostPort{{Host: 20002, Port: 53, Protocol: api.TCP}, {Host: 20001, Port: 53, Protocol: api.UDP}, {Host: 9000, Port: 9000, Protocol: api.TCP}},
+			map[string]string{"SLIPWAY_HOST_PORT_53": "20002", "SLIPWAY_HOST_PORT_53_UDP": "20001", "SLIPWAY_HOST_PORT_9000": "9000"},
+		},
+	} {
+		if got := hostPortVariables(&api.Grant{HostPorts: c.ports}); !maps.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	if got := hostPortVariables(nil); len(got) != 0 {
+		t.Errorf("without a grant: %v", got)
+	}
+}
+
+// plain opens what nobody sealed.
+type plain struct{}
+
+func (plain) Release(*api.Release) (api.ReleaseSecrets, error) {
+	own := map[string]string{"SLIPWAY_HOST_PORT_81": "mine"}
+	return api.ReleaseSecrets{Services: map[api.ServiceName]api.ServiceSecrets{"web": {Env: own}}}, nil
+}
+func (plain) Build(*api.Build) (api.BuildSecrets, error) { return api.BuildSecrets{}, nil }
+func (plain) Command(*api.Process) ([]string, error)     { return nil, nil }
+
+// TestAssignmentCarriesTheGrant: what a plan grants reaches the agent, and the process by its
+// environment, where the app's own word wins.
+func TestAssignmentCarriesTheGrant(t *testing.T) {
+	grant := &api.Grant{
+		Devices:   []string{"/dev/fuse"},
+		HostPorts: []api.HostPort{{Host: 20001, Port: 80, Protocol: api.TCP}, {Host: 20002, Port: 81, Protocol: api.TCP}},
+	}
+	key := api.ServiceKey{App: "shop", Service: "web"}
+	spec := api.ServiceSpec{Name: "web", HostPorts: []api.HostPort{{Port: 80, Protocol: api.TCP}, {Port: 81, Protocol: api.TCP}}, Devices: []api.DeviceAsk{{Kind: "fuse", Count: 1}}}
+	s := state.New()
+	for i, c := range []state.Command{
+		state.RegisterNode{Node: api.Node{ID: "n1", Name: "one", Capacity: api.Amount{CPU: 1000, Memory: api.GiB}, Devices: []api.Device{{Kind: "fuse", Instances: []string{"/dev/fuse"}}}}},
+		state.CreateApp{App: api.App{Name: "shop"}},
+		state.CreateBuild{Build: api.Build{ID: "BONE", App: "shop"}},
+		state.CreateRelease{Release: api.Release{ID: "RONE", App: "shop", Build: "BONE", Services: []api.ServiceSpec{spec}}},
+		state.SetWant{Key: key, Want: []api.Want{{Release: "RONE", Count: 1}}},
+		state.ApplyPlan{Place: []api.Group{{Key: key, Release: "RONE", Copies: []api.Copy{{ID: "pone", Slot: 1, Node: "n1", Grant: grant}}}}},
+	} {
+		if r := s.Apply(uint64(i+1), state.Entry{Command: c}); r.Err != nil || len(r.Dropped) > 0 {
+			t.Fatalf("%s: %v, dropped %q", c.Type(), r.Err, r.Dropped)
+		}
+	}
+	set, err := assignments(s.View(), "n1", plain{})
+	if err != nil || len(set.Assignment) != 1 {
+		t.Fatalf("%d assignments, %v", len(set.Assignment), err)
+	}
+	a, err := pb.Unmarshal[api.Assignment](set.Assignment[0])
+	if err != nil || !reflect.DeepEqual(a.Grant, grant) {
+		t.Errorf("granted %+v, %v; want %+v", a.Grant, err, grant)
+	}
+	if one, two := a.Env["SLIPWAY_HOST_PORT_80"], a.Env["SLIPWAY_HOST_PORT_81"]; one != "20001" || two != "mine" {
+		t.Errorf("the environment says %q and %q", one, two)
+	}
+}
