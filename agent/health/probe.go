@@ -77,7 +77,12 @@ func newCheck(kind string, spec *api.ServiceSpec, addr, path string, tcp bool, p
 	}
 	hostport := net.JoinHostPort(addr, strconv.Itoa(port))
 	c := &check{kind: kind, timeout: max(timeout, time.Second)}
-	if tcp || spec.Port.Scheme == api.SchemeGRPC && port == spec.Port.Number {
+	if !tcp && spec.Port.Scheme == api.SchemeGRPC && port == spec.Port.Number {
+		c.target = "grpc.health.v1.Health/Check at " + hostport
+		c.do = func(ctx context.Context) (int, error) { return 0, askHealth(ctx, hostport) }
+		return c
+	}
+	if tcp {
 		c.target = "connect to " + hostport
 		c.do = func(ctx context.Context) (int, error) { return 0, connect(ctx, hostport) }
 		return c
@@ -118,7 +123,7 @@ func newClient() *http.Client {
 	return &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
-			DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: headMax, Proxy: nil, TLSClientConfig: insecure(),
+			DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: headMax, Proxy: nil, TLSClientConfig: anyCertificate(),
 		},
 	}
 }

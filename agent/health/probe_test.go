@@ -12,6 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
 	"slipway/api"
 )
 
@@ -138,6 +144,77 @@ func TestEndlessAnswers(t *testing.T) {
 	}
 }
 
+// serveGRPC serves with what register adds, on a free port.
+func serveGRPC(t *testing.T, register func(*grpc.Server)) *api.ServiceSpec {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer()
+	register(s)
+	go s.Serve(l)
+	t.Cleanup(s.Stop)
+	spec := web(port(t, l.Addr()))
+	spec.Port.Scheme, spec.Health.Timeout = api.SchemeGRPC, time.Second
+	return spec
+}
+
+// TestGRPC: a server of gRPC says by its health protocol whether it serves; one without the
+// protocol does by answering at all.
+func TestGRPC(t *testing.T) {
+	server := health.NewServer()
+	spec := serveGRPC(t, func(s *grpc.Server) { grpc_health_v1.RegisterHealthServer(s, server) })
+	for status, says := range map[grpc_health_v1.HealthCheckResponse_ServingStatus]string{
+		grpc_health_v1.HealthCheckResponse_SERVING: "", grpc_health_v1.HealthCheckResponse_NOT_SERVING: "answered NOT_SERVING",
+		grpc_health_v1.HealthCheckResponse_UNKNOWN: "answered UNKNOWN",
+	} {
+		server.SetServingStatus("", status)
+		if r := probe(t, spec); r.Error != says || !strings.HasPrefix(r.Target, "grpc.health.v1.Health/Check at 127.0.0.1:") {
+			t.Errorf("%s: %+v", status, r)
+		}
+	}
+	if r := probe(t, serveGRPC(t, func(*grpc.Server) {})); r.Error != "" {
+		t.Errorf("without the protocol: %+v", r)
+	}
+	nameless := serveGRPC(t, func(s *grpc.Server) { grpc_health_v1.RegisterHealthServer(s, nothing{}) })
+	if r := probe(t, nameless); r.Error != "" {
+		t.Errorf("one that knows its services by name only: %+v", r)
+	}
+	mute := serveGRPC(t, func(s *grpc.Server) { grpc_health_v1.RegisterHealthServer(s, silence{}) })
+	if r := probe(t, mute); r.Error != "no answer within 1s" {
+		t.Errorf("one that does not answer: %+v", r)
+	}
+	odd := serve(t, func(w http.ResponseWriter, r *http.Request) {})
+	odd.Port.Scheme = api.SchemeGRPC
+	if r := probe(t, odd); !strings.HasPrefix(r.Error, "no answer in gRPC: ") {
+		t.Errorf("HTTP/1.1: %+v", r)
+	}
+	odd.Port.Number = 1
+	if r := probe(t, odd); r.Error != "connection refused: nothing listens there" {
+		t.Errorf("closed: %+v", r)
+	}
+}
+
+// nothing knows no service, silence never answers.
+type (
+	nothing struct {
+		grpc_health_v1.UnimplementedHealthServer
+	}
+	silence struct {
+		grpc_health_v1.UnimplementedHealthServer
+	}
+)
+
+func (nothing) Check(context.Context, *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
+	return nil, status.Error(codes.NotFound, "unknown service")
+}
+
+func (silence) Check(ctx context.Context, _ *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
 // TestConnect: health.tcp and a port of TCP ask for a connection only.
 func TestConnect(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -145,10 +222,11 @@ func TestConnect(t *testing.T) {
 		t.Fatal(err)
 	}
 	open := port(t, l.Addr())
-	specs := map[string]*api.ServiceSpec{"health.tcp": web(open), "scheme tcp": web(open), "scheme grpc": web(open), "udp with health.tcp": web(open)}
+	specs := map[string]*api.ServiceSpec{"health.tcp": web(open), "scheme tcp": web(open), "grpc with health.tcp": web(open), "udp with health.tcp": web(open)}
 	specs["health.tcp"].Health.TCP = true
 	specs["scheme tcp"].Port.Scheme = api.SchemeTCP
-	specs["scheme grpc"].Port.Scheme = api.SchemeGRPC
+	specs["grpc with health.tcp"].Port.Scheme = api.SchemeGRPC
+	specs["grpc with health.tcp"].Health.TCP = true
 	specs["udp with health.tcp"].Port.Scheme = api.SchemeUDP
 	specs["udp with health.tcp"].Health.TCP = true
 	for name, spec := range specs {

@@ -10,9 +10,9 @@ import (
 	"slipway/api"
 )
 
-// insecure accepts any certificate: the address is the process's own, and nothing secret is
+// anyCertificate accepts any certificate: the address is the process's own, and nothing secret is
 // sent.
-func insecure() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }
+func anyCertificate() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }
 
 // Watch probes a process until ctx ends and reports every change of the verdict, from one
 // goroutine at a time. The result of each probe goes to probed.
