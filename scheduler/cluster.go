@@ -8,19 +8,17 @@ import (
 	"slipway/api"
 )
 
-// Cluster is the picture of the nodes that searches work on: a table of nodes, struct of
-// arrays, and the search structures of the shapes that were asked for. It is a cache of a State
+// Cluster is the picture of the nodes that searches work on: a table of nodes and the search structures of the shapes that were asked for. It is a cache of a State
 // and nothing else; kept between calls, it makes a plan cost what has changed and not what the
 // rack has. A Cluster that was kept up to date gives the same plans as a new one. It is not safe
 // for concurrent use.
 type Cluster struct {
 	index map[api.NodeID]int32
 	nodes []*api.Node // nil for one that is gone
-	avail []api.Amount
-	free  []api.Amount // below zero on a node that shrank
+	ids   []api.NodeID
 	held  []api.Grant
-	tie   []uint32
-	class []int32
+	table []machine
+	marks []mark
 
 	classes map[string]int32 // by everything that nodes of one class agree in
 	samples []*api.Node      // a node of each class
@@ -33,14 +31,44 @@ type Cluster struct {
 	shapes  map[string]*shape
 	uses    int // counts the uses of shapes, to tell which is the oldest
 	many    int // manyBuckets
-
-	marks
 }
 
-// marks are what one search knows about nodes, zero outside of searches.
-type marks struct {
-	special             []bool
-	own, others, failed []int32
+// machine is what a search reads of a node, in one line of a processor's cache.
+type machine struct {
+	avail, free api.Amount // free is below zero on a node that shrank
+	class       int32
+	tie         uint32
+	status      status
+}
+
+// status is whether a node takes processes.
+type status int32
+
+// The statuses, in the order in which a node is refused for them.
+const (
+	ready status = iota
+	gone
+	down
+	draining
+	cordoned
+)
+
+func statusOf(n *api.Node) status {
+	switch {
+	case n.Status != api.NodeReady:
+		return down
+	case n.Draining:
+		return draining
+	case n.Cordoned:
+		return cordoned
+	}
+	return ready
+}
+
+// mark is what one search knows about a node, zero outside of searches.
+type mark struct {
+	special             bool
+	own, others, failed int32
 }
 
 // shapesMax bounds the shapes that are kept. One of them takes some twenty bytes for each node.
@@ -61,7 +89,7 @@ func (c *Cluster) Update(s State, nodes []api.NodeID) {
 		if n, ok := s.Node(id); ok {
 			c.load(s, n)
 		} else if i, known := c.index[id]; known && c.nodes[i] != nil {
-			c.nodes[i], c.byID = nil, nil
+			c.nodes[i], c.byID, c.table[i].status = nil, nil, gone
 			c.changed(i)
 		}
 	}
@@ -73,19 +101,18 @@ func (c *Cluster) load(s State, n *api.Node) {
 	if !known {
 		i = int32(len(c.nodes))
 		c.index[n.ID] = i
-		c.nodes, c.class, c.tie = append(c.nodes, nil), append(c.class, 0), append(c.tie, tieOf(n.ID))
-		c.avail, c.free, c.held = append(c.avail, api.Amount{}), append(c.free, api.Amount{}), append(c.held, api.Grant{})
-		c.special, c.own = append(c.special, false), append(c.own, 0)
-		c.others, c.failed = append(c.others, 0), append(c.failed, 0)
+		c.nodes, c.ids, c.held = append(c.nodes, nil), append(c.ids, n.ID), append(c.held, api.Grant{})
+		c.table, c.marks = append(c.table, machine{tie: tieOf(n.ID)}), append(c.marks, mark{})
 	}
 	if c.nodes[i] == nil {
 		c.byID = nil
 	}
 	if c.nodes[i] != n {
-		c.nodes[i], c.class[i], c.avail[i] = n, c.classOf(n), n.Available()
+		m := &c.table[i]
+		c.nodes[i], m.class, m.avail, m.status = n, c.classOf(n), n.Available(), statusOf(n)
 	}
 	used := s.Used(n.ID)
-	c.free[i], c.held[i] = c.avail[i].Sub(used.Amount), used.Grant
+	c.table[i].free, c.held[i] = c.table[i].avail.Sub(used.Amount), used.Grant
 	c.changed(i)
 }
 
@@ -137,14 +164,14 @@ func (c *Cluster) inOrder() []int32 {
 				c.byID = append(c.byID, int32(i))
 			}
 		}
-		slices.SortFunc(c.byID, func(a, b int32) int { return cmp.Compare(c.nodes[a].ID, c.nodes[b].ID) })
+		slices.SortFunc(c.byID, func(a, b int32) int { return cmp.Compare(c.ids[a], c.ids[b]) })
 	}
 	return c.byID
 }
 
 // take reserves room on a node for the rest of the plan.
 func (c *Cluster) take(i int32, ask api.Amount, g *api.Grant) {
-	c.free[i] = c.free[i].Sub(ask)
+	c.table[i].free = c.table[i].free.Sub(ask)
 	if g != nil {
 		u := api.Usage{Grant: c.held[i]}
 		c.held[i] = u.Add(api.Amount{}, g).Grant
@@ -160,7 +187,7 @@ func (c *Cluster) reread(s State) {
 	slices.Sort(touched)
 	for _, i := range slices.Compact(touched) {
 		if c.nodes[i] != nil {
-			c.Update(s, []api.NodeID{c.nodes[i].ID})
+			c.Update(s, []api.NodeID{c.ids[i]})
 		}
 	}
 }

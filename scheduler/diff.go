@@ -32,6 +32,7 @@ type diff struct {
 	// history is what slots have been through; nil until somebody asks, for most passes find
 	// that nothing is missing.
 	history map[slotKey]past
+	lookups int // of single slots
 	// alive counts live and placed copies. singleton: there must never be two.
 	alive     int
 	singleton bool
@@ -63,10 +64,32 @@ func compare(s State, svc *api.Service, victims map[api.ProcessID]bool) *diff {
 	return d
 }
 
+// fewSlots is up to how many slots are looked up one by one.
+const fewSlots = 4
+
 // past returns what a slot has been through.
 func (d *diff) past(release api.ReleaseID, slot int) past {
+	if d.lookups++; d.history == nil && d.lookups <= fewSlots {
+		return d.pastOf(slotKey{release, slot})
+	}
 	d.remember()
 	return d.history[slotKey{release, slot}]
+}
+
+// pastOf looks at the processes of one slot only.
+func (d *diff) pastOf(k slotKey) past {
+	var all []*api.Process
+	for _, p := range d.all {
+		if p.Slot == k.slot && p.Release == k.release {
+			all = append(all, p)
+		}
+	}
+	oldestFirst(all)
+	h := past{}
+	for _, p := range all {
+		h = h.after(p)
+	}
+	return h
 }
 
 // remember works out the history of the slots.
@@ -77,7 +100,8 @@ func (d *diff) remember() {
 	oldestFirst(d.all)
 	d.history = make(map[slotKey]past, len(d.all))
 	for _, p := range d.all {
-		d.enter(p)
+		k := slotKey{p.Release, p.Slot}
+		d.history[k] = d.history[k].after(p)
 	}
 }
 
@@ -145,11 +169,9 @@ func keepsData(spec *api.ServiceSpec) bool {
 	return slices.ContainsFunc(spec.Volumes, func(v api.Volume) bool { return v.Name != "" && !v.Memory })
 }
 
-// enter adds a process to the history of its slot. Processes come oldest first. The attempts of
+// after adds a process to the history of its slot. Processes come oldest first. The attempts of
 // the first one that is still on record count those that were reaped.
-func (d *diff) enter(p *api.Process) {
-	k := slotKey{p.Release, p.Slot}
-	h := d.history[k]
+func (h past) after(p *api.Process) past {
 	first := h.last == nil
 	h.attempts = max(h.attempts, p.Attempt) + 1
 	h.last = p
@@ -164,7 +186,7 @@ func (d *diff) enter(p *api.Process) {
 	default:
 		h.failures++
 	}
-	d.history[k] = h
+	return h
 }
 
 func lasted(p *api.Process) time.Duration {

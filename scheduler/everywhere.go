@@ -36,8 +36,8 @@ func (r *run) everywhere(d *diff, spec *api.ServiceSpec, w api.Want, waiting *re
 		if has[n.ID] {
 			continue
 		}
-		if no := sh.why[i]; no >= 0 {
-			why.refuse(sh.causes[no], c.free[i])
+		if no := sh.spots[i].why; no >= 0 {
+			why.refuse(sh.causes[no], c.table[i].free)
 			continue
 		}
 		slot := d.slotOn(n.ID, w.Release, kept)
@@ -87,7 +87,7 @@ func (r *run) onePerNode(d *diff, spec *api.ServiceSpec, running []*api.Process,
 // emptiest returns the nodes, those without a copy of another release first.
 func (c *Cluster) emptiest(others map[api.NodeID]int) []int32 {
 	nodes := slices.Clone(c.inOrder())
-	slices.SortStableFunc(nodes, func(a, b int32) int { return others[c.nodes[a].ID] - others[c.nodes[b].ID] })
+	slices.SortStableFunc(nodes, func(a, b int32) int { return others[c.ids[a]] - others[c.ids[b]] })
 	return nodes
 }
 

@@ -56,8 +56,8 @@ func (s *search) why() *reasons {
 	if len(s.c.inOrder()) == 0 {
 		r.held["the rack has no nodes"]++
 	}
-	for i, why := range s.sh.why {
-		if why == candidate {
+	for i, at := range s.sh.spots {
+		if at.why == candidate {
 			if no := s.reserved(int32(i)); no != (refusal{}) {
 				r.nodes[no]++
 			}
@@ -68,16 +68,16 @@ func (s *search) why() *reasons {
 
 // reserved returns why a candidate of the shape takes no copy of this service.
 func (s *search) reserved(i int32) refusal {
-	if s.hosts && s.c.own[i] > 0 {
+	if s.hosts && s.c.marks[i].own > 0 {
 		return refusal{hasCopy, api.DistinctHosts}
 	}
 	for j, most := range s.limits {
-		if most > 0 && s.crowd[j][s.ids[s.sh.in[i]][j]] >= most {
+		if most > 0 && s.crowd[j][s.ids[s.sh.spots[i].in][j]] >= most {
 			return refusal{isFull, s.sh.keyed[j]}
 		}
 	}
 	if s.q.barred != nil {
-		if why := s.q.barred(s.c.nodes[i].ID); why != "" {
+		if why := s.q.barred(s.c.ids[i]); why != "" {
 			return refusal{is, why}
 		}
 	}
@@ -93,9 +93,9 @@ func (s *search) whyNotHome() *reasons {
 		return r
 	}
 	r.prefix = fmt.Sprintf("its volume is on node %s: ", s.q.home)
-	switch why := s.sh.why[i]; {
+	switch why := s.sh.spots[i].why; {
 	case why >= 0:
-		r.refuse(s.sh.causes[why], s.c.free[i])
+		r.refuse(s.sh.causes[why], s.c.table[i].free)
 	case why == candidate:
 		if no := s.reserved(i); no != (refusal{}) {
 			r.nodes[no]++
@@ -110,9 +110,9 @@ func (sh *shape) refusals(c *Cluster) *reasons {
 		return sh.reasons
 	}
 	r := newReasons(sh.ask)
-	for i, why := range sh.why {
-		if why >= 0 {
-			r.refuse(sh.causes[why], c.free[i])
+	for i, at := range sh.spots {
+		if at.why >= 0 {
+			r.refuse(sh.causes[at.why], c.table[i].free)
 		}
 	}
 	for _, why := range sh.causes {

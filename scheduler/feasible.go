@@ -9,14 +9,13 @@ import (
 
 // kindOf returns what a node's class answers to the shape. An absent node gets the zero kind.
 func (sh *shape) kindOf(c *Cluster, i int32) kind {
-	n := c.nodes[i]
-	if n == nil {
+	if c.table[i].status == gone {
 		return kind{}
 	}
 	if sh.named {
-		return sh.evaluate(n)
+		return sh.evaluate(c.nodes[i])
 	}
-	class := c.class[i]
+	class := c.table[i].class
 	for int(class) >= len(sh.kinds) {
 		sh.kinds = append(sh.kinds, kind{})
 	}
@@ -71,20 +70,20 @@ func (sh *shape) cause(r refusal) int32 {
 
 // answer returns why a node cannot take a copy now, candidate if it can.
 func (sh *shape) answer(c *Cluster, i int32, k kind) int32 {
-	n := c.nodes[i]
+	m := &c.table[i]
 	switch {
-	case n == nil:
+	case m.status == gone:
 		return absent
 	case k.why != candidate:
 		return k.why
-	case n.Status != api.NodeReady:
+	case m.status == down:
 		return sh.cause(refusal{is, "down"})
-	case n.Draining:
+	case m.status == draining:
 		return sh.cause(refusal{is, "draining"})
-	case n.Cordoned:
+	case m.status == cordoned:
 		return sh.cause(refusal{is, "cordoned"})
 	}
-	if what := short(c.free[i], sh.ask); what != "" {
+	if what := short(m.free, sh.ask); what != "" {
 		return sh.cause(refusal{notEnough, what})
 	}
 	if len(sh.spec.Devices)+len(sh.spec.HostPorts) > 0 {

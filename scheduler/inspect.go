@@ -94,7 +94,7 @@ func (s *search) filters() ([]api.Filter, []int32) {
 		}
 		f := &all[k]
 		if f.Removed++; len(f.Nodes) < examplesMax {
-			f.Nodes = append(f.Nodes, s.c.nodes[i].ID)
+			f.Nodes = append(f.Nodes, s.c.ids[i])
 		}
 	}
 	slices.SortStableFunc(all, func(x, y api.Filter) int {
@@ -105,8 +105,8 @@ func (s *search) filters() ([]api.Filter, []int32) {
 
 // refusal returns the first reason why a node takes no copy; the zero one if it does.
 func (s *search) refusal(i int32) refusal {
-	switch why := s.sh.why[i]; {
-	case s.q.home != "" && s.q.home != s.c.nodes[i].ID:
+	switch why := s.sh.spots[i].why; {
+	case s.q.home != "" && s.q.home != s.c.ids[i]:
 		return refusal{elsewhere, string(s.q.home)}
 	case why >= 0:
 		return s.sh.causes[why]
@@ -117,7 +117,7 @@ func (s *search) refusal(i int32) refusal {
 // rating orders candidates as placing does: spread, score, tie, name.
 func (s *search) rating(a, b int32) int {
 	if s.level != nil {
-		if c := cmp.Compare(s.level[s.sh.in[a]], s.level[s.sh.in[b]]); c != 0 {
+		if c := cmp.Compare(s.level[s.sh.spots[a].in], s.level[s.sh.spots[b].in]); c != 0 {
 			return c
 		}
 	}
@@ -136,26 +136,26 @@ func (s *search) whole(i int32) ranked {
 // score takes the score of a candidate apart.
 func (s *search) score(i int32) api.Score {
 	c := s.c
-	score := api.Score{Node: c.nodes[i].ID, Total: s.whole(i).score}
+	score := api.Score{Node: c.ids[i], Total: s.whole(i).score}
 	add := func(name string, points int64, format string, args ...any) {
 		score.Parts = append(score.Parts, api.ScorePart{Name: name, Points: points, Text: fmt.Sprintf(format, args...)})
 	}
 	for j, spread := range s.q.spec.Spreads {
-		b := s.sh.in[i]
+		b := s.sh.spots[i].in
 		add("spread", 0, "comes first: %d copies where %s is %q", s.crowd[j][s.ids[b][j]], spread.Attribute, s.sh.buckets[b].values[j])
 	}
 	if len(s.q.spec.Affinities) > 0 {
 		add("affinity", int64(s.sh.kindOf(c, i).affinity), "%d of 100", affinity(s.q.spec, c.nodes[i]))
 	}
-	points := fit(c.avail[i], c.free[i], s.sh.ask, s.sh.strategy)
-	add("fit", points, "strategy %s, %s and %s are free", s.sh.strategy, c.free[i].CPU, c.free[i].Memory)
-	if n := c.own[i]; n > 0 {
+	points := fit(c.table[i].avail, c.table[i].free, s.sh.ask, s.sh.strategy)
+	add("fit", points, "strategy %s, %s and %s are free", s.sh.strategy, c.table[i].free.CPU, c.table[i].free.Memory)
+	if n := c.marks[i].own; n > 0 {
 		add("own copies", -pointsOwn*int64(n), "%d of the same release", n)
 	}
-	if n := c.others[i]; n > 0 {
+	if n := c.marks[i].others; n > 0 {
 		add("other copies", -pointsOther*int64(n), "%d of other releases, or on their way out", n)
 	}
-	if n := c.failed[i]; n > 0 {
+	if n := c.marks[i].failed; n > 0 {
 		add("failures", -pointsFailed*int64(min(n, failuresMost)), "%d on record", n)
 	}
 	return score
@@ -183,7 +183,7 @@ func (c *Cluster) WhyNot(s State, key api.ServiceKey, node api.NodeID) (api.WhyN
 	if !ok || c.nodes[i] == nil {
 		var names []string
 		for _, j := range c.inOrder() {
-			names = append(names, string(c.nodes[j].ID))
+			names = append(names, string(c.ids[j]))
 		}
 		return api.WhyNot{}, api.NotFound("node", string(node), names)
 	}
@@ -232,7 +232,7 @@ func (s *search) shortcomings(i int32) []api.Shortcoming {
 			add(refusal{is, state.word})
 		}
 	}
-	free, ask := s.c.free[i], s.sh.ask
+	free, ask := s.c.table[i].free, s.sh.ask
 	out = append(out, lack("memory", int64(ask.Memory), int64(free.Memory), func(n int64) string { return api.Bytes(n).String() })...)
 	out = append(out, lack("cpu", int64(ask.CPU), int64(free.CPU), func(n int64) string { return api.MilliCPU(n).String() })...)
 	out = append(out, lack("disk", int64(ask.Disk), int64(free.Disk), func(n int64) string { return api.Bytes(n).String() })...)

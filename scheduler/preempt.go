@@ -96,16 +96,16 @@ func (r *run) awaitRoom(nodes *search, missing int, waiting *reasons) int {
 func (r *run) promise(nodes *search, i int32, waiting *reasons) {
 	r.promised[i] = true
 	r.cluster.take(i, nodes.q.ask, nil) // or less important services would take what is free of it
-	nodes.mark(i)
+	nodes.stirred = append(nodes.stirred, i)
 	nodes.crowding(i, 1)
-	waiting.hold(1, "room is being made on node %s", nodes.c.nodes[i].ID)
+	waiting.hold(1, "room is being made on node %s", nodes.c.ids[i])
 }
 
 // contested returns the nodes that lack nothing but room, in ID order.
 func (s *search) contested() []int32 {
 	var out []int32
 	for _, i := range s.c.inOrder() {
-		if why := s.sh.why[i]; why >= 0 && s.sh.causes[why].kind.scarce() && s.reserved(i) == (refusal{}) && (s.q.home == "" || s.q.home == s.c.nodes[i].ID) {
+		if why := s.sh.spots[i].why; why >= 0 && s.sh.causes[why].kind.scarce() && s.reserved(i) == (refusal{}) && (s.q.home == "" || s.q.home == s.c.ids[i]) {
 			out = append(out, i)
 		}
 	}
@@ -119,7 +119,7 @@ func (k refusalKind) scarce() bool { return k == notEnough || k == taken || k ==
 // them.
 func (r *run) ending(i int32) []*api.Process {
 	var out []*api.Process
-	for p := range r.state.ProcessesOn(r.cluster.nodes[i].ID) {
+	for p := range r.state.ProcessesOn(r.cluster.ids[i]) {
 		if p.Desired != api.DesiredRun || r.victims[p.ID] {
 			out = append(out, p)
 		}
@@ -131,7 +131,7 @@ func (r *run) ending(i int32) []*api.Process {
 // what others were promised.
 func (r *run) fitsWithout(nodes *search, i int32, gone []*api.Process) bool {
 	c := r.cluster
-	free, held := c.free[i], api.Usage{Grant: c.held[i]}
+	free, held := c.table[i].free, api.Usage{Grant: c.held[i]}
 	for _, p := range gone {
 		free = free.Add(p.Ask)
 		held = held.Sub(api.Amount{}, p.Grant)
@@ -171,7 +171,7 @@ func (r *run) evict(nodes *search, i int32, mine int) (eviction, bool) {
 func (r *run) lesser(i int32, mine int, me api.ServiceKey) ([]*api.Process, map[api.ProcessID]int) {
 	var out []*api.Process
 	priority := map[api.ProcessID]int{}
-	for p := range r.state.ProcessesOn(r.cluster.nodes[i].ID) {
+	for p := range r.state.ProcessesOn(r.cluster.ids[i]) {
 		if p.Kind != api.KindService || p.Desired != api.DesiredRun || r.victims[p.ID] || p.Key() == me {
 			continue
 		}

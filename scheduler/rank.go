@@ -21,7 +21,7 @@ const keyBase = 1 << 20
 
 // key is the entry key of a candidate: the shared part of its score, then its tie.
 func (sh *shape) key(c *Cluster, i int32, k kind) uint64 {
-	return uint64(int64(k.affinity)+fit(c.avail[i], c.free[i], sh.ask, sh.strategy)+keyBase)<<32 | uint64(c.tie[i])
+	return uint64(int64(k.affinity)+fit(c.table[i].avail, c.table[i].free, sh.ask, sh.strategy)+keyBase)<<32 | uint64(c.table[i].tie)
 }
 
 // shared takes the shared part of a score out of an entry key.
@@ -60,7 +60,7 @@ func affinity(spec *api.ServiceSpec, n *api.Node) int64 {
 
 // penalty is what a service takes off the score of a node: what it has there already.
 func (c *Cluster) penalty(i int32) int64 {
-	return pointsOwn*int64(c.own[i]) + pointsOther*int64(c.others[i]) + pointsFailed*int64(min(failuresMost, c.failed[i]))
+	return pointsOwn*int64(c.marks[i].own) + pointsOther*int64(c.marks[i].others) + pointsFailed*int64(min(failuresMost, c.marks[i].failed))
 }
 
 // share is the percentage of copies that a value should have. Values without a target divide

@@ -159,11 +159,11 @@ func (r *run) counted(d *diff, spec *api.ServiceSpec, w api.Want, waiting *reaso
 			}
 			break
 		}
-		r.place(d.svc.Key, w.Release, nodes.q.ask, r.copy(slot, r.cluster.nodes[i].ID, h, grant))
+		r.place(d.svc.Key, w.Release, nodes.q.ask, r.copy(slot, r.cluster.ids[i], h, grant))
 		missing--
 		d.alive++
 		if len(d.svc.Want) > 1 { // the next release keeps away from these as well
-			d.live = append(d.live, &api.Process{Release: w.Release, Slot: slot, Node: r.cluster.nodes[i].ID})
+			d.live = append(d.live, &api.Process{Release: w.Release, Slot: slot, Node: r.cluster.ids[i]})
 		}
 	}
 	if nodes != nil {
@@ -211,7 +211,7 @@ func (r *run) pending(p *api.Process) {
 		r.plan.Pending[p.ID] = nodes.why().causes()
 		return
 	}
-	node := r.cluster.nodes[i].ID
+	node := r.cluster.ids[i]
 	if p.Kind == api.KindBuild {
 		if r.builds == nil {
 			r.builds = map[api.NodeID]int{}

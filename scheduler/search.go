@@ -29,6 +29,7 @@ type search struct {
 	sh       *shape
 	q        *request
 	specials []int32
+	stirred  []int32    // nodes that left the shared heap or got a copy
 	ranked   [][]ranked // by bucket: special candidates, best first
 	hosts    bool       // distinct_hosts
 	limits   []int64    // of distinct_property, by keyed attribute; 0 for none
@@ -64,23 +65,25 @@ func newSearch(c *Cluster, sh *shape, q *request) *search {
 		}
 	}
 	s.countValues()
-	for _, list := range []struct {
-		nodes []api.NodeID
-		count []int32
-	}{{q.own, c.own}, {q.others, c.others}, {q.failed, c.failed}} {
-		for _, id := range list.nodes {
-			if i, ok := c.index[id]; ok {
-				list.count[i]++
-				s.mark(i)
-			}
-		}
-	}
+	s.note(q.own, func(m *mark) { m.own++ })
+	s.note(q.others, func(m *mark) { m.others++ })
+	s.note(q.failed, func(m *mark) { m.failed++ })
 	for _, i := range s.specials {
-		s.crowding(i, int64(c.own[i]))
+		s.crowding(i, int64(c.marks[i].own))
 		s.rank(i)
 	}
 	s.levels()
 	return s
+}
+
+// note makes nodes special and counts what the service has there.
+func (s *search) note(nodes []api.NodeID, count func(*mark)) {
+	for _, id := range nodes {
+		if i, ok := s.c.index[id]; ok {
+			count(&s.c.marks[i])
+			s.mark(i)
+		}
+	}
 }
 
 // countValues numbers the values of the keyed attributes.
@@ -111,8 +114,8 @@ func (s *search) countValues() {
 
 // mark makes a node special.
 func (s *search) mark(i int32) {
-	if !s.c.special[i] {
-		s.c.special[i] = true
+	if !s.c.marks[i].special {
+		s.c.marks[i].special = true
 		s.specials = append(s.specials, i)
 	}
 }
@@ -123,16 +126,16 @@ func (s *search) crowding(i int32, copies int64) {
 		return
 	}
 	for j := range s.crowd {
-		s.crowd[j][s.ids[s.sh.in[i]][j]] += copies
+		s.crowd[j][s.ids[s.sh.spots[i].in][j]] += copies
 	}
 }
 
 // rank enters a special node with its whole score, if it may have a copy.
 func (s *search) rank(i int32) {
-	if s.sh.why[i] != candidate || s.hosts && s.c.own[i] > 0 || s.isBarred(i) {
+	if s.sh.spots[i].why != candidate || s.hosts && s.c.marks[i].own > 0 || s.isBarred(i) {
 		return
 	}
-	b := s.sh.in[i]
+	b := s.sh.spots[i].in
 	key := s.sh.key(s.c, i, s.sh.kindOf(s.c, i))
 	s.ranked[b] = append(s.ranked[b], ranked{shared(key) - s.c.penalty(i), entry{key, i}})
 	h := s.ranked[b]
@@ -148,7 +151,7 @@ func (s *search) rank(i int32) {
 
 // isBarred asks whether a node is not for this copy.
 func (s *search) isBarred(i int32) bool {
-	return s.q.barred != nil && s.q.barred(s.c.nodes[i].ID) != ""
+	return s.q.barred != nil && s.q.barred(s.c.ids[i]) != ""
 }
 
 // better orders candidates: score, then tie, then name.
@@ -159,7 +162,7 @@ func (s *search) better(a, b ranked) bool {
 	if x, y := uint32(a.key), uint32(b.key); x != y {
 		return x > y
 	}
-	return s.c.nodes[a.node].ID < s.c.nodes[b.node].ID
+	return s.c.ids[a.node] < s.c.ids[b.node]
 }
 
 // top returns the best candidate of a bucket. A special node on top of the shared heap leaves it
@@ -169,13 +172,14 @@ func (s *search) top(b int32) (ranked, bool) {
 	bucket := s.sh.buckets[b]
 	for len(bucket.heap) > 0 {
 		i := bucket.heap[0].node
-		if !s.c.special[i] && s.isBarred(i) {
+		if !s.c.marks[i].special && s.isBarred(i) {
 			s.mark(i)
 		}
-		if !s.c.special[i] {
+		if !s.c.marks[i].special {
 			break
 		}
 		s.sh.leave(s.c, i)
+		s.stirred = append(s.stirred, i)
 	}
 	special := s.ranked[b]
 	if len(bucket.heap) == 0 {
@@ -310,7 +314,7 @@ func (s *search) next(salt int) (int32, *api.Grant, bool) {
 		return 0, nil, false
 	}
 	i := best.node
-	if s.c.special[i] {
+	if s.c.marks[i].special {
 		s.pop(b)
 	} else {
 		s.mark(i)
@@ -336,7 +340,8 @@ func (s *search) next(salt int) (int32, *api.Grant, bool) {
 func (s *search) settle(i int32, salt int) *api.Grant {
 	g, _ := grant(s.sh.spec, s.c.nodes[i], api.Usage{Grant: s.c.held[i]}, salt)
 	s.c.take(i, s.sh.ask, g)
-	s.c.own[i]++
+	s.c.marks[i].own++
+	s.stirred = append(s.stirred, i)
 	s.crowding(i, 1)
 	s.reconsider(i)
 	return g
@@ -346,10 +351,10 @@ func (s *search) settle(i int32, salt int) *api.Grant {
 // heap.
 func (s *search) reconsider(i int32) {
 	why := s.sh.answer(s.c, i, s.sh.kindOf(s.c, i))
-	if was := s.sh.why[i]; was >= 0 {
+	if was := s.sh.spots[i].why; was >= 0 {
 		s.sh.counts[was]--
 	}
-	if s.sh.why[i] = why; why >= 0 {
+	if s.sh.spots[i].why = why; why >= 0 {
 		s.sh.counts[why]++
 	}
 	s.sh.reasons = nil
@@ -381,7 +386,7 @@ func (s *search) pop(b int32) {
 // atHome takes the one node where the data is.
 func (s *search) atHome(salt int) (int32, *api.Grant, bool) {
 	i, ok := s.c.index[s.q.home]
-	if !ok || s.sh.why[i] != candidate || s.hosts && s.c.own[i] > 0 || s.isBarred(i) {
+	if !ok || s.sh.spots[i].why != candidate || s.hosts && s.c.marks[i].own > 0 || s.isBarred(i) {
 		return 0, nil, false
 	}
 	s.mark(i)
@@ -392,7 +397,9 @@ func (s *search) atHome(salt int) (int32, *api.Grant, bool) {
 // done gives the special nodes back to the shared order.
 func (s *search) done() {
 	for _, i := range s.specials {
-		s.c.special[i], s.c.own[i], s.c.others[i], s.c.failed[i] = false, 0, 0, 0
+		s.c.marks[i] = mark{}
+	}
+	for _, i := range s.stirred {
 		s.sh.refresh(s.c, i)
 	}
 	s.sh.seen = s.c.cut + len(s.c.log)

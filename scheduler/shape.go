@@ -23,16 +23,21 @@ type shape struct {
 	kinds    []kind // by class
 	causes   []refusal
 	causeOf  map[refusal]int32
-	counts   []int   // refusing nodes, by cause
-	why      []int32 // by node: the cause, candidate or absent
-	pos      []int32 // by node: its place in the heap of its bucket, -1 for none
-	in       []int32 // by node: the bucket
+	counts   []int  // refusing nodes, by cause
+	spots    []spot // by node
 	buckets  []*bucket
 	byValues map[string]int32
 
 	seen    int // how much of the cluster's log it has taken in
 	used    int // when it was used last
 	reasons *reasons
+}
+
+// spot is where a node stands.
+type spot struct {
+	why int32 // the cause of a refusal, candidate or absent
+	pos int32 // the place in the heap of its bucket, -1 for none
+	in  int32 // the bucket
 }
 
 // What why says about nodes without a cause.
@@ -173,12 +178,12 @@ func isName(attribute string) bool {
 func (sh *shape) build(c *Cluster) {
 	sh.kinds, sh.buckets, sh.byValues = nil, nil, map[string]int32{}
 	sh.counts = make([]int, len(sh.causes))
-	sh.why, sh.pos, sh.in = make([]int32, len(c.nodes)), make([]int32, len(c.nodes)), make([]int32, len(c.nodes))
+	sh.spots = make([]spot, len(c.nodes))
 	for i := range c.nodes {
 		n := int32(i)
 		k := sh.kindOf(c, n)
-		sh.pos[i], sh.in[i], sh.why[i] = -1, k.bucket, sh.answer(c, n, k)
-		switch why := sh.why[i]; why {
+		sh.spots[i].pos, sh.spots[i].in, sh.spots[i].why = -1, k.bucket, sh.answer(c, n, k)
+		switch why := sh.spots[i].why; why {
 		case absent:
 		case candidate:
 			b := sh.buckets[k.bucket]
@@ -192,7 +197,7 @@ func (sh *shape) build(c *Cluster) {
 			sh.down(c, b, at)
 		}
 		for at := range b.heap {
-			sh.pos[b.heap[at].node] = int32(at)
+			sh.spots[b.heap[at].node].pos = int32(at)
 		}
 	}
 	sh.seen, sh.reasons = c.cut+len(c.log), nil
@@ -216,52 +221,52 @@ func (sh *shape) catchUp(c *Cluster) {
 
 // refresh looks at one node again.
 func (sh *shape) refresh(c *Cluster, i int32) {
-	for int(i) >= len(sh.why) {
-		sh.why, sh.pos, sh.in = append(sh.why, absent), append(sh.pos, -1), append(sh.in, 0)
+	for int(i) >= len(sh.spots) {
+		sh.spots = append(sh.spots, spot{why: absent, pos: -1})
 	}
 	sh.reasons = nil
 	k := sh.kindOf(c, i)
 	why := sh.answer(c, i, k)
-	if was := sh.why[i]; was >= 0 {
+	if was := sh.spots[i].why; was >= 0 {
 		sh.counts[was]--
 	}
-	sh.why[i] = why
+	sh.spots[i].why = why
 	if why >= 0 {
 		sh.counts[why]++
 	}
-	if why != candidate || k.bucket != sh.in[i] {
+	if why != candidate || k.bucket != sh.spots[i].in {
 		sh.leave(c, i)
 	}
-	sh.in[i] = k.bucket
+	sh.spots[i].in = k.bucket
 	if why != candidate {
 		return
 	}
 	e := entry{sh.key(c, i, k), i}
 	b := sh.buckets[k.bucket]
-	at := int(sh.pos[i])
+	at := int(sh.spots[i].pos)
 	if at < 0 {
 		at = len(b.heap)
 		b.heap = append(b.heap, e)
 	}
 	b.heap[at] = e
-	sh.pos[i] = int32(at)
+	sh.spots[i].pos = int32(at)
 	sh.fix(c, b, at)
 }
 
 // leave takes a node out of the heap of its bucket.
 func (sh *shape) leave(c *Cluster, i int32) {
-	at := sh.pos[i]
+	at := sh.spots[i].pos
 	if at < 0 {
 		return
 	}
-	b := sh.buckets[sh.in[i]]
+	b := sh.buckets[sh.spots[i].in]
 	last := len(b.heap) - 1
 	moved := b.heap[last]
 	b.heap = b.heap[:last]
-	sh.pos[i] = -1
+	sh.spots[i].pos = -1
 	if int(at) < last {
 		b.heap[at] = moved
-		sh.pos[moved.node] = at
+		sh.spots[moved.node].pos = at
 		sh.fix(c, b, int(at))
 	}
 }
@@ -275,11 +280,11 @@ func (sh *shape) fix(c *Cluster, b *bucket, at int) {
 			break
 		}
 		h[at] = h[parent]
-		sh.pos[h[at].node] = int32(at)
+		sh.spots[h[at].node].pos = int32(at)
 		at = parent
 	}
 	h[at] = e
-	sh.pos[e.node] = int32(at)
+	sh.spots[e.node].pos = int32(at)
 	sh.down(c, b, at)
 }
 
@@ -298,14 +303,14 @@ func (sh *shape) down(c *Cluster, b *bucket, at int) {
 			break
 		}
 		h[at] = h[child]
-		sh.pos[h[at].node] = int32(at)
+		sh.spots[h[at].node].pos = int32(at)
 		at = child
 	}
 	h[at] = e
-	sh.pos[e.node] = int32(at)
+	sh.spots[e.node].pos = int32(at)
 }
 
 // before orders entries, the better one first.
 func (c *Cluster) before(a, b entry) bool {
-	return a.key > b.key || a.key == b.key && c.nodes[a.node].ID < c.nodes[b.node].ID
+	return a.key > b.key || a.key == b.key && c.ids[a.node] < c.ids[b.node]
 }
