@@ -43,6 +43,9 @@ type Config struct {
 	// other servers.
 	GRPCAddr, HTTPAddr, RaftAddr string
 	Version                      string
+	// AllowPrivileged takes manifests whose services can take over their node: privileged ones,
+	// those that add dangerous capabilities or run without a seccomp profile.
+	AllowPrivileged bool
 	// Alone makes elections quick; for a rack of one server on one machine.
 	Alone bool
 	Log   *slog.Logger
@@ -125,7 +128,7 @@ func (s *Server) open() (err error) {
 	s.control = control.New(control.Config{
 		Store: s.store, Keyring: keys, Objects: sourceFiles{s.sources}, Agents: tunnels{s.dispatch},
 		Callers: callers{}, Mint: randomSeed, Now: time.Now, Log: s.cfg.Log,
-		Version: s.cfg.Version, Servers: s.store.Servers,
+		Version: s.cfg.Version, AllowPrivileged: s.cfg.AllowPrivileged, Servers: s.store.Servers,
 	})
 	if err := s.metrics.register(s.cfg.Metrics, s.store); err != nil {
 		return fmt.Errorf("register metrics: %w", err)

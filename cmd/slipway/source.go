@@ -49,12 +49,12 @@ func readManifest(dir, name string) (manifestFile, error) {
 }
 
 // check finds what is wrong with a manifest before anything is sent. What depends on the
-// environment is for the rack to judge.
+// environment, and whether privileges are allowed, is for the rack to judge.
 func (m manifestFile) check() error {
 	if strings.Contains(m.text, "${") {
 		return nil
 	}
-	if _, err := manifest.Load(m.text, manifest.Options{SkipRequired: true}); err != nil {
+	if _, err := manifest.Load(m.text, manifest.Options{SkipRequired: true, AllowPrivileged: true}); err != nil {
 		return fmt.Errorf("%s: %w", m.name, err)
 	}
 	return nil
@@ -63,7 +63,7 @@ func (m manifestFile) check() error {
 // needed lists the files that a build needs even if .dockerignore names them.
 func (m manifestFile) needed() []string {
 	files := []string{m.name, "Dockerfile"}
-	loaded, err := manifest.Load(m.text, manifest.Options{SkipRequired: true})
+	loaded, err := manifest.Load(m.text, manifest.Options{SkipRequired: true, AllowPrivileged: true})
 	if err != nil {
 		return files // it depends on the environment
 	}
@@ -79,7 +79,7 @@ func (m manifestFile) needed() []string {
 
 // builds reports whether a manifest has anything to build from source.
 func (m manifestFile) builds() bool {
-	loaded, err := manifest.Load(m.text, manifest.Options{SkipRequired: true})
+	loaded, err := manifest.Load(m.text, manifest.Options{SkipRequired: true, AllowPrivileged: true})
 	if err != nil {
 		return true
 	}

@@ -64,7 +64,7 @@ func dev(ctx context.Context, s serverFlags, a agentFlags, log *slog.Logger) err
 		return err
 	}
 	defer unlock()
-	s.dir, s.bootstrap = p.data("server"), true
+	s.dir, s.bootstrap, s.privileged = p.data("server"), true, a.privileged
 	config := s.config(log)
 	config.Alone = true
 	srv, err := server.New(config)

@@ -14,6 +14,7 @@ type serverFlags struct {
 	grpcAddr, httpAddr, raft string
 	httpPort, httpsPort      int
 	bootstrap, debug         bool
+	privileged               bool
 	log                      string
 }
 
@@ -47,6 +48,7 @@ func serverCommand() *cobra.Command {
 		},
 	}
 	f.register(cmd)
+	cmd.Flags().BoolVar(&f.privileged, "allow-privileged", false, "take manifests with privileged services; nodes that are to run them need the flag as well")
 	cmd.Flags().BoolVar(&f.bootstrap, "bootstrap", false, "make a new rack in an empty data directory")
 	return cmd
 }
@@ -55,6 +57,6 @@ func serverCommand() *cobra.Command {
 func (f *serverFlags) config(log *slog.Logger) server.Config {
 	return server.Config{
 		Dir: f.dir, Bootstrap: f.bootstrap, Rack: f.rack, Domain: f.domain, HTTPPort: f.httpPort, HTTPSPort: f.httpsPort,
-		GRPCAddr: f.grpcAddr, HTTPAddr: f.httpAddr, RaftAddr: f.raft, Version: version, Log: log,
+		GRPCAddr: f.grpcAddr, HTTPAddr: f.httpAddr, RaftAddr: f.raft, Version: version, AllowPrivileged: f.privileged, Log: log,
 	}
 }

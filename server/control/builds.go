@@ -99,7 +99,7 @@ func (s *Server) newBuild(v *state.View, a *api.App, id api.BuildID, r *pb.Creat
 			return nil, err
 		}
 	}
-	m, err := manifest.Load(r.GetManifest(), manifest.Options{Env: env})
+	m, err := manifest.Load(r.GetManifest(), manifest.Options{Env: env, AllowPrivileged: s.cfg.AllowPrivileged})
 	if err != nil {
 		return nil, err
 	}

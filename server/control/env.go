@@ -151,7 +151,7 @@ func (s *Server) compile(r release, env map[string]string) (*api.Release, error)
 		Manifest: r.manifest, EnvNames: slices.Sorted(maps.Keys(env)),
 	}
 	if r.build != "" {
-		m, err := manifest.Load(r.manifest, manifest.Options{Env: env, SkipRequired: r.lenient})
+		m, err := manifest.Load(r.manifest, manifest.Options{Env: env, SkipRequired: r.lenient, AllowPrivileged: s.cfg.AllowPrivileged})
 		if err != nil {
 			return nil, err
 		}

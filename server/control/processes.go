@@ -232,7 +232,7 @@ func sources(v *state.View, id api.ReleaseID) map[api.ServiceName]string {
 	if !ok {
 		return out
 	}
-	m, err := manifest.Load(r.Manifest, manifest.Options{SkipRequired: true})
+	m, err := manifest.Load(r.Manifest, manifest.Options{SkipRequired: true, AllowPrivileged: true})
 	if err != nil {
 		return out // it needs values that are not shown here
 	}

@@ -125,7 +125,7 @@ func (s *Server) checkDeployable(r *api.Release) error {
 	if err != nil {
 		return err
 	}
-	if _, err := manifest.Load(r.Manifest, manifest.Options{Env: env}); err != nil {
+	if _, err := manifest.Load(r.Manifest, manifest.Options{Env: env, AllowPrivileged: s.cfg.AllowPrivileged}); err != nil {
 		return fmt.Errorf("release %s cannot be deployed: %w", r.ID, err)
 	}
 	return nil

@@ -72,6 +72,9 @@ type Config struct {
 	SourceMax api.Bytes
 	// Version is what this server says it is.
 	Version string
+	// AllowPrivileged takes services that can take over their node; nodes have to allow them as
+	// well.
+	AllowPrivileged bool
 	// Servers counts the servers of the rack; nil means one.
 	Servers func() int
 }
