@@ -127,7 +127,7 @@ func (s *Server) open() (err error) {
 	})
 	s.control = control.New(control.Config{
 		Store: s.store, Keyring: keys, Objects: sourceFiles{s.sources}, Agents: tunnels{s.dispatch},
-		Callers: callers{}, Mint: randomSeed, Now: time.Now, Log: s.cfg.Log,
+		Callers: callers{}, Scheduler: Planner{}, Mint: randomSeed, Now: time.Now, Log: s.cfg.Log,
 		Version: s.cfg.Version, AllowPrivileged: s.cfg.AllowPrivileged, Servers: s.store.Servers,
 	})
 	if err := s.metrics.register(s.cfg.Metrics, s.store); err != nil {

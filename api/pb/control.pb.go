@@ -1192,6 +1192,426 @@ func (x *ScaleRequest) GetRequestId() string {
 	return ""
 }
 
+type WhyNotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	App           string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	Service       string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
+	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"` // ID or name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhyNotRequest) Reset() {
+	*x = WhyNotRequest{}
+	mi := &file_control_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhyNotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhyNotRequest) ProtoMessage() {}
+
+func (x *WhyNotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhyNotRequest.ProtoReflect.Descriptor instead.
+func (*WhyNotRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *WhyNotRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *WhyNotRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *WhyNotRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+// WhatIfRequest asks what would follow from a change; nothing is changed.
+type WhatIfRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// app may be empty for changes of nodes: the answer tells of the apps that the caller may see.
+	App string `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	// Types that are valid to be assigned to Change:
+	//
+	//	*WhatIfRequest_RemoveNode
+	//	*WhatIfRequest_DrainNode
+	//	*WhatIfRequest_AddNodes
+	//	*WhatIfRequest_Scale
+	//	*WhatIfRequest_Deploy
+	Change        isWhatIfRequest_Change `protobuf_oneof:"change"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhatIfRequest) Reset() {
+	*x = WhatIfRequest{}
+	mi := &file_control_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhatIfRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhatIfRequest) ProtoMessage() {}
+
+func (x *WhatIfRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhatIfRequest.ProtoReflect.Descriptor instead.
+func (*WhatIfRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *WhatIfRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *WhatIfRequest) GetChange() isWhatIfRequest_Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *WhatIfRequest) GetRemoveNode() string {
+	if x != nil {
+		if x, ok := x.Change.(*WhatIfRequest_RemoveNode); ok {
+			return x.RemoveNode
+		}
+	}
+	return ""
+}
+
+func (x *WhatIfRequest) GetDrainNode() string {
+	if x != nil {
+		if x, ok := x.Change.(*WhatIfRequest_DrainNode); ok {
+			return x.DrainNode
+		}
+	}
+	return ""
+}
+
+func (x *WhatIfRequest) GetAddNodes() *NewNodes {
+	if x != nil {
+		if x, ok := x.Change.(*WhatIfRequest_AddNodes); ok {
+			return x.AddNodes
+		}
+	}
+	return nil
+}
+
+func (x *WhatIfRequest) GetScale() *NewScale {
+	if x != nil {
+		if x, ok := x.Change.(*WhatIfRequest_Scale); ok {
+			return x.Scale
+		}
+	}
+	return nil
+}
+
+func (x *WhatIfRequest) GetDeploy() string {
+	if x != nil {
+		if x, ok := x.Change.(*WhatIfRequest_Deploy); ok {
+			return x.Deploy
+		}
+	}
+	return ""
+}
+
+type isWhatIfRequest_Change interface {
+	isWhatIfRequest_Change()
+}
+
+type WhatIfRequest_RemoveNode struct {
+	RemoveNode string `protobuf:"bytes,2,opt,name=remove_node,json=removeNode,proto3,oneof"` // ID or name
+}
+
+type WhatIfRequest_DrainNode struct {
+	DrainNode string `protobuf:"bytes,3,opt,name=drain_node,json=drainNode,proto3,oneof"`
+}
+
+type WhatIfRequest_AddNodes struct {
+	AddNodes *NewNodes `protobuf:"bytes,4,opt,name=add_nodes,json=addNodes,proto3,oneof"`
+}
+
+type WhatIfRequest_Scale struct {
+	Scale *NewScale `protobuf:"bytes,5,opt,name=scale,proto3,oneof"`
+}
+
+type WhatIfRequest_Deploy struct {
+	Deploy string `protobuf:"bytes,6,opt,name=deploy,proto3,oneof"` // text of a manifest
+}
+
+func (*WhatIfRequest_RemoveNode) isWhatIfRequest_Change() {}
+
+func (*WhatIfRequest_DrainNode) isWhatIfRequest_Change() {}
+
+func (*WhatIfRequest_AddNodes) isWhatIfRequest_Change() {}
+
+func (*WhatIfRequest_Scale) isWhatIfRequest_Change() {}
+
+func (*WhatIfRequest_Deploy) isWhatIfRequest_Change() {}
+
+type NewNodes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         int32                  `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	Node          []byte                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"` // api.Node: capacity, pool, labels, attributes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NewNodes) Reset() {
+	*x = NewNodes{}
+	mi := &file_control_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NewNodes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NewNodes) ProtoMessage() {}
+
+func (x *NewNodes) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NewNodes.ProtoReflect.Descriptor instead.
+func (*NewNodes) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *NewNodes) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *NewNodes) GetNode() []byte {
+	if x != nil {
+		return x.Node
+	}
+	return nil
+}
+
+type NewScale struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Counts        map[string]int64       `protobuf:"bytes,1,rep,name=counts,proto3" json:"counts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NewScale) Reset() {
+	*x = NewScale{}
+	mi := &file_control_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NewScale) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NewScale) ProtoMessage() {}
+
+func (x *NewScale) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NewScale.ProtoReflect.Descriptor instead.
+func (*NewScale) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *NewScale) GetCounts() map[string]int64 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+type CapacityRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CapacityRequest) Reset() {
+	*x = CapacityRequest{}
+	mi := &file_control_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CapacityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CapacityRequest) ProtoMessage() {}
+
+func (x *CapacityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CapacityRequest.ProtoReflect.Descriptor instead.
+func (*CapacityRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{25}
+}
+
+type ListPoolsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPoolsRequest) Reset() {
+	*x = ListPoolsRequest{}
+	mi := &file_control_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPoolsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPoolsRequest) ProtoMessage() {}
+
+func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
+func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{26}
+}
+
+type PutPoolRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pool          []byte                 `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"` // api.Pool
+	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutPoolRequest) Reset() {
+	*x = PutPoolRequest{}
+	mi := &file_control_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutPoolRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutPoolRequest) ProtoMessage() {}
+
+func (x *PutPoolRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutPoolRequest.ProtoReflect.Descriptor instead.
+func (*PutPoolRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *PutPoolRequest) GetPool() []byte {
+	if x != nil {
+		return x.Pool
+	}
+	return nil
+}
+
+func (x *PutPoolRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 type ListProcessesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	App           string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"` // "" is all apps
@@ -1204,7 +1624,7 @@ type ListProcessesRequest struct {
 
 func (x *ListProcessesRequest) Reset() {
 	*x = ListProcessesRequest{}
-	mi := &file_control_proto_msgTypes[21]
+	mi := &file_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1216,7 +1636,7 @@ func (x *ListProcessesRequest) String() string {
 func (*ListProcessesRequest) ProtoMessage() {}
 
 func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[21]
+	mi := &file_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1229,7 +1649,7 @@ func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{21}
+	return file_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListProcessesRequest) GetApp() string {
@@ -1278,7 +1698,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_control_proto_msgTypes[22]
+	mi := &file_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +1710,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[22]
+	mi := &file_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,7 +1723,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{22}
+	return file_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RunRequest) GetApp() string {
@@ -1398,7 +1818,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_control_proto_msgTypes[23]
+	mi := &file_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1830,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[23]
+	mi := &file_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1843,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{23}
+	return file_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Frame) GetKind() isFrame_Kind {
@@ -1609,7 +2029,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_control_proto_msgTypes[24]
+	mi := &file_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1621,7 +2041,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[24]
+	mi := &file_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1634,7 +2054,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{24}
+	return file_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Open) GetKind() string {
@@ -1738,7 +2158,7 @@ type Resize struct {
 
 func (x *Resize) Reset() {
 	*x = Resize{}
-	mi := &file_control_proto_msgTypes[25]
+	mi := &file_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1750,7 +2170,7 @@ func (x *Resize) String() string {
 func (*Resize) ProtoMessage() {}
 
 func (x *Resize) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[25]
+	mi := &file_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1763,7 +2183,7 @@ func (x *Resize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resize.ProtoReflect.Descriptor instead.
 func (*Resize) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{25}
+	return file_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Resize) GetRows() uint32 {
@@ -1789,7 +2209,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_control_proto_msgTypes[26]
+	mi := &file_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +2221,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[26]
+	mi := &file_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +2234,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{26}
+	return file_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -1834,7 +2254,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_control_proto_msgTypes[27]
+	mi := &file_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1846,7 +2266,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[27]
+	mi := &file_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1859,7 +2279,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{27}
+	return file_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Failure) GetCode() string {
@@ -1970,7 +2390,35 @@ const file_control_proto_rawDesc = "" +
 	"request_id\x18\a \x01(\tR\trequestIdB\b\n" +
 	"\x06_countB\x06\n" +
 	"\x04_cpuB\t\n" +
-	"\a_memory\"n\n" +
+	"\a_memory\"O\n" +
+	"\rWhyNotRequest\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12\x18\n" +
+	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\"\xec\x01\n" +
+	"\rWhatIfRequest\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12!\n" +
+	"\vremove_node\x18\x02 \x01(\tH\x00R\n" +
+	"removeNode\x12\x1f\n" +
+	"\n" +
+	"drain_node\x18\x03 \x01(\tH\x00R\tdrainNode\x123\n" +
+	"\tadd_nodes\x18\x04 \x01(\v2\x14.slipway.v1.NewNodesH\x00R\baddNodes\x12,\n" +
+	"\x05scale\x18\x05 \x01(\v2\x14.slipway.v1.NewScaleH\x00R\x05scale\x12\x18\n" +
+	"\x06deploy\x18\x06 \x01(\tH\x00R\x06deployB\b\n" +
+	"\x06change\"4\n" +
+	"\bNewNodes\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x05R\x05count\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\fR\x04node\"\x7f\n" +
+	"\bNewScale\x128\n" +
+	"\x06counts\x18\x01 \x03(\v2 .slipway.v1.NewScale.CountsEntryR\x06counts\x1a9\n" +
+	"\vCountsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x11\n" +
+	"\x0fCapacityRequest\"\x12\n" +
+	"\x10ListPoolsRequest\"C\n" +
+	"\x0ePutPoolRequest\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\fR\x04pool\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\"n\n" +
 	"\x14ListProcessesRequest\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x18\n" +
@@ -2026,7 +2474,7 @@ const file_control_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\"7\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage2\xe1\x10\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage2\xd3\x13\n" +
 	"\aControl\x12;\n" +
 	"\aGetRack\x12\x1a.slipway.v1.GetRackRequest\x1a\x14.slipway.v1.Document\x12@\n" +
 	"\tListNodes\x12\x1c.slipway.v1.ListNodesRequest\x1a\x15.slipway.v1.Documents\x12;\n" +
@@ -2065,7 +2513,13 @@ const file_control_proto_rawDesc = "" +
 	"\vStopProcess\x12\x19.slipway.v1.ObjectRequest\x1a\x11.slipway.v1.Empty\x123\n" +
 	"\x03Run\x12\x16.slipway.v1.RunRequest\x1a\x14.slipway.v1.Document\x123\n" +
 	"\aSession\x12\x11.slipway.v1.Frame\x1a\x11.slipway.v1.Frame(\x010\x01\x129\n" +
-	"\x06GetWhy\x12\x19.slipway.v1.ObjectRequest\x1a\x14.slipway.v1.DocumentB\x10Z\x0eslipway/api/pbb\x06proto3"
+	"\x06GetWhy\x12\x19.slipway.v1.ObjectRequest\x1a\x14.slipway.v1.Document\x12;\n" +
+	"\aExplain\x12\x1a.slipway.v1.ServiceRequest\x1a\x14.slipway.v1.Document\x129\n" +
+	"\x06WhyNot\x12\x19.slipway.v1.WhyNotRequest\x1a\x14.slipway.v1.Document\x129\n" +
+	"\x06WhatIf\x12\x19.slipway.v1.WhatIfRequest\x1a\x14.slipway.v1.Document\x12>\n" +
+	"\bCapacity\x12\x1b.slipway.v1.CapacityRequest\x1a\x15.slipway.v1.Documents\x12@\n" +
+	"\tListPools\x12\x1c.slipway.v1.ListPoolsRequest\x1a\x15.slipway.v1.Documents\x12;\n" +
+	"\aPutPool\x12\x1a.slipway.v1.PutPoolRequest\x1a\x14.slipway.v1.DocumentB\x10Z\x0eslipway/api/pbb\x06proto3"
 
 var (
 	file_control_proto_rawDescOnce sync.Once
@@ -2079,7 +2533,7 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_control_proto_goTypes = []any{
 	(*Empty)(nil),                // 0: slipway.v1.Empty
 	(*Document)(nil),             // 1: slipway.v1.Document
@@ -2102,96 +2556,119 @@ var file_control_proto_goTypes = []any{
 	(*EnvReply)(nil),             // 18: slipway.v1.EnvReply
 	(*SetEnvRequest)(nil),        // 19: slipway.v1.SetEnvRequest
 	(*ScaleRequest)(nil),         // 20: slipway.v1.ScaleRequest
-	(*ListProcessesRequest)(nil), // 21: slipway.v1.ListProcessesRequest
-	(*RunRequest)(nil),           // 22: slipway.v1.RunRequest
-	(*Frame)(nil),                // 23: slipway.v1.Frame
-	(*Open)(nil),                 // 24: slipway.v1.Open
-	(*Resize)(nil),               // 25: slipway.v1.Resize
-	(*Exit)(nil),                 // 26: slipway.v1.Exit
-	(*Failure)(nil),              // 27: slipway.v1.Failure
-	nil,                          // 28: slipway.v1.EnvReply.EnvEntry
-	nil,                          // 29: slipway.v1.SetEnvRequest.SetEntry
+	(*WhyNotRequest)(nil),        // 21: slipway.v1.WhyNotRequest
+	(*WhatIfRequest)(nil),        // 22: slipway.v1.WhatIfRequest
+	(*NewNodes)(nil),             // 23: slipway.v1.NewNodes
+	(*NewScale)(nil),             // 24: slipway.v1.NewScale
+	(*CapacityRequest)(nil),      // 25: slipway.v1.CapacityRequest
+	(*ListPoolsRequest)(nil),     // 26: slipway.v1.ListPoolsRequest
+	(*PutPoolRequest)(nil),       // 27: slipway.v1.PutPoolRequest
+	(*ListProcessesRequest)(nil), // 28: slipway.v1.ListProcessesRequest
+	(*RunRequest)(nil),           // 29: slipway.v1.RunRequest
+	(*Frame)(nil),                // 30: slipway.v1.Frame
+	(*Open)(nil),                 // 31: slipway.v1.Open
+	(*Resize)(nil),               // 32: slipway.v1.Resize
+	(*Exit)(nil),                 // 33: slipway.v1.Exit
+	(*Failure)(nil),              // 34: slipway.v1.Failure
+	nil,                          // 35: slipway.v1.EnvReply.EnvEntry
+	nil,                          // 36: slipway.v1.SetEnvRequest.SetEntry
+	nil,                          // 37: slipway.v1.NewScale.CountsEntry
 }
 var file_control_proto_depIdxs = []int32{
-	28, // 0: slipway.v1.EnvReply.env:type_name -> slipway.v1.EnvReply.EnvEntry
-	29, // 1: slipway.v1.SetEnvRequest.set:type_name -> slipway.v1.SetEnvRequest.SetEntry
-	24, // 2: slipway.v1.Frame.open:type_name -> slipway.v1.Open
-	25, // 3: slipway.v1.Frame.resize:type_name -> slipway.v1.Resize
-	26, // 4: slipway.v1.Frame.exit:type_name -> slipway.v1.Exit
-	27, // 5: slipway.v1.Frame.failure:type_name -> slipway.v1.Failure
-	3,  // 6: slipway.v1.Control.GetRack:input_type -> slipway.v1.GetRackRequest
-	4,  // 7: slipway.v1.Control.ListNodes:input_type -> slipway.v1.ListNodesRequest
-	5,  // 8: slipway.v1.Control.Events:input_type -> slipway.v1.EventsRequest
-	6,  // 9: slipway.v1.Control.ListApps:input_type -> slipway.v1.ListAppsRequest
-	7,  // 10: slipway.v1.Control.GetApp:input_type -> slipway.v1.AppRequest
-	7,  // 11: slipway.v1.Control.CreateApp:input_type -> slipway.v1.AppRequest
-	7,  // 12: slipway.v1.Control.DeleteApp:input_type -> slipway.v1.AppRequest
-	10, // 13: slipway.v1.Control.LockApp:input_type -> slipway.v1.LockAppRequest
-	7,  // 14: slipway.v1.Control.CancelDeployment:input_type -> slipway.v1.AppRequest
-	11, // 15: slipway.v1.Control.HasSource:input_type -> slipway.v1.HasSourceRequest
-	13, // 16: slipway.v1.Control.UploadSource:input_type -> slipway.v1.UploadSourceRequest
-	15, // 17: slipway.v1.Control.CreateBuild:input_type -> slipway.v1.CreateBuildRequest
-	7,  // 18: slipway.v1.Control.ListBuilds:input_type -> slipway.v1.AppRequest
-	8,  // 19: slipway.v1.Control.GetBuild:input_type -> slipway.v1.ObjectRequest
-	16, // 20: slipway.v1.Control.WatchBuild:input_type -> slipway.v1.WatchBuildRequest
-	7,  // 21: slipway.v1.Control.ListReleases:input_type -> slipway.v1.AppRequest
-	8,  // 22: slipway.v1.Control.GetRelease:input_type -> slipway.v1.ObjectRequest
-	17, // 23: slipway.v1.Control.DiffReleases:input_type -> slipway.v1.DiffReleasesRequest
-	8,  // 24: slipway.v1.Control.GetEnv:input_type -> slipway.v1.ObjectRequest
-	19, // 25: slipway.v1.Control.SetEnv:input_type -> slipway.v1.SetEnvRequest
-	8,  // 26: slipway.v1.Control.Promote:input_type -> slipway.v1.ObjectRequest
-	8,  // 27: slipway.v1.Control.Rollback:input_type -> slipway.v1.ObjectRequest
-	7,  // 28: slipway.v1.Control.ListDeployments:input_type -> slipway.v1.AppRequest
-	8,  // 29: slipway.v1.Control.GetDeployment:input_type -> slipway.v1.ObjectRequest
-	8,  // 30: slipway.v1.Control.WatchDeployment:input_type -> slipway.v1.ObjectRequest
-	7,  // 31: slipway.v1.Control.ListServices:input_type -> slipway.v1.AppRequest
-	20, // 32: slipway.v1.Control.Scale:input_type -> slipway.v1.ScaleRequest
-	9,  // 33: slipway.v1.Control.Restart:input_type -> slipway.v1.ServiceRequest
-	21, // 34: slipway.v1.Control.ListProcesses:input_type -> slipway.v1.ListProcessesRequest
-	8,  // 35: slipway.v1.Control.GetProcess:input_type -> slipway.v1.ObjectRequest
-	8,  // 36: slipway.v1.Control.StopProcess:input_type -> slipway.v1.ObjectRequest
-	22, // 37: slipway.v1.Control.Run:input_type -> slipway.v1.RunRequest
-	23, // 38: slipway.v1.Control.Session:input_type -> slipway.v1.Frame
-	8,  // 39: slipway.v1.Control.GetWhy:input_type -> slipway.v1.ObjectRequest
-	1,  // 40: slipway.v1.Control.GetRack:output_type -> slipway.v1.Document
-	2,  // 41: slipway.v1.Control.ListNodes:output_type -> slipway.v1.Documents
-	1,  // 42: slipway.v1.Control.Events:output_type -> slipway.v1.Document
-	2,  // 43: slipway.v1.Control.ListApps:output_type -> slipway.v1.Documents
-	1,  // 44: slipway.v1.Control.GetApp:output_type -> slipway.v1.Document
-	1,  // 45: slipway.v1.Control.CreateApp:output_type -> slipway.v1.Document
-	0,  // 46: slipway.v1.Control.DeleteApp:output_type -> slipway.v1.Empty
-	0,  // 47: slipway.v1.Control.LockApp:output_type -> slipway.v1.Empty
-	1,  // 48: slipway.v1.Control.CancelDeployment:output_type -> slipway.v1.Document
-	12, // 49: slipway.v1.Control.HasSource:output_type -> slipway.v1.HasSourceReply
-	14, // 50: slipway.v1.Control.UploadSource:output_type -> slipway.v1.UploadSourceReply
-	1,  // 51: slipway.v1.Control.CreateBuild:output_type -> slipway.v1.Document
-	2,  // 52: slipway.v1.Control.ListBuilds:output_type -> slipway.v1.Documents
-	1,  // 53: slipway.v1.Control.GetBuild:output_type -> slipway.v1.Document
-	23, // 54: slipway.v1.Control.WatchBuild:output_type -> slipway.v1.Frame
-	2,  // 55: slipway.v1.Control.ListReleases:output_type -> slipway.v1.Documents
-	1,  // 56: slipway.v1.Control.GetRelease:output_type -> slipway.v1.Document
-	1,  // 57: slipway.v1.Control.DiffReleases:output_type -> slipway.v1.Document
-	18, // 58: slipway.v1.Control.GetEnv:output_type -> slipway.v1.EnvReply
-	1,  // 59: slipway.v1.Control.SetEnv:output_type -> slipway.v1.Document
-	1,  // 60: slipway.v1.Control.Promote:output_type -> slipway.v1.Document
-	1,  // 61: slipway.v1.Control.Rollback:output_type -> slipway.v1.Document
-	2,  // 62: slipway.v1.Control.ListDeployments:output_type -> slipway.v1.Documents
-	1,  // 63: slipway.v1.Control.GetDeployment:output_type -> slipway.v1.Document
-	1,  // 64: slipway.v1.Control.WatchDeployment:output_type -> slipway.v1.Document
-	2,  // 65: slipway.v1.Control.ListServices:output_type -> slipway.v1.Documents
-	1,  // 66: slipway.v1.Control.Scale:output_type -> slipway.v1.Document
-	0,  // 67: slipway.v1.Control.Restart:output_type -> slipway.v1.Empty
-	2,  // 68: slipway.v1.Control.ListProcesses:output_type -> slipway.v1.Documents
-	1,  // 69: slipway.v1.Control.GetProcess:output_type -> slipway.v1.Document
-	0,  // 70: slipway.v1.Control.StopProcess:output_type -> slipway.v1.Empty
-	1,  // 71: slipway.v1.Control.Run:output_type -> slipway.v1.Document
-	23, // 72: slipway.v1.Control.Session:output_type -> slipway.v1.Frame
-	1,  // 73: slipway.v1.Control.GetWhy:output_type -> slipway.v1.Document
-	40, // [40:74] is the sub-list for method output_type
-	6,  // [6:40] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	35, // 0: slipway.v1.EnvReply.env:type_name -> slipway.v1.EnvReply.EnvEntry
+	36, // 1: slipway.v1.SetEnvRequest.set:type_name -> slipway.v1.SetEnvRequest.SetEntry
+	23, // 2: slipway.v1.WhatIfRequest.add_nodes:type_name -> slipway.v1.NewNodes
+	24, // 3: slipway.v1.WhatIfRequest.scale:type_name -> slipway.v1.NewScale
+	37, // 4: slipway.v1.NewScale.counts:type_name -> slipway.v1.NewScale.CountsEntry
+	31, // 5: slipway.v1.Frame.open:type_name -> slipway.v1.Open
+	32, // 6: slipway.v1.Frame.resize:type_name -> slipway.v1.Resize
+	33, // 7: slipway.v1.Frame.exit:type_name -> slipway.v1.Exit
+	34, // 8: slipway.v1.Frame.failure:type_name -> slipway.v1.Failure
+	3,  // 9: slipway.v1.Control.GetRack:input_type -> slipway.v1.GetRackRequest
+	4,  // 10: slipway.v1.Control.ListNodes:input_type -> slipway.v1.ListNodesRequest
+	5,  // 11: slipway.v1.Control.Events:input_type -> slipway.v1.EventsRequest
+	6,  // 12: slipway.v1.Control.ListApps:input_type -> slipway.v1.ListAppsRequest
+	7,  // 13: slipway.v1.Control.GetApp:input_type -> slipway.v1.AppRequest
+	7,  // 14: slipway.v1.Control.CreateApp:input_type -> slipway.v1.AppRequest
+	7,  // 15: slipway.v1.Control.DeleteApp:input_type -> slipway.v1.AppRequest
+	10, // 16: slipway.v1.Control.LockApp:input_type -> slipway.v1.LockAppRequest
+	7,  // 17: slipway.v1.Control.CancelDeployment:input_type -> slipway.v1.AppRequest
+	11, // 18: slipway.v1.Control.HasSource:input_type -> slipway.v1.HasSourceRequest
+	13, // 19: slipway.v1.Control.UploadSource:input_type -> slipway.v1.UploadSourceRequest
+	15, // 20: slipway.v1.Control.CreateBuild:input_type -> slipway.v1.CreateBuildRequest
+	7,  // 21: slipway.v1.Control.ListBuilds:input_type -> slipway.v1.AppRequest
+	8,  // 22: slipway.v1.Control.GetBuild:input_type -> slipway.v1.ObjectRequest
+	16, // 23: slipway.v1.Control.WatchBuild:input_type -> slipway.v1.WatchBuildRequest
+	7,  // 24: slipway.v1.Control.ListReleases:input_type -> slipway.v1.AppRequest
+	8,  // 25: slipway.v1.Control.GetRelease:input_type -> slipway.v1.ObjectRequest
+	17, // 26: slipway.v1.Control.DiffReleases:input_type -> slipway.v1.DiffReleasesRequest
+	8,  // 27: slipway.v1.Control.GetEnv:input_type -> slipway.v1.ObjectRequest
+	19, // 28: slipway.v1.Control.SetEnv:input_type -> slipway.v1.SetEnvRequest
+	8,  // 29: slipway.v1.Control.Promote:input_type -> slipway.v1.ObjectRequest
+	8,  // 30: slipway.v1.Control.Rollback:input_type -> slipway.v1.ObjectRequest
+	7,  // 31: slipway.v1.Control.ListDeployments:input_type -> slipway.v1.AppRequest
+	8,  // 32: slipway.v1.Control.GetDeployment:input_type -> slipway.v1.ObjectRequest
+	8,  // 33: slipway.v1.Control.WatchDeployment:input_type -> slipway.v1.ObjectRequest
+	7,  // 34: slipway.v1.Control.ListServices:input_type -> slipway.v1.AppRequest
+	20, // 35: slipway.v1.Control.Scale:input_type -> slipway.v1.ScaleRequest
+	9,  // 36: slipway.v1.Control.Restart:input_type -> slipway.v1.ServiceRequest
+	28, // 37: slipway.v1.Control.ListProcesses:input_type -> slipway.v1.ListProcessesRequest
+	8,  // 38: slipway.v1.Control.GetProcess:input_type -> slipway.v1.ObjectRequest
+	8,  // 39: slipway.v1.Control.StopProcess:input_type -> slipway.v1.ObjectRequest
+	29, // 40: slipway.v1.Control.Run:input_type -> slipway.v1.RunRequest
+	30, // 41: slipway.v1.Control.Session:input_type -> slipway.v1.Frame
+	8,  // 42: slipway.v1.Control.GetWhy:input_type -> slipway.v1.ObjectRequest
+	9,  // 43: slipway.v1.Control.Explain:input_type -> slipway.v1.ServiceRequest
+	21, // 44: slipway.v1.Control.WhyNot:input_type -> slipway.v1.WhyNotRequest
+	22, // 45: slipway.v1.Control.WhatIf:input_type -> slipway.v1.WhatIfRequest
+	25, // 46: slipway.v1.Control.Capacity:input_type -> slipway.v1.CapacityRequest
+	26, // 47: slipway.v1.Control.ListPools:input_type -> slipway.v1.ListPoolsRequest
+	27, // 48: slipway.v1.Control.PutPool:input_type -> slipway.v1.PutPoolRequest
+	1,  // 49: slipway.v1.Control.GetRack:output_type -> slipway.v1.Document
+	2,  // 50: slipway.v1.Control.ListNodes:output_type -> slipway.v1.Documents
+	1,  // 51: slipway.v1.Control.Events:output_type -> slipway.v1.Document
+	2,  // 52: slipway.v1.Control.ListApps:output_type -> slipway.v1.Documents
+	1,  // 53: slipway.v1.Control.GetApp:output_type -> slipway.v1.Document
+	1,  // 54: slipway.v1.Control.CreateApp:output_type -> slipway.v1.Document
+	0,  // 55: slipway.v1.Control.DeleteApp:output_type -> slipway.v1.Empty
+	0,  // 56: slipway.v1.Control.LockApp:output_type -> slipway.v1.Empty
+	1,  // 57: slipway.v1.Control.CancelDeployment:output_type -> slipway.v1.Document
+	12, // 58: slipway.v1.Control.HasSource:output_type -> slipway.v1.HasSourceReply
+	14, // 59: slipway.v1.Control.UploadSource:output_type -> slipway.v1.UploadSourceReply
+	1,  // 60: slipway.v1.Control.CreateBuild:output_type -> slipway.v1.Document
+	2,  // 61: slipway.v1.Control.ListBuilds:output_type -> slipway.v1.Documents
+	1,  // 62: slipway.v1.Control.GetBuild:output_type -> slipway.v1.Document
+	30, // 63: slipway.v1.Control.WatchBuild:output_type -> slipway.v1.Frame
+	2,  // 64: slipway.v1.Control.ListReleases:output_type -> slipway.v1.Documents
+	1,  // 65: slipway.v1.Control.GetRelease:output_type -> slipway.v1.Document
+	1,  // 66: slipway.v1.Control.DiffReleases:output_type -> slipway.v1.Document
+	18, // 67: slipway.v1.Control.GetEnv:output_type -> slipway.v1.EnvReply
+	1,  // 68: slipway.v1.Control.SetEnv:output_type -> slipway.v1.Document
+	1,  // 69: slipway.v1.Control.Promote:output_type -> slipway.v1.Document
+	1,  // 70: slipway.v1.Control.Rollback:output_type -> slipway.v1.Document
+	2,  // 71: slipway.v1.Control.ListDeployments:output_type -> slipway.v1.Documents
+	1,  // 72: slipway.v1.Control.GetDeployment:output_type -> slipway.v1.Document
+	1,  // 73: slipway.v1.Control.WatchDeployment:output_type -> slipway.v1.Document
+	2,  // 74: slipway.v1.Control.ListServices:output_type -> slipway.v1.Documents
+	1,  // 75: slipway.v1.Control.Scale:output_type -> slipway.v1.Document
+	0,  // 76: slipway.v1.Control.Restart:output_type -> slipway.v1.Empty
+	2,  // 77: slipway.v1.Control.ListProcesses:output_type -> slipway.v1.Documents
+	1,  // 78: slipway.v1.Control.GetProcess:output_type -> slipway.v1.Document
+	0,  // 79: slipway.v1.Control.StopProcess:output_type -> slipway.v1.Empty
+	1,  // 80: slipway.v1.Control.Run:output_type -> slipway.v1.Document
+	30, // 81: slipway.v1.Control.Session:output_type -> slipway.v1.Frame
+	1,  // 82: slipway.v1.Control.GetWhy:output_type -> slipway.v1.Document
+	1,  // 83: slipway.v1.Control.Explain:output_type -> slipway.v1.Document
+	1,  // 84: slipway.v1.Control.WhyNot:output_type -> slipway.v1.Document
+	1,  // 85: slipway.v1.Control.WhatIf:output_type -> slipway.v1.Document
+	2,  // 86: slipway.v1.Control.Capacity:output_type -> slipway.v1.Documents
+	2,  // 87: slipway.v1.Control.ListPools:output_type -> slipway.v1.Documents
+	1,  // 88: slipway.v1.Control.PutPool:output_type -> slipway.v1.Document
+	49, // [49:89] is the sub-list for method output_type
+	9,  // [9:49] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -2200,7 +2677,14 @@ func file_control_proto_init() {
 		return
 	}
 	file_control_proto_msgTypes[20].OneofWrappers = []any{}
-	file_control_proto_msgTypes[23].OneofWrappers = []any{
+	file_control_proto_msgTypes[22].OneofWrappers = []any{
+		(*WhatIfRequest_RemoveNode)(nil),
+		(*WhatIfRequest_DrainNode)(nil),
+		(*WhatIfRequest_AddNodes)(nil),
+		(*WhatIfRequest_Scale)(nil),
+		(*WhatIfRequest_Deploy)(nil),
+	}
+	file_control_proto_msgTypes[30].OneofWrappers = []any{
 		(*Frame_Open)(nil),
 		(*Frame_Stdin)(nil),
 		(*Frame_StdinClose)(nil),
@@ -2218,7 +2702,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -59,6 +59,12 @@ const (
 	Control_Run_FullMethodName              = "/slipway.v1.Control/Run"
 	Control_Session_FullMethodName          = "/slipway.v1.Control/Session"
 	Control_GetWhy_FullMethodName           = "/slipway.v1.Control/GetWhy"
+	Control_Explain_FullMethodName          = "/slipway.v1.Control/Explain"
+	Control_WhyNot_FullMethodName           = "/slipway.v1.Control/WhyNot"
+	Control_WhatIf_FullMethodName           = "/slipway.v1.Control/WhatIf"
+	Control_Capacity_FullMethodName         = "/slipway.v1.Control/Capacity"
+	Control_ListPools_FullMethodName        = "/slipway.v1.Control/ListPools"
+	Control_PutPool_FullMethodName          = "/slipway.v1.Control/PutPool"
 )
 
 // ControlClient is the client API for Control service.
@@ -110,6 +116,13 @@ type ControlClient interface {
 	Session(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Frame, Frame], error)
 	// Explanations.
 	GetWhy(ctx context.Context, in *ObjectRequest, opts ...grpc.CallOption) (*Document, error)
+	Explain(ctx context.Context, in *ServiceRequest, opts ...grpc.CallOption) (*Document, error)
+	WhyNot(ctx context.Context, in *WhyNotRequest, opts ...grpc.CallOption) (*Document, error)
+	WhatIf(ctx context.Context, in *WhatIfRequest, opts ...grpc.CallOption) (*Document, error)
+	Capacity(ctx context.Context, in *CapacityRequest, opts ...grpc.CallOption) (*Documents, error)
+	// Pools.
+	ListPools(ctx context.Context, in *ListPoolsRequest, opts ...grpc.CallOption) (*Documents, error)
+	PutPool(ctx context.Context, in *PutPoolRequest, opts ...grpc.CallOption) (*Document, error)
 }
 
 type controlClient struct {
@@ -493,6 +506,66 @@ func (c *controlClient) GetWhy(ctx context.Context, in *ObjectRequest, opts ...g
 	return out, nil
 }
 
+func (c *controlClient) Explain(ctx context.Context, in *ServiceRequest, opts ...grpc.CallOption) (*Document, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Document)
+	err := c.cc.Invoke(ctx, Control_Explain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) WhyNot(ctx context.Context, in *WhyNotRequest, opts ...grpc.CallOption) (*Document, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Document)
+	err := c.cc.Invoke(ctx, Control_WhyNot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) WhatIf(ctx context.Context, in *WhatIfRequest, opts ...grpc.CallOption) (*Document, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Document)
+	err := c.cc.Invoke(ctx, Control_WhatIf_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) Capacity(ctx context.Context, in *CapacityRequest, opts ...grpc.CallOption) (*Documents, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Documents)
+	err := c.cc.Invoke(ctx, Control_Capacity_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) ListPools(ctx context.Context, in *ListPoolsRequest, opts ...grpc.CallOption) (*Documents, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Documents)
+	err := c.cc.Invoke(ctx, Control_ListPools_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) PutPool(ctx context.Context, in *PutPoolRequest, opts ...grpc.CallOption) (*Document, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Document)
+	err := c.cc.Invoke(ctx, Control_PutPool_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -542,6 +615,13 @@ type ControlServer interface {
 	Session(grpc.BidiStreamingServer[Frame, Frame]) error
 	// Explanations.
 	GetWhy(context.Context, *ObjectRequest) (*Document, error)
+	Explain(context.Context, *ServiceRequest) (*Document, error)
+	WhyNot(context.Context, *WhyNotRequest) (*Document, error)
+	WhatIf(context.Context, *WhatIfRequest) (*Document, error)
+	Capacity(context.Context, *CapacityRequest) (*Documents, error)
+	// Pools.
+	ListPools(context.Context, *ListPoolsRequest) (*Documents, error)
+	PutPool(context.Context, *PutPoolRequest) (*Document, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -653,6 +733,24 @@ func (UnimplementedControlServer) Session(grpc.BidiStreamingServer[Frame, Frame]
 }
 func (UnimplementedControlServer) GetWhy(context.Context, *ObjectRequest) (*Document, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetWhy not implemented")
+}
+func (UnimplementedControlServer) Explain(context.Context, *ServiceRequest) (*Document, error) {
+	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
+}
+func (UnimplementedControlServer) WhyNot(context.Context, *WhyNotRequest) (*Document, error) {
+	return nil, status.Error(codes.Unimplemented, "method WhyNot not implemented")
+}
+func (UnimplementedControlServer) WhatIf(context.Context, *WhatIfRequest) (*Document, error) {
+	return nil, status.Error(codes.Unimplemented, "method WhatIf not implemented")
+}
+func (UnimplementedControlServer) Capacity(context.Context, *CapacityRequest) (*Documents, error) {
+	return nil, status.Error(codes.Unimplemented, "method Capacity not implemented")
+}
+func (UnimplementedControlServer) ListPools(context.Context, *ListPoolsRequest) (*Documents, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPools not implemented")
+}
+func (UnimplementedControlServer) PutPool(context.Context, *PutPoolRequest) (*Document, error) {
+	return nil, status.Error(codes.Unimplemented, "method PutPool not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -1244,6 +1342,114 @@ func _Control_GetWhy_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_Explain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ServiceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).Explain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_Explain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).Explain(ctx, req.(*ServiceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_WhyNot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WhyNotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).WhyNot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_WhyNot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).WhyNot(ctx, req.(*WhyNotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_WhatIf_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WhatIfRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).WhatIf(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_WhatIf_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).WhatIf(ctx, req.(*WhatIfRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_Capacity_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CapacityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).Capacity(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_Capacity_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).Capacity(ctx, req.(*CapacityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_ListPools_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPoolsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).ListPools(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_ListPools_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).ListPools(ctx, req.(*ListPoolsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_PutPool_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PutPoolRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).PutPool(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_PutPool_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).PutPool(ctx, req.(*PutPoolRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1366,6 +1572,30 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetWhy",
 			Handler:    _Control_GetWhy_Handler,
+		},
+		{
+			MethodName: "Explain",
+			Handler:    _Control_Explain_Handler,
+		},
+		{
+			MethodName: "WhyNot",
+			Handler:    _Control_WhyNot_Handler,
+		},
+		{
+			MethodName: "WhatIf",
+			Handler:    _Control_WhatIf_Handler,
+		},
+		{
+			MethodName: "Capacity",
+			Handler:    _Control_Capacity_Handler,
+		},
+		{
+			MethodName: "ListPools",
+			Handler:    _Control_ListPools_Handler,
+		},
+		{
+			MethodName: "PutPool",
+			Handler:    _Control_PutPool_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

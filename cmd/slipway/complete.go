@@ -27,14 +27,20 @@ const (
 	buildNames     named = "build"
 	rackNames      named = "rack"
 	objectNames    named = "anything of an app"
+	nodeNames      named = "node"
+	poolNames      named = "pool"
 )
 
-// completion completes the first argument. A rack that does not answer offers nothing: a shell
-// has no place for errors.
-func (s *shell) completion(what named) cobra.CompletionFunc {
+// completion completes arguments, each with the names of one kind. A rack that does not answer
+// offers nothing: a shell has no place for errors.
+func (s *shell) completion(kinds ...named) cobra.CompletionFunc {
 	return func(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		what := nothingNamed
+		if len(args) < len(kinds) {
+			what = kinds[len(args)]
+		}
 		switch {
-		case len(args) > 0 || what == nothingNamed:
+		case what == nothingNamed:
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		case what == directoryNames:
 			return nil, cobra.ShellCompDirectiveFilterDirs
@@ -59,10 +65,15 @@ func (s *shell) find(ctx context.Context, what named) ([]string, error) {
 	case rackNames:
 		conf, err := s.loadConfig()
 		return conf.names(), err
-	case appNames:
+	case appNames, nodeNames, poolNames:
 		rack, err := s.connect(ctx)
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, err
+		case what == nodeNames:
+			return listed(func(n api.Node) string { return string(n.ID) + "\t" + oneLine(n.Name) })(rack.Nodes(ctx))
+		case what == poolNames:
+			return listed(func(p api.Pool) string { return string(p.Name) + "\t" + string(p.Strategy) })(rack.Pools(ctx))
 		}
 		return listed(func(a api.AppInfo) string { return string(a.Name) })(rack.Apps(ctx))
 	}

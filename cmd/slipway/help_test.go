@@ -127,6 +127,16 @@ cp S:/a b
 restart S
 why
 why O
+explain S -a A --json
+why-not S N
+what-if node rm N
+what-if node drain N
+what-if node add --cpu 4 --memory 8192 --pool P --label k=v --count 3
+what-if scale S=20 T=3
+what-if deploy -m F
+capacity --json
+pools
+pools set P --strategy spread
 validate -m F --json
 version
 completion bash

@@ -23,6 +23,7 @@ import (
 	"slipway/raftstore/keyring"
 	"slipway/raftstore/state"
 	"slipway/scheduler"
+	"slipway/server"
 	"slipway/server/auth"
 	"slipway/server/control"
 	"slipway/server/objects"
@@ -72,7 +73,7 @@ func startRack(t testing.TB) *testRack {
 	agent := &fakeAgent{store: store, files: map[string][]byte{}, secrets: control.NewSecrets(keys)}
 	r := &testRack{dir: dir, ca: ca, tokens: map[string]string{}, store: store, agent: agent}
 	service := control.New(control.Config{
-		Store: store, Keyring: keys, Objects: blobStore{blobs}, Agents: agent, Callers: callers{},
+		Store: store, Keyring: keys, Objects: blobStore{blobs}, Agents: agent, Callers: callers{}, Scheduler: server.Planner{},
 		Mint: mint, Now: time.Now, Log: slog.New(slog.DiscardHandler), Version: "test",
 	})
 	ctx, cancel := context.WithCancel(context.Background())

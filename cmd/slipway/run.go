@@ -31,7 +31,7 @@ Exit codes:
   0    done
   1    failed
   2    the command line is wrong
-  3    conflict: the present state refuses, or there is no room
+  3    conflict: the present state refuses, or there is no room; what-if and why-not: it does not fit
   4    not found
   5    denied
   6    the rack does not answer
@@ -176,8 +176,8 @@ func (s *shell) root() *cobra.Command {
 	for _, add := range []func() *cobra.Command{
 		s.rackCommand, s.appsCommand, s.buildCommand, s.buildsCommand, s.deployCommand, s.releasesCommand,
 		s.promoteCommand, s.envCommand, s.servicesCommand, s.scaleCommand, s.psCommand, s.logsCommand,
-		s.execCommand, s.runCommand, s.cpCommand, s.restartCommand, s.whyCommand, s.validateCommand,
-		s.nodesCommand, s.versionCommand, s.loginCommand, s.contextCommand, s.eventsCommand,
+		s.execCommand, s.runCommand, s.cpCommand, s.restartCommand, s.whyCommand, s.explainCommand,
+		s.whyNotCommand, s.whatIfCommand, s.capacityCommand, s.poolsCommand, s.validateCommand, s.nodesCommand, s.versionCommand, s.loginCommand, s.contextCommand, s.eventsCommand,
 	} {
 		root.AddCommand(add())
 	}
@@ -196,7 +196,7 @@ type verb struct {
 	use, short, long, example string
 	aliases                   []string
 	args                      cobra.PositionalArgs
-	names                     named // what the first argument names
+	names, second             named // what the first argument names, and the one after it
 	run                       func(ctx context.Context, args []string) error
 }
 
@@ -207,7 +207,7 @@ func (s *shell) verb(v verb) *cobra.Command {
 	return &cobra.Command{
 		Use: v.use, Short: v.short, Long: v.long, Example: v.example, Aliases: v.aliases, Args: v.args,
 		RunE:              func(c *cobra.Command, args []string) error { return v.run(c.Context(), args) },
-		ValidArgsFunction: s.completion(v.names),
+		ValidArgsFunction: s.completion(v.names, v.second),
 	}
 }
 

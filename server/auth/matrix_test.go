@@ -238,6 +238,9 @@ func TestMatrix(t *testing.T) {
 		case control + "DiffReleases":
 			line(name, m, &pb.DiffReleasesRequest{App: "hello"})
 			line(name+" with values", m, &pb.DiffReleasesRequest{App: "hello", Reveal: true})
+		case control + "WhatIf":
+			line(name, m, &pb.WhatIfRequest{App: "hello", Change: &pb.WhatIfRequest_RemoveNode{RemoveNode: "n1"}})
+			line(name+" with a manifest", m, &pb.WhatIfRequest{App: "hello", Change: &pb.WhatIfRequest_Deploy{Deploy: "services:"}})
 		default:
 			line(name, m, m.request("hello"))
 		}

@@ -87,7 +87,14 @@ func rules() map[string]rule {
 		control + "Run":           deploy,
 		control + "Session":       {right: RightRead, more: entering},
 
-		control + "GetWhy": read,
+		control + "GetWhy":   read,
+		control + "Explain":  read,
+		control + "WhyNot":   read,
+		control + "WhatIf":   {right: RightRead, allApps: true, more: supposing},
+		control + "Capacity": read,
+
+		control + "ListPools": read,
+		control + "PutPool":   admin,
 
 		agents + "Register": node,
 		agents + "Attach":   node,
@@ -101,6 +108,15 @@ func rules() map[string]rule {
 // revealing asks for more when values of an environment are to be shown.
 func revealing(request any) Right {
 	if r, ok := request.(*pb.DiffReleasesRequest); ok && !r.GetReveal() {
+		return RightRead
+	}
+	return RightDeploy
+}
+
+// supposing asks for more when a manifest is read with the environment of its app, whose values
+// the answer may show.
+func supposing(request any) Right {
+	if r, ok := request.(*pb.WhatIfRequest); ok && r.GetDeploy() == "" {
 		return RightRead
 	}
 	return RightDeploy

@@ -64,6 +64,8 @@ type Config struct {
 	Objects Objects
 	Agents  Agents
 	Callers Callers
+	// Scheduler answers questions about placement.
+	Scheduler Scheduler
 	// Mint returns a random number.
 	Mint func() uint64
 	Now  func() time.Time

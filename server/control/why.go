@@ -31,7 +31,7 @@ func (s *Server) GetWhy(ctx context.Context, r *pb.ObjectRequest) (*pb.Document,
 
 // why finds the object and tells its story.
 func (s *Server) why(v *state.View, a *api.App, id string) (*story, error) {
-	w := &story{Why: api.Why{Object: id, At: s.cfg.Now(), Causes: []api.Cause{}}, view: v}
+	w := &story{Why: api.Why{Object: id, At: s.cfg.Now(), Causes: []api.Cause{}}, view: v, scheduler: s.cfg.Scheduler}
 	if id == "" {
 		w.Object = string(a.Name)
 		w.app(a)
@@ -85,7 +85,8 @@ func knownObjects(v *state.View, a *api.App) []string {
 // story collects the causes of one object.
 type story struct {
 	api.Why
-	view *state.View
+	view      *state.View
+	scheduler Scheduler
 }
 
 func (w *story) add(at time.Time, object, format string, args ...any) {
@@ -128,6 +129,9 @@ func (w *story) process(p *api.Process, depth int) {
 	}
 	if !o.Started.IsZero() {
 		w.add(o.Started, id, "started on node %s", w.node(p.Node))
+	}
+	if depth == 0 {
+		w.placed(p)
 	}
 	w.add(p.Created, id, "was created%s: %s", copyOf(p), orElse(p.Cause, "no cause was recorded"))
 	if before, ok := w.replaced(p); ok && depth < whyDepth {
