@@ -20,14 +20,11 @@ type machine struct {
 
 // Apply applies one Raft entry and returns []state.Result.
 func (m *machine) Apply(l *raft.Log) any {
-	entries, err := decode(l.Data)
+	entries, err := Decode(l.Data)
 	if err != nil {
 		panic(fmt.Sprintf("raft log %d: %v", l.Index, err))
 	}
-	results := make([]state.Result, len(entries))
-	for i, e := range entries {
-		results[i] = m.state.Apply(l.Index, e)
-	}
+	results := m.state.ApplyAll(l.Index, entries)
 	m.publish(m.state.View(), results)
 	return results
 }

@@ -179,7 +179,7 @@ func (s *Store) ProposeBatch(ctx context.Context, entries []state.Entry) ([]stat
 	if len(entries) == 0 {
 		return nil, nil
 	}
-	b, err := encode(entries)
+	b, err := Encode(entries)
 	if err != nil {
 		return nil, err
 	}
@@ -245,7 +245,7 @@ func (s *Store) propose(batch []proposal) {
 	for _, p := range batch {
 		entries = append(entries, p.entries...)
 	}
-	b, err := encode(entries)
+	b, err := Encode(entries)
 	if err != nil {
 		answerAll(batch, nil, err)
 		return

@@ -150,12 +150,12 @@ func TestEveryCommandSurvivesTheLog(t *testing.T) {
 		v := reflect.New(typ)
 		fill(v.Elem(), 3)
 		in := []state.Entry{{Request: "r", At: time.Unix(3, 4).UTC(), Actor: "ann", Command: v.Elem().Interface().(state.Command)}}
-		b, err := encode(in)
+		b, err := Encode(in)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		out, err := decode(b)
+		out, err := Decode(b)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -212,7 +212,7 @@ func TestUnknownCommandsStopTheReplica(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := decode(b); err == nil || !strings.Contains(err.Error(), "newer server") {
+		if _, err := Decode(b); err == nil || !strings.Contains(err.Error(), "newer server") {
 			t.Errorf("%v: %v", c, err)
 		}
 	}

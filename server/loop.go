@@ -25,8 +25,8 @@ type step func(*state.View, state.Changes, steps.Input) ([]state.Command, time.T
 
 // allSteps is every decision the leader takes, in the order of a pass. A pass sees one
 // snapshot: what one step decides, the next pass shows to the others.
-func allSteps() []step {
-	return []step{liveness.Step, drain.Step, builds.Step, rollout.Step, ingress.Step, schedule, reap.Step}
+func (d *Decider) allSteps() []step {
+	return []step{liveness.Step, drain.Step, builds.Step, rollout.Step, ingress.Step, d.schedule, reap.Step}
 }
 
 // batchMax bounds the commands of one proposal.
@@ -45,7 +45,7 @@ type loopStore interface {
 
 // loop is the leader: wait for a change or a timer → snapshot → run every step → propose all
 // commands as one batch → remember the earliest wake-up. It keeps nothing between two passes
-// but the time of the next. A pass over some keys knows the wake-ups of those only, so that it
+// but the time of the next and the cache of its Decider. A pass over some keys knows the wake-ups of those only, so that it
 // can bring the time forward but not put it off; when the time comes everything is looked at.
 type loop struct {
 	store      loopStore
@@ -55,6 +55,8 @@ type loop struct {
 	log        *slog.Logger
 	// passed is told how long each pass took and what it decided; may be nil.
 	passed func(took time.Duration, decided []state.Entry)
+
+	decider Decider
 }
 
 // run leads until ctx ends, which it does when leadership is lost.
@@ -119,13 +121,18 @@ func (l *loop) pass(ctx context.Context, v *state.View, ch state.Changes, leader
 
 // decide runs every step over one snapshot.
 func (l *loop) decide(v *state.View, ch state.Changes, leader time.Time) ([]state.Entry, time.Time) {
-	return Decide(v, ch, steps.Input{Now: l.now(), IDs: api.NewIDs(l.seed()), Leader: leader, Heartbeats: l.heartbeats()})
+	return l.decider.Decide(v, ch, steps.Input{Now: l.now(), IDs: api.NewIDs(l.seed()), Leader: leader, Heartbeats: l.heartbeats()})
+}
+
+// Decide is one pass of a leader that has just begun.
+func Decide(v *state.View, ch state.Changes, in steps.Input) (entries []state.Entry, wake time.Time) {
+	return new(Decider).Decide(v, ch, in)
 }
 
 // Decide is one pass of the leader as a pure function: every step over one snapshot. The
 // simulator calls it as well.
-func Decide(v *state.View, ch state.Changes, in steps.Input) (entries []state.Entry, wake time.Time) {
-	for _, run := range allSteps() {
+func (d *Decider) Decide(v *state.View, ch state.Changes, in steps.Input) (entries []state.Entry, wake time.Time) {
+	for _, run := range d.allSteps() {
 		cmds, at := run(v, ch, in)
 		wake = steps.Sooner(wake, at)
 		for _, c := range cmds {

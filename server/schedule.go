@@ -2,7 +2,9 @@ package server
 
 import (
 	"iter"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"slipway/api"
@@ -14,21 +16,20 @@ import (
 // planMax bounds the placements of one command, which keeps Raft entries small.
 const planMax = 400
 
+// Decider takes the decisions of a leader. It keeps the scheduler's picture of the nodes from
+// pass to pass, which is a cache and nothing more: a new Decider decides the same, only later.
+type Decider struct{ cluster *scheduler.Cluster }
+
 // schedule is the step that places processes: it asks the scheduler about the services that
 // changed, those that wait for room, and the processes that have no node yet.
-func schedule(v *state.View, ch state.Changes, in steps.Input) (cmds []state.Command, wake time.Time) {
-	var keys []api.ServiceKey
-	for s := range v.AllServices() {
-		spec := spreadsOverNodes(v, s)
-		if ch.All || ch.Services[s.Key] || s.Waiting != "" || len(ch.Nodes) > 0 && spec {
-			keys = append(keys, s.Key)
-		}
-	}
-	pending := slices.Collect(v.Pending())
+func (d *Decider) schedule(v *state.View, ch state.Changes, in steps.Input) (cmds []state.Command, wake time.Time) {
+	s := placement{v}
+	d.catchUp(s, ch)
+	keys, pending := concerned(v, ch), slices.Collect(v.Pending())
 	if len(keys)+len(pending) == 0 {
 		return nil, time.Time{}
 	}
-	plan, wake := scheduler.Schedule(placement{v}, keys, pending, scheduler.Input{Now: in.Now, IDs: in.IDs})
+	plan, wake := d.cluster.Schedule(s, keys, pending, scheduler.Input{Now: in.Now, IDs: in.IDs})
 	waiting := map[api.ServiceKey]string{}
 	for k, sentence := range plan.Waiting {
 		if s, ok := v.Service(k); ok && s.Waiting != sentence {
@@ -43,24 +44,75 @@ func schedule(v *state.View, ch state.Changes, in steps.Input) (cmds []state.Com
 	if plan.Empty() && len(waiting)+len(plan.Pending) == 0 {
 		return nil, wake
 	}
-	cmds = append(cmds, state.ApplyPlan{Index: v.Index(), Stop: plan.Stop, Assign: plan.Assign, Waiting: waiting, Pending: plan.Pending})
-	for _, g := range plan.Place {
-		for chunk := range slices.Chunk(g.Copies, planMax) {
-			part := g
-			part.Copies = chunk
-			cmds = append(cmds, state.ApplyPlan{Index: v.Index(), Place: []api.Group{part}})
-		}
+	if len(plan.Stop)+len(plan.Assign)+len(waiting)+len(plan.Pending) > 0 {
+		cmds = append(cmds, state.ApplyPlan{Index: v.Index(), Stop: plan.Stop, Assign: plan.Assign, Waiting: waiting, Pending: plan.Pending})
+	}
+	for _, part := range portions(plan.Place) {
+		cmds = append(cmds, state.ApplyPlan{Index: v.Index(), Place: part})
 	}
 	return cmds, wake
 }
 
-// spreadsOverNodes reports whether a service has one copy on each node.
-func spreadsOverNodes(v *state.View, s *api.Service) bool {
-	if len(s.Want) == 0 {
-		return false
+// catchUp reads the nodes that changed.
+func (d *Decider) catchUp(s placement, ch state.Changes) {
+	if d.cluster == nil || ch.All {
+		d.cluster = scheduler.NewCluster(s)
+		return
 	}
-	spec, ok := v.Spec(s.Want[0].Release, s.Key.Service)
-	return ok && spec.Agent
+	nodes := slices.Collect(maps.Keys(ch.Nodes))
+	for id := range ch.Usage {
+		if !ch.Nodes[id] {
+			nodes = append(nodes, id)
+		}
+	}
+	slices.Sort(nodes)
+	d.cluster.Update(s, nodes)
+}
+
+// concerned returns the services to look at, in order: those that changed, and, when room may
+// have come, those that wait for it or have a copy on each node.
+func concerned(v *state.View, ch state.Changes) []api.ServiceKey {
+	if ch.All {
+		var all []api.ServiceKey
+		for s := range v.AllServices() {
+			all = append(all, s.Key)
+		}
+		return all
+	}
+	keys := maps.Clone(ch.Services)
+	if keys == nil {
+		keys = map[api.ServiceKey]bool{}
+	}
+	if len(ch.Nodes)+len(ch.Usage) > 0 {
+		for s := range v.WaitingServices() {
+			keys[s.Key] = true
+		}
+	}
+	if len(ch.Nodes) > 0 {
+		for s := range v.AgentServices() {
+			keys[s.Key] = true
+		}
+	}
+	return slices.SortedFunc(maps.Keys(keys), func(a, b api.ServiceKey) int { return strings.Compare(a.String(), b.String()) })
+}
+
+// portions cuts groups into parts of at most planMax copies, so that Raft entries stay small.
+func portions(groups []api.Group) [][]api.Group {
+	var out [][]api.Group
+	room := 0
+	for _, g := range groups {
+		for len(g.Copies) > 0 {
+			if room == 0 {
+				out, room = append(out, nil), planMax
+			}
+			n := min(room, len(g.Copies))
+			part := g
+			part.Copies, g.Copies = g.Copies[:n], g.Copies[n:]
+			room -= n
+			out[len(out)-1] = append(out[len(out)-1], part)
+		}
+	}
+	return out
 }
 
 // placement shows a view to the scheduler.

@@ -8,7 +8,10 @@ import (
 
 // State is the root that entries are applied to. It is not safe for concurrent use; the views
 // it gives are.
-type State struct{ view *View }
+type State struct {
+	view *View
+	tx   uint64 // of the last change
+}
 
 // New returns an empty state.
 func New() *State {
@@ -36,26 +39,51 @@ type Result struct {
 // Apply is one of the pure verbs: state + entry → state' + result. It is total (an invalid
 // command is rejected, never a panic) and deterministic. Indexes must rise.
 func (s *State) Apply(index uint64, e Entry) Result {
-	c := &change{View: *s.view, at: e.At, actor: e.Actor}
-	c.index = index
+	return s.apply(index, e, false)
+}
+
+// ApplyAll applies the entries of one Raft entry, in order. It does what Apply does for each of
+// them, but nobody may look at the states in between: plans, which are never rejected as a whole,
+// write to the tables of the entry before, and copy nothing twice.
+func (s *State) ApplyAll(index uint64, entries []Entry) []Result {
+	results := make([]Result, len(entries))
+	for i, e := range entries {
+		_, plan := e.Command.(ApplyPlan)
+		results[i] = s.apply(index, e, plan && i > 0)
+	}
+	return results
+}
+
+// apply applies an entry. joined: the tables of the change before are not seen by anybody.
+func (s *State) apply(index uint64, e Entry, joined bool) Result {
+	c := s.change(index, joined)
+	c.at, c.actor = e.At, e.Actor
 	if e.Request != "" {
-		if o, known := c.requests.Get([]byte(e.Request)); known {
+		if o, known := c.requests.get(string(e.Request)); known {
 			s.view = &c.View
 			return Result{Err: o.Err, Duplicate: true, Value: o.Value}
 		}
 	}
 	if err := c.apply(e.Command); err != nil {
 		// What a rejected command wrote before it failed is thrown away with c.
-		rejected := &change{View: *s.view}
-		rejected.index = index
-		c = rejected
+		c = s.change(index, false)
 		c.res.Err = err
 	}
 	if e.Request != "" {
-		c.requests = put(c.requests, string(e.Request), &outcome{At: e.At, Err: c.res.Err, Value: c.res.Value})
+		put(c, &c.requests, string(e.Request), &outcome{At: e.At, Err: c.res.Err, Value: c.res.Value})
 	}
 	s.view = &c.View
 	return c.res
+}
+
+// change begins a change of the present state.
+func (s *State) change(index uint64, joined bool) *change {
+	if !joined {
+		s.tx++
+	}
+	c := &change{View: *s.view}
+	c.index, c.tx = index, s.tx
+	return c
 }
 
 // apply is a switch and nothing else.
@@ -132,7 +160,7 @@ func (c *change) deleteToken(cmd DeleteToken) *api.Error {
 	if !ok {
 		return api.NotFound("token", cmd.ID, nil)
 	}
-	c.tokens = drop(c.tokens, t.ID)
-	c.tokenByHash = drop(c.tokenByHash, string(t.Hash))
+	drop(c, &c.tokens, t.ID)
+	drop(c, &c.tokenByHash, string(t.Hash))
 	return nil
 }

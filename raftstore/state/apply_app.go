@@ -40,14 +40,14 @@ func (c *change) deleteApp(cmd DeleteApp) *api.Error {
 	}
 	a.Deleting = true
 	c.putApp(a)
-	for d := range c.DeploymentsOpen() {
+	for _, d := range slices.Collect(c.DeploymentsOpen()) {
 		if d.App == a.Name {
 			end := *d
 			end.Status, end.Ended, end.Cause = api.DeployCancelled, c.at, "the app was deleted"
 			c.putDeployment(end)
 		}
 	}
-	for s := range c.Services(a.Name) {
+	for _, s := range slices.Collect(c.Services(a.Name)) {
 		gone := *s
 		gone.Want = nil
 		c.putService(gone)
@@ -178,7 +178,7 @@ func (c *change) setRoutes(cmd SetRoutes) *api.Error {
 		return nil
 	}
 	c.routesVersion = c.index
-	c.routes = put(c.routes, string(cmd.App), &appRoutes{Changed: c.index, Routes: routes})
+	put(c, &c.routes, string(cmd.App), &appRoutes{Changed: c.index, Routes: routes})
 	c.res.Changes.route(cmd.App)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"time"
+	"unique"
 
 	"slipway/api"
 )
@@ -163,12 +164,7 @@ func (c *change) applyPlan(cmd ApplyPlan) *api.Error {
 		}
 	}
 	for i := range cmd.Place {
-		g := &cmd.Place[i]
-		for j := range g.Copies {
-			if reason := c.placeCopy(g, &g.Copies[j]); reason != "" {
-				c.drop("process %s: %s", g.Copies[j].ID, reason)
-			}
-		}
+		c.placeGroup(&cmd.Place[i])
 	}
 	for i := range cmd.Assign {
 		if reason := c.assign(&cmd.Assign[i]); reason != "" {
@@ -204,19 +200,74 @@ func sortedKeys[V any](m map[api.ServiceKey]V) []api.ServiceKey {
 	})
 }
 
-// placeCopy stores one copy of a service if it still holds, or returns why it does not.
-func (c *change) placeCopy(g *api.Group, cp *api.Copy) string {
+// placeGroup stores the copies of a group that still hold. What they share is looked up once: a
+// plan may have a million copies.
+func (c *change) placeGroup(g *api.Group) {
+	s, inForce := c.Service(g.Key)
+	want := 0
+	if inForce {
+		for _, w := range s.Want {
+			if w.Release == g.Release {
+				want = w.Count
+			}
+		}
+	}
+	group, t := unique.Make(g.Key.String()).Value(), c.ownTally(tallyKey(g.Key, g.Release))
+	for i := range g.Copies {
+		cp := &g.Copies[i]
+		reason := ""
+		switch {
+		case !inForce:
+			reason = "its service is gone"
+		case cp.Slot < 1 || cp.Slot > slotMax:
+			reason = fmt.Sprintf("slot %d is not between 1 and %d", cp.Slot, slotMax)
+		case t.has(cp.Slot):
+			reason = fmt.Sprintf("slot %d is held by %s", cp.Slot, c.holder(g, cp.Slot))
+		case t.count >= want:
+			reason = "no more copies are wanted"
+		default:
+			reason = c.placeCopy(g, cp, group, t)
+		}
+		if reason != "" {
+			c.drop("process %s: %s", cp.ID, reason)
+		}
+	}
+	c.keepTally(tallyKey(g.Key, g.Release), t)
+}
+
+// holder returns the process that has a slot.
+func (c *change) holder(g *api.Group, slot int) api.ProcessID {
+	for q := range c.LiveOf(g.Key) {
+		if q.Kind == api.KindService && q.Desired == api.DesiredRun && q.Release == g.Release && q.Slot == slot {
+			return q.ID
+		}
+	}
+	return ""
+}
+
+// placeCopy stores one copy of a service if its node takes it, or returns why not. It does what
+// putProcess does for a process that did not exist.
+func (c *change) placeCopy(g *api.Group, cp *api.Copy, group string, t *tally) string {
 	if _, exists := c.Process(cp.ID); exists {
 		return "exists already"
 	}
-	p := api.Process{
-		ID: cp.ID, App: g.Key.App, Service: g.Key.Service, Kind: api.KindService, Release: g.Release, Slot: cp.Slot,
-		Ask: g.Ask, Attempt: cp.Attempt, Cause: cp.Cause, Created: c.at,
-	}
-	if reason := c.stillWanted(&p); reason != "" {
+	n, reason := c.takes(cp.Node, g.Ask, cp.Grant)
+	if reason != "" {
 		return reason
 	}
-	return c.settle(p, cp.Node, cp.Grant)
+	p := &api.Process{
+		ID: cp.ID, App: g.Key.App, Service: g.Key.Service, Kind: api.KindService, Release: g.Release, Slot: cp.Slot, Node: n.ID,
+		Ask: g.Ask, Grant: cp.Grant, Attempt: cp.Attempt, Cause: cp.Cause, Created: c.at,
+		Observed: api.ProcessStatus{State: api.StateAssigned, Health: api.HealthUnknown},
+	}
+	put(c, &c.processes, string(p.ID), p)
+	c.processesOf = c.processesOf.set(c, true, group, p)
+	c.liveOn = c.liveOn.set(c, true, string(n.ID), p)
+	c.reserve(p, 1)
+	t.add(p.Slot, 1)
+	c.res.Changes.process(p)
+	c.event("process.assigned", p.App, string(p.ID), "node "+n.Name+": "+p.Cause)
+	return ""
 }
 
 // assign gives a pending process its node if it still holds, or returns why it does not.
@@ -230,18 +281,9 @@ func (c *change) assign(a *api.Assign) string {
 
 // settle puts a process on a node that has room for it, or returns why it has not.
 func (c *change) settle(p api.Process, node api.NodeID, grant *api.Grant) string {
-	n, ok := c.Node(node)
-	if !ok {
-		return fmt.Sprintf("node %q is gone", node)
-	}
-	used := c.Used(node)
-	switch collision := used.Collides(grant); {
-	case !n.Eligible():
-		return fmt.Sprintf("node %q takes no new processes", node)
-	case !p.Ask.Fits(n.Available().Sub(used.Amount)):
-		return fmt.Sprintf("node %q has no room any more", node)
-	case collision != "":
-		return fmt.Sprintf("%s of node %q is taken", collision, node)
+	n, reason := c.takes(node, p.Ask, grant)
+	if reason != "" {
+		return reason
 	}
 	p.Node, p.Grant, p.Waiting = n.ID, grant, ""
 	p.Observed = api.ProcessStatus{State: api.StateAssigned, Health: api.HealthUnknown}
@@ -250,29 +292,20 @@ func (c *change) settle(p api.Process, node api.NodeID, grant *api.Grant) string
 	return ""
 }
 
-// stillWanted returns why a copy of a service is not wanted any more, or "".
-func (c *change) stillWanted(p *api.Process) string {
-	s, ok := c.Service(p.Key())
+// takes returns the node if it has room for a process, or why it has not.
+func (c *change) takes(node api.NodeID, ask api.Amount, grant *api.Grant) (*api.Node, string) {
+	n, ok := c.Node(node)
 	if !ok {
-		return "its service is gone"
+		return nil, fmt.Sprintf("node %q is gone", node)
 	}
-	want := 0
-	for _, w := range s.Want {
-		if w.Release == p.Release {
-			want = w.Count
-		}
+	used := c.Used(node)
+	switch collision := used.Collides(grant); {
+	case !n.Eligible():
+		return nil, fmt.Sprintf("node %q takes no new processes", node)
+	case !ask.Fits(n.Available().Sub(used.Amount)):
+		return nil, fmt.Sprintf("node %q has no room any more", node)
+	case collision != "":
+		return nil, fmt.Sprintf("%s of node %q is taken", collision, node)
 	}
-	for q := range c.LiveOf(p.Key()) {
-		if q.Kind != api.KindService || q.Desired != api.DesiredRun || q.Release != p.Release {
-			continue
-		}
-		if q.Slot == p.Slot {
-			return fmt.Sprintf("slot %d is held by %s", p.Slot, q.ID)
-		}
-		want--
-	}
-	if want <= 0 {
-		return "no more copies are wanted"
-	}
-	return ""
+	return n, ""
 }

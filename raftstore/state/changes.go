@@ -18,6 +18,7 @@ type Changes struct {
 	Nodes     map[api.NodeID]bool
 	Builds    map[api.BuildID]bool
 	Routes    map[api.AppName]bool
+	Usage     map[api.NodeID]bool // nodes whose processes hold more or less than before
 }
 
 // Everything is the change set of a first look.
@@ -25,7 +26,7 @@ func Everything() Changes { return Changes{All: true} }
 
 // Empty reports whether nothing changed.
 func (c Changes) Empty() bool {
-	return !c.All && len(c.Apps)+len(c.Services)+len(c.Processes)+len(c.Nodes)+len(c.Builds)+len(c.Routes) == 0
+	return !c.All && len(c.Apps)+len(c.Services)+len(c.Processes)+len(c.Nodes)+len(c.Builds)+len(c.Routes)+len(c.Usage) == 0
 }
 
 // Merge adds the keys of d.
@@ -37,6 +38,7 @@ func (c *Changes) Merge(d Changes) {
 	merge(&c.Nodes, d.Nodes)
 	merge(&c.Builds, d.Builds)
 	merge(&c.Routes, d.Routes)
+	merge(&c.Usage, d.Usage)
 }
 
 func merge[K comparable](dst *map[K]bool, src map[K]bool) {
@@ -60,6 +62,7 @@ func (c *Changes) app(a api.AppName)        { mark(&c.Apps, a) }
 func (c *Changes) service(k api.ServiceKey) { mark(&c.Services, k) }
 func (c *Changes) node(n api.NodeID)        { mark(&c.Nodes, n) }
 func (c *Changes) build(b api.BuildID)      { mark(&c.Builds, b) }
+func (c *Changes) use(n api.NodeID)         { mark(&c.Usage, n) }
 func (c *Changes) route(a api.AppName)      { mark(&c.Routes, a) }
 func (c *Changes) process(p *api.Process) {
 	mark(&c.Processes, p.ID)

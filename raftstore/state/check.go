@@ -18,7 +18,7 @@ func (v *View) Check() []string {
 		slot    int
 	}
 	slots := map[slot]api.ProcessID{}
-	live := 0
+	tallied := map[string]int{}
 	for p := range v.Processes() {
 		if p.Observed.State < 0 || p.Observed.State > api.StateLost {
 			say("process %s has state %d", p.ID, int(p.Observed.State))
@@ -26,7 +26,6 @@ func (v *View) Check() []string {
 		if !p.Live() {
 			continue
 		}
-		live++
 		if p.Node == "" {
 			continue
 		}
@@ -42,13 +41,27 @@ func (v *View) Check() []string {
 			say("slot %d of %s in release %s is held by %s and %s", p.Slot, p.Key(), p.Release, other, p.ID)
 		}
 		slots[k] = p.ID
+		key := tallyKey(k.key, k.release)
+		if tallied[key]++; !v.tallyOf(key).has(p.Slot) {
+			say("slot %d of %s in release %s is taken, the tally has it free", p.Slot, k.key, k.release)
+		}
 	}
-	indexed := 0
-	for range v.LiveProcesses() {
-		indexed++
+	for key, t := range v.tallies.all("") {
+		if t.count != tallied[key] {
+			say("%q: %d copies are alive, the tally has %d", key, tallied[key], t.count)
+		}
 	}
-	if indexed != live {
-		say("%d processes live, the index has %d", live, indexed)
+	waiting := 0
+	for s := range v.AllServices() {
+		if s.Waiting != "" {
+			waiting++
+		}
+	}
+	for range v.WaitingServices() {
+		waiting--
+	}
+	if waiting != 0 {
+		say("the index of waiting services is wrong by %d", waiting)
 	}
 	for n := range v.Nodes() {
 		if u := v.Used(n.ID); !u.Same(used[n.ID]) {

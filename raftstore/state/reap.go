@@ -1,6 +1,8 @@
 package state
 
 import (
+	"slices"
+
 	"slipway/api"
 )
 
@@ -27,12 +29,11 @@ func (c *change) reap(cmd Reap) *api.Error {
 		}
 	}
 	for _, id := range cmd.Requests {
-		c.requests = drop(c.requests, string(id))
+		drop(c, &c.requests, string(id))
 	}
 	for _, k := range cmd.Services {
 		if s, ok := c.Service(k); ok && len(s.Want) == 0 {
-			c.services = drop(c.services, k.String())
-			c.res.Changes.service(k)
+			c.dropService(k)
 		}
 	}
 	for _, name := range cmd.Apps {
@@ -41,21 +42,28 @@ func (c *change) reap(cmd Reap) *api.Error {
 	return nil
 }
 
+func (c *change) dropService(k api.ServiceKey) {
+	drop(c, &c.services, k.String())
+	drop(c, &c.waiting, k.String())
+	drop(c, &c.agents, k.String())
+	c.res.Changes.service(k)
+}
+
 func (c *change) dropDeployment(d *api.Deployment) {
-	c.deployments = drop(c.deployments, string(d.ID))
-	c.deploymentsOf = drop(c.deploymentsOf, newestFirst(d.App, d.Created, string(d.ID)))
-	c.deploysOpen = drop(c.deploysOpen, string(d.ID))
+	drop(c, &c.deployments, string(d.ID))
+	drop(c, &c.deploymentsOf, newestFirst(d.App, d.Created, string(d.ID)))
+	drop(c, &c.deploysOpen, string(d.ID))
 }
 
 func (c *change) dropRelease(r *api.Release) {
-	c.releases = drop(c.releases, string(r.ID))
-	c.releasesOf = drop(c.releasesOf, releaseKey(r))
+	drop(c, &c.releases, string(r.ID))
+	drop(c, &c.releasesOf, releaseKey(r))
 }
 
 func (c *change) dropBuild(b *api.Build) {
-	c.builds = drop(c.builds, string(b.ID))
-	c.buildsOf = drop(c.buildsOf, newestFirst(b.App, b.Created, string(b.ID)))
-	c.buildsOpen = drop(c.buildsOpen, string(b.ID))
+	drop(c, &c.builds, string(b.ID))
+	drop(c, &c.buildsOf, newestFirst(b.App, b.Created, string(b.ID)))
+	drop(c, &c.buildsOpen, string(b.ID))
 }
 
 // releaseInUse reports whether an app runs, or may fall back to, the release.
@@ -99,27 +107,26 @@ func (c *change) removeApp(name api.AppName) {
 			return
 		}
 	}
-	for p := range c.ProcessesOfApp(name) {
+	for _, p := range slices.Collect(c.ProcessesOfApp(name)) {
 		c.dropProcess(p)
 	}
-	for s := range c.Services(name) {
-		c.services = drop(c.services, s.Key.String())
-		c.res.Changes.service(s.Key)
+	for _, s := range slices.Collect(c.Services(name)) {
+		c.dropService(s.Key)
 	}
-	for d := range c.Deployments(name) {
+	for _, d := range slices.Collect(c.Deployments(name)) {
 		c.dropDeployment(d)
 	}
-	for r := range c.Releases(name) {
+	for _, r := range slices.Collect(c.Releases(name)) {
 		c.dropRelease(r)
 	}
-	for b := range c.Builds(name) {
+	for _, b := range slices.Collect(c.Builds(name)) {
 		c.dropBuild(b)
 	}
 	if len(c.Routes(name)) > 0 {
 		c.routesVersion = c.index
 	}
-	c.routes = drop(c.routes, string(name))
-	c.apps = drop(c.apps, string(name))
+	drop(c, &c.routes, string(name))
+	drop(c, &c.apps, string(name))
 	c.res.Changes.app(name)
 	c.res.Changes.route(name)
 	c.event("app.removed", name, string(name), "")

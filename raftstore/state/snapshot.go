@@ -56,12 +56,11 @@ func (v *View) Encode(w io.Writer) error {
 	return nil
 }
 
-func encodeTable[V any](enc *json.Encoder, name string, t tree[V]) error {
-	it := t.Root().Iterator()
-	for k, v, ok := it.Next(); ok; k, v, ok = it.Next() {
+func encodeTable[V any](enc *json.Encoder, name string, t *table[V]) error {
+	for k, v := range t.all("") {
 		doc, err := json.Marshal(v)
 		if err == nil {
-			err = enc.Encode(snapshotRecord{Table: name, Key: string(k), Value: doc})
+			err = enc.Encode(snapshotRecord{Table: name, Key: k, Value: doc})
 		}
 		if err != nil {
 			return fmt.Errorf("encode %s %q: %w", name, k, err)
@@ -82,6 +81,7 @@ func Decode(r io.Reader) (*State, error) {
 		return nil, fmt.Errorf("snapshot has format %d, this version reads %d; use the version that wrote it or a newer one", h.Format, snapshotFormat)
 	}
 	c := &change{View: newView()}
+	c.tx = 1
 	c.index, c.rack = h.Index, h.Rack
 	for {
 		var rec snapshotRecord
@@ -95,7 +95,7 @@ func Decode(r io.Reader) (*State, error) {
 		}
 	}
 	c.routesVersion = h.RoutesVersion
-	return &State{view: &c.View}, nil
+	return &State{view: &c.View, tx: c.tx}, nil
 }
 
 // restore enters one record into its table and the indexes.
@@ -120,9 +120,9 @@ func (c *change) restore(rec snapshotRecord) error {
 	case "token":
 		return restore(rec, c.putToken)
 	case "routes":
-		return restore(rec, func(r appRoutes) { c.routes = put(c.routes, rec.Key, &r) })
+		return restore(rec, func(r appRoutes) { put(c, &c.routes, rec.Key, &r) })
 	case "request":
-		return restore(rec, func(o outcome) { c.requests = put(c.requests, rec.Key, &o) })
+		return restore(rec, func(o outcome) { put(c, &c.requests, rec.Key, &o) })
 	}
 	return fmt.Errorf("unknown table")
 }

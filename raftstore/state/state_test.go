@@ -67,12 +67,20 @@ func TestReplicasStayEqual(t *testing.T) {
 			}
 			before := a.View()
 			kept := encoded(t, a)
-			ra, rb := a.Apply(uint64(i), e), b.Apply(uint64(i), e)
+			ra, rb := a.Apply(uint64(i), e), b.ApplyAll(uint64(i), []Entry{e})[0]
 			if fmt.Sprint(ra.Err, ra.Dropped, ra.Value) != fmt.Sprint(rb.Err, rb.Dropped, rb.Value) {
 				t.Fatalf("entry %d: results differ: %+v and %+v", i, ra, rb)
 			}
 			if broken := a.View().Check(); len(broken) > 0 {
 				t.Fatalf("entry %d, %T: %q", i, e.Command, broken)
+			}
+			if broken := before.Check(); len(broken) > 0 {
+				t.Fatalf("entry %d, %T, broke the view of before: %q", i, e.Command, broken)
+			}
+			for n := range a.View().Nodes() {
+				if was, is := before.Used(n.ID), a.View().Used(n.ID); !was.Same(is) && !ra.Changes.Usage[n.ID] {
+					t.Fatalf("entry %d, %T: node %s holds %+v and not %+v, the changes do not say so", i, e.Command, n.ID, is, was)
+				}
 			}
 			if got := encoded(t, &State{view: before}); !bytes.Equal(got, kept) {
 				t.Fatalf("entry %d changed the view of before", i)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"time"
+	"unique"
 
 	"slipway/api"
 )
@@ -24,20 +25,20 @@ func (c *change) event(kind string, app api.AppName, object, message string) {
 }
 
 func (c *change) putApp(a api.App) {
-	c.apps = put(c.apps, string(a.Name), &a)
+	put(c, &c.apps, string(a.Name), &a)
 	c.res.Changes.app(a.Name)
 }
 
 func (c *change) putBuild(b api.Build) {
-	c.builds = put(c.builds, string(b.ID), &b)
-	c.buildsOf = put(c.buildsOf, newestFirst(b.App, b.Created, string(b.ID)), string(b.ID))
-	c.buildsOpen = set(c.buildsOpen, !b.Status.Ended(), string(b.ID), string(b.ID))
+	put(c, &c.builds, string(b.ID), &b)
+	put(c, &c.buildsOf, newestFirst(b.App, b.Created, string(b.ID)), string(b.ID))
+	set(c, &c.buildsOpen, !b.Status.Ended(), string(b.ID), string(b.ID))
 	c.res.Changes.build(b.ID)
 }
 
 func (c *change) putRelease(r api.Release) {
-	c.releases = put(c.releases, string(r.ID), &r)
-	c.releasesOf = put(c.releasesOf, releaseKey(&r), string(r.ID))
+	put(c, &c.releases, string(r.ID), &r)
+	put(c, &c.releasesOf, releaseKey(&r), string(r.ID))
 	c.res.Changes.app(r.App)
 }
 
@@ -46,49 +47,56 @@ func releaseKey(r *api.Release) string {
 }
 
 func (c *change) putDeployment(d api.Deployment) {
-	c.deployments = put(c.deployments, string(d.ID), &d)
-	c.deploymentsOf = put(c.deploymentsOf, newestFirst(d.App, d.Created, string(d.ID)), string(d.ID))
-	c.deploysOpen = set(c.deploysOpen, !d.Status.Ended(), string(d.ID), string(d.ID))
+	put(c, &c.deployments, string(d.ID), &d)
+	put(c, &c.deploymentsOf, newestFirst(d.App, d.Created, string(d.ID)), string(d.ID))
+	set(c, &c.deploysOpen, !d.Status.Ended(), string(d.ID), string(d.ID))
 	c.res.Changes.app(d.App)
 }
 
 func (c *change) putService(s api.Service) {
-	c.services = put(c.services, s.Key.String(), &s)
+	put(c, &c.services, s.Key.String(), &s)
+	set(c, &c.waiting, s.Waiting != "", s.Key.String(), s.Key.String())
+	agent := false
+	for _, w := range s.Want {
+		spec, ok := c.Spec(w.Release, s.Key.Service)
+		agent = agent || ok && spec.Agent
+	}
+	set(c, &c.agents, agent, s.Key.String(), s.Key.String())
 	c.res.Changes.service(s.Key)
 }
 
 func (c *change) putNode(n api.Node) {
-	c.nodes = put(c.nodes, string(n.ID), &n)
+	put(c, &c.nodes, string(n.ID), &n)
 	c.res.Changes.node(n.ID)
 }
 
 func (c *change) putPool(p api.Pool) {
-	c.pools = put(c.pools, string(p.Name), &p)
+	put(c, &c.pools, string(p.Name), &p)
 	c.res.Changes.All = true // the order of all nodes of the pool may have changed
 }
 
 // putProcess stores a process and keeps every index and the reserved amounts right.
 func (c *change) putProcess(p api.Process) {
-	id := string(p.ID)
 	if old, ok := c.Process(p.ID); ok {
 		c.reserve(old, -1)
+		c.count(old, -1)
 		if old.Node != p.Node {
-			c.liveOn = drop(c.liveOn, string(old.Node)+"\x00"+id)
+			c.liveOn = c.liveOn.set(c, false, string(old.Node), old)
 		}
 	}
-	c.processes = put(c.processes, id, &p)
+	put(c, &c.processes, string(p.ID), &p)
 	c.indexProcess(&p)
 	c.res.Changes.process(&p)
 }
 
 // indexProcess enters a process into the indexes.
 func (c *change) indexProcess(p *api.Process) {
-	id, live := string(p.ID), p.Live()
-	c.processesOf = put(c.processesOf, p.Key().String()+"\x00"+id, id)
-	c.live = set(c.live, live, id, id)
-	c.pending = set(c.pending, live && p.Node == "", id, id)
-	c.liveOn = set(c.liveOn, live && p.Node != "", string(p.Node)+"\x00"+id, id)
+	live := p.Live()
+	c.processesOf = c.processesOf.set(c, true, unique.Make(p.Key().String()).Value(), p)
+	c.pending = c.pending.set(c, live && p.Node == "", "", p)
+	c.liveOn = c.liveOn.set(c, live && p.Node != "", string(p.Node), p)
 	c.reserve(p, 1)
+	c.count(p, 1)
 }
 
 // reserve adds (sign 1) or takes back (sign -1) what a live process holds of its node.
@@ -96,31 +104,42 @@ func (c *change) reserve(p *api.Process, sign int) {
 	if !p.Live() || p.Node == "" {
 		return
 	}
-	used := c.Used(p.Node)
+	u, ok := c.used.get(string(p.Node))
+	if !ok {
+		u = &usage{}
+	}
+	if u.tx != c.tx {
+		u = &usage{tx: c.tx, Usage: u.Usage}
+		put(c, &c.used, string(p.Node), u)
+	}
 	if sign > 0 {
-		used = used.Add(p.Ask, p.Grant)
+		u.Usage = u.Add(p.Ask, p.Grant)
 	} else {
-		used = used.Sub(p.Ask, p.Grant)
+		u.Usage = u.Sub(p.Ask, p.Grant)
 	}
-	if used.Empty() {
-		c.used = drop(c.used, string(p.Node))
-		return
+	if u.Empty() {
+		drop(c, &c.used, string(p.Node))
 	}
-	c.used = put(c.used, string(p.Node), &used)
+	c.res.Changes.use(p.Node)
+}
+
+// usage is what a node's processes hold. The change that owns it may write to it.
+type usage struct {
+	tx uint64
+	api.Usage
 }
 
 // dropProcess removes an ended process.
 func (c *change) dropProcess(p *api.Process) {
-	id := string(p.ID)
-	c.processes = drop(c.processes, id)
-	c.processesOf = drop(c.processesOf, p.Key().String()+"\x00"+id)
+	drop(c, &c.processes, string(p.ID))
+	c.processesOf = c.processesOf.set(c, false, p.Key().String(), p)
 	c.res.Changes.process(p)
 }
 
 func (c *change) putToken(t Token) {
 	if old, ok := c.Token(t.ID); ok {
-		c.tokenByHash = drop(c.tokenByHash, string(old.Hash))
+		drop(c, &c.tokenByHash, string(old.Hash))
 	}
-	c.tokens = put(c.tokens, t.ID, &t)
-	c.tokenByHash = put(c.tokenByHash, string(t.Hash), t.ID)
+	put(c, &c.tokens, t.ID, &t)
+	put(c, &c.tokenByHash, string(t.Hash), t.ID)
 }

@@ -6,45 +6,43 @@ import (
 	"strings"
 	"time"
 
-	iradix "github.com/hashicorp/go-immutable-radix/v2"
-
 	"slipway/api"
 )
-
-// tree is a persistent map in key order; a copy of the struct that holds it is a snapshot.
-type tree[V any] = *iradix.Tree[V]
 
 // View is one immutable state of the rack. Reading it never blocks and costs no copy; what its
 // methods return is shared and must not be modified. Every iteration is in key order.
 type View struct {
 	index         uint64
+	tx            uint64 // of the change that made it
 	routesVersion uint64
 	rack          Rack
 
-	apps        tree[*api.App]
-	builds      tree[*api.Build]
-	releases    tree[*api.Release]
-	deployments tree[*api.Deployment]
-	services    tree[*api.Service]
-	processes   tree[*api.Process]
-	nodes       tree[*api.Node]
-	pools       tree[*api.Pool]
-	routes      tree[*appRoutes]
-	tokens      tree[*Token]
-	requests    tree[*outcome]
+	apps        *table[*api.App]
+	builds      *table[*api.Build]
+	releases    *table[*api.Release]
+	deployments *table[*api.Deployment]
+	services    *table[*api.Service]
+	processes   *table[*api.Process]
+	nodes       *table[*api.Node]
+	pools       *table[*api.Pool]
+	routes      *table[*appRoutes]
+	tokens      *table[*Token]
+	requests    *table[*outcome]
 
 	// Indexes hold the primary key as value and are derived: a snapshot does not carry them.
-	buildsOf      tree[string]     // app NUL inverted time, id
-	buildsOpen    tree[string]     // id
-	releasesOf    tree[string]     // app NUL inverted number
-	deploymentsOf tree[string]     // app NUL inverted time, id
-	deploysOpen   tree[string]     // id
-	processesOf   tree[string]     // app/service NUL id
-	liveOn        tree[string]     // node NUL id
-	live          tree[string]     // id
-	pending       tree[string]     // id
-	used          tree[*api.Usage] // node
-	tokenByHash   tree[string]     // hash
+	buildsOf      *table[string] // app NUL inverted time, id
+	buildsOpen    *table[string] // id
+	releasesOf    *table[string] // app NUL inverted number
+	deploymentsOf *table[string] // app NUL inverted time, id
+	deploysOpen   *table[string] // id
+	processesOf   *groups        // by app/service
+	liveOn        *groups        // by node
+	pending       *groups        // in one group
+	tallies       *table[*tally] // app/service NUL release
+	waiting       *table[string] // services with a sentence
+	agents        *table[string] // services with a copy on each node
+	used          *table[*usage] // node
+	tokenByHash   *table[string] // hash
 }
 
 // appRoutes is the part of the route table that belongs to one app.
@@ -62,14 +60,15 @@ type outcome struct {
 
 func newView() View {
 	return View{
-		apps: iradix.New[*api.App](), builds: iradix.New[*api.Build](), releases: iradix.New[*api.Release](),
-		deployments: iradix.New[*api.Deployment](), services: iradix.New[*api.Service](),
-		processes: iradix.New[*api.Process](), nodes: iradix.New[*api.Node](), pools: iradix.New[*api.Pool](), routes: iradix.New[*appRoutes](),
-		tokens: iradix.New[*Token](), requests: iradix.New[*outcome](),
-		buildsOf: iradix.New[string](), buildsOpen: iradix.New[string](), releasesOf: iradix.New[string](),
-		deploymentsOf: iradix.New[string](), deploysOpen: iradix.New[string](), processesOf: iradix.New[string](),
-		liveOn: iradix.New[string](), live: iradix.New[string](), pending: iradix.New[string](),
-		used: iradix.New[*api.Usage](), tokenByHash: iradix.New[string](),
+		apps: newTable[*api.App](), builds: newTable[*api.Build](), releases: newTable[*api.Release](),
+		deployments: newTable[*api.Deployment](), services: newTable[*api.Service](),
+		processes: newTable[*api.Process](), nodes: newTable[*api.Node](), pools: newTable[*api.Pool](), routes: newTable[*appRoutes](),
+		tokens: newTable[*Token](), requests: newTable[*outcome](),
+		buildsOf: newTable[string](), buildsOpen: newTable[string](), releasesOf: newTable[string](),
+		deploymentsOf: newTable[string](), deploysOpen: newTable[string](), processesOf: newGroups(),
+		liveOn: newGroups(), pending: newGroups(),
+		tallies: newTable[*tally](), waiting: newTable[string](), agents: newTable[string](),
+		used: newTable[*usage](), tokenByHash: newTable[string](),
 	}
 }
 
@@ -80,13 +79,13 @@ func (v *View) Index() uint64 { return v.index }
 func (v *View) Rack() Rack { return v.rack }
 
 // App returns an app.
-func (v *View) App(name api.AppName) (*api.App, bool) { return v.apps.Get([]byte(name)) }
+func (v *View) App(name api.AppName) (*api.App, bool) { return v.apps.get(string(name)) }
 
 // Apps iterates over all apps.
 func (v *View) Apps() iter.Seq[*api.App] { return values(v.apps, "") }
 
 // Build returns a build.
-func (v *View) Build(id api.BuildID) (*api.Build, bool) { return v.builds.Get([]byte(id)) }
+func (v *View) Build(id api.BuildID) (*api.Build, bool) { return v.builds.get(string(id)) }
 
 // Builds iterates over the builds of an app, newest first.
 func (v *View) Builds(app api.AppName) iter.Seq[*api.Build] {
@@ -97,7 +96,7 @@ func (v *View) Builds(app api.AppName) iter.Seq[*api.Build] {
 func (v *View) BuildsOpen() iter.Seq[*api.Build] { return joined(v.buildsOpen, "", v.builds) }
 
 // Release returns a release.
-func (v *View) Release(id api.ReleaseID) (*api.Release, bool) { return v.releases.Get([]byte(id)) }
+func (v *View) Release(id api.ReleaseID) (*api.Release, bool) { return v.releases.get(string(id)) }
 
 // Releases iterates over the releases of an app, newest first.
 func (v *View) Releases(app api.AppName) iter.Seq[*api.Release] {
@@ -120,7 +119,7 @@ func (v *View) Spec(release api.ReleaseID, service api.ServiceName) (*api.Servic
 
 // Deployment returns a deployment.
 func (v *View) Deployment(id api.DeploymentID) (*api.Deployment, bool) {
-	return v.deployments.Get([]byte(id))
+	return v.deployments.get(string(id))
 }
 
 // Deployments iterates over the deployments of an app, newest first.
@@ -135,7 +134,7 @@ func (v *View) DeploymentsOpen() iter.Seq[*api.Deployment] {
 
 // Service returns a service in force.
 func (v *View) Service(k api.ServiceKey) (*api.Service, bool) {
-	return v.services.Get([]byte(k.String()))
+	return v.services.get(k.String())
 }
 
 // Services iterates over the services of an app.
@@ -147,16 +146,16 @@ func (v *View) Services(app api.AppName) iter.Seq[*api.Service] {
 func (v *View) AllServices() iter.Seq[*api.Service] { return values(v.services, "") }
 
 // Process returns a process.
-func (v *View) Process(id api.ProcessID) (*api.Process, bool) { return v.processes.Get([]byte(id)) }
+func (v *View) Process(id api.ProcessID) (*api.Process, bool) { return v.processes.get(string(id)) }
 
 // ProcessesOf iterates over the processes of a service, live and ended, of every kind.
 func (v *View) ProcessesOf(k api.ServiceKey) iter.Seq[*api.Process] {
-	return joined(v.processesOf, k.String()+"\x00", v.processes)
+	return v.processesOf.of(k.String(), false)
 }
 
 // ProcessesOfApp iterates over the processes of an app, live and ended.
 func (v *View) ProcessesOfApp(app api.AppName) iter.Seq[*api.Process] {
-	return joined(v.processesOf, string(app)+"/", v.processes)
+	return v.processesOf.of(string(app)+"/", true)
 }
 
 // LiveOf iterates over the live processes of a service, of every kind.
@@ -170,43 +169,57 @@ func (v *View) LiveOf(k api.ServiceKey) iter.Seq[*api.Process] {
 	}
 }
 
+// WaitingServices iterates over the services of which copies have no place.
+func (v *View) WaitingServices() iter.Seq[*api.Service] { return joined(v.waiting, "", v.services) }
+
+// AgentServices iterates over the services that have a copy on each node.
+func (v *View) AgentServices() iter.Seq[*api.Service] { return joined(v.agents, "", v.services) }
+
 // ProcessesOn iterates over the live processes of a node.
 func (v *View) ProcessesOn(node api.NodeID) iter.Seq[*api.Process] {
-	return joined(v.liveOn, string(node)+"\x00", v.processes)
+	return v.liveOn.of(string(node), false)
 }
 
 // LiveProcesses iterates over all live processes.
-func (v *View) LiveProcesses() iter.Seq[*api.Process] { return joined(v.live, "", v.processes) }
+func (v *View) LiveProcesses() iter.Seq[*api.Process] {
+	return func(yield func(*api.Process) bool) {
+		for p := range v.Processes() { // those that ended are reaped before they are many
+			if p.Live() && !yield(p) {
+				return
+			}
+		}
+	}
+}
 
 // Processes iterates over all processes, live and ended.
 func (v *View) Processes() iter.Seq[*api.Process] { return values(v.processes, "") }
 
 // Pending iterates over the live processes without a node.
-func (v *View) Pending() iter.Seq[*api.Process] { return joined(v.pending, "", v.processes) }
+func (v *View) Pending() iter.Seq[*api.Process] { return v.pending.of("", false) }
 
 // Node returns a node.
-func (v *View) Node(id api.NodeID) (*api.Node, bool) { return v.nodes.Get([]byte(id)) }
+func (v *View) Node(id api.NodeID) (*api.Node, bool) { return v.nodes.get(string(id)) }
 
 // Nodes iterates over all nodes.
 func (v *View) Nodes() iter.Seq[*api.Node] { return values(v.nodes, "") }
 
 // Pool returns what an operator said about a pool.
-func (v *View) Pool(name api.PoolName) (*api.Pool, bool) { return v.pools.Get([]byte(name)) }
+func (v *View) Pool(name api.PoolName) (*api.Pool, bool) { return v.pools.get(string(name)) }
 
 // Pools iterates over the pools that an operator said something about.
 func (v *View) Pools() iter.Seq[*api.Pool] { return values(v.pools, "") }
 
 // Used returns what the live processes of a node hold.
 func (v *View) Used(node api.NodeID) api.Usage {
-	if a, ok := v.used.Get([]byte(node)); ok {
-		return *a
+	if u, ok := v.used.get(string(node)); ok {
+		return u.Usage
 	}
 	return api.Usage{}
 }
 
 // Routes returns the routes of an app.
 func (v *View) Routes(app api.AppName) []api.Route {
-	if r, ok := v.routes.Get([]byte(app)); ok {
+	if r, ok := v.routes.get(string(app)); ok {
 		return r.Routes
 	}
 	return nil
@@ -215,7 +228,7 @@ func (v *View) Routes(app api.AppName) []api.Route {
 // RoutesChanged is the version of the table in which the routes of an app last changed: a
 // router that serves it, or a later one, serves them as they are.
 func (v *View) RoutesChanged(app api.AppName) uint64 {
-	if r, ok := v.routes.Get([]byte(app)); ok {
+	if r, ok := v.routes.get(string(app)); ok {
 		return r.Changed
 	}
 	return v.routesVersion
@@ -234,11 +247,11 @@ func (v *View) RouteTable() api.RouteTable {
 }
 
 // Token returns a token.
-func (v *View) Token(id string) (*Token, bool) { return v.tokens.Get([]byte(id)) }
+func (v *View) Token(id string) (*Token, bool) { return v.tokens.get(string(id)) }
 
 // TokenByHash returns the token with the given hash of its secret.
 func (v *View) TokenByHash(hash []byte) (*Token, bool) {
-	id, ok := v.tokenByHash.Get(hash)
+	id, ok := v.tokenByHash.get(string(hash))
 	if !ok {
 		return nil, false
 	}
@@ -251,57 +264,12 @@ func (v *View) Tokens() iter.Seq[*Token] { return values(v.tokens, "") }
 // Requests iterates over the remembered request IDs and when they were applied.
 func (v *View) Requests() iter.Seq2[api.RequestID, time.Time] {
 	return func(yield func(api.RequestID, time.Time) bool) {
-		it := v.requests.Root().Iterator()
-		for k, o, ok := it.Next(); ok; k, o, ok = it.Next() {
+		for k, o := range v.requests.all("") {
 			if !yield(api.RequestID(k), o.At) {
 				return
 			}
 		}
 	}
-}
-
-// values iterates over the values whose keys have a prefix.
-func values[V any](t tree[V], prefix string) iter.Seq[V] {
-	return func(yield func(V) bool) {
-		it := t.Root().Iterator()
-		it.SeekPrefix([]byte(prefix))
-		for _, v, ok := it.Next(); ok; _, v, ok = it.Next() {
-			if !yield(v) {
-				return
-			}
-		}
-	}
-}
-
-// joined iterates over an index and yields what its values name.
-func joined[V any](index tree[string], prefix string, t tree[V]) iter.Seq[V] {
-	return func(yield func(V) bool) {
-		for id := range values(index, prefix) {
-			if v, ok := t.Get([]byte(id)); ok && !yield(v) {
-				return
-			}
-		}
-	}
-}
-
-// put returns the tree with key set.
-func put[V any](t tree[V], key string, v V) tree[V] {
-	t, _, _ = t.Insert([]byte(key), v)
-	return t
-}
-
-// drop returns the tree without key.
-func drop[V any](t tree[V], key string) tree[V] {
-	t, _, _ = t.Delete([]byte(key))
-	return t
-}
-
-// set puts or drops a key of an index.
-func set(t tree[string], in bool, key, id string) tree[string] {
-	if in {
-		return put(t, key, id)
-	}
-	return drop(t, key)
 }
 
 // newestFirst is a key that sorts later times before earlier ones, and equal times by ID.

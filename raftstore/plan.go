@@ -1,0 +1,202 @@
+package raftstore
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"unique"
+
+	"slipway/api"
+	"slipway/raftstore/state"
+)
+
+// planVersion is the version of a command body in the form of encodePlan. A plan is the one
+// command that grows with the rack: as JSON a copy takes 150 bytes and 10 µs, so that a million
+// would take longer to read than to place.
+//
+// The form: a table of strings (count, then each with its length), the index of the state, the
+// groups, then everything else as JSON. A group is app, service, release (places in the table),
+// cpu, memory, disk, and its copies; a copy is ID, slot, node (place), attempt, cause (place) and
+// its grant as JSON, empty for none. All numbers are varints of encoding/binary, those that may
+// be below zero zig-zag.
+const planVersion = 2
+
+// planWriter collects the strings of a plan while the rest is written.
+type planWriter struct {
+	b      []byte
+	places map[string]uint64
+	table  []byte
+}
+
+func (w *planWriter) number(n uint64) { w.b = binary.AppendUvarint(w.b, n) }
+func (w *planWriter) signed(n int64)  { w.b = binary.AppendVarint(w.b, n) }
+
+func (w *planWriter) text(s string) {
+	w.number(uint64(len(s)))
+	w.b = append(w.b, s...)
+}
+
+// place writes where a string stands in the table.
+func (w *planWriter) place(s string) {
+	at, ok := w.places[s]
+	if !ok {
+		at = uint64(len(w.places))
+		w.places[s] = at
+		w.table = binary.AppendUvarint(w.table, uint64(len(s)))
+		w.table = append(w.table, s...)
+	}
+	w.number(at)
+}
+
+// encodePlan writes a plan.
+func encodePlan(p state.ApplyPlan) ([]byte, error) {
+	w := &planWriter{places: map[string]uint64{}}
+	w.number(p.Index)
+	w.number(uint64(len(p.Place)))
+	for i := range p.Place {
+		if err := w.group(&p.Place[i]); err != nil {
+			return nil, err
+		}
+	}
+	p.Index, p.Place = 0, nil
+	rest, err := json.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	out := binary.AppendUvarint(make([]byte, 0, len(w.table)+len(w.b)+len(rest)+16), uint64(len(w.places)))
+	out = append(out, w.table...)
+	out = append(out, w.b...)
+	return append(out, rest...), nil
+}
+
+func (w *planWriter) group(g *api.Group) error {
+	w.place(string(g.Key.App))
+	w.place(string(g.Key.Service))
+	w.place(string(g.Release))
+	w.signed(int64(g.Ask.CPU))
+	w.signed(int64(g.Ask.Memory))
+	w.signed(int64(g.Ask.Disk))
+	w.number(uint64(len(g.Copies)))
+	for i := range g.Copies {
+		c := &g.Copies[i]
+		w.text(string(c.ID))
+		w.signed(int64(c.Slot))
+		w.place(string(c.Node))
+		w.signed(int64(c.Attempt))
+		w.place(c.Cause)
+		if c.Grant == nil {
+			w.number(0)
+			continue
+		}
+		doc, err := json.Marshal(c.Grant)
+		if err != nil {
+			return err
+		}
+		w.text(string(doc))
+	}
+	return nil
+}
+
+// errPlan is what a body is that encodePlan has not written.
+var errPlan = errors.New("the plan is cut off or damaged")
+
+// planReader reads a plan; after the first error it reads nothing more.
+type planReader struct {
+	b     []byte
+	table []string
+	err   error
+}
+
+func (r *planReader) number() uint64 {
+	n, size := binary.Uvarint(r.b)
+	if size <= 0 {
+		r.err = errPlan
+		r.b = nil
+		return 0
+	}
+	r.b = r.b[size:]
+	return n
+}
+
+func (r *planReader) signed() int64 {
+	n, size := binary.Varint(r.b)
+	if size <= 0 {
+		r.err = errPlan
+		r.b = nil
+		return 0
+	}
+	r.b = r.b[size:]
+	return n
+}
+
+// count reads how many of something follow, each of which takes at least size bytes.
+func (r *planReader) count(size int) int {
+	n := r.number()
+	if n > uint64(len(r.b)/size) {
+		r.err = errPlan
+		return 0
+	}
+	return int(n)
+}
+
+func (r *planReader) text() []byte {
+	n := r.count(1)
+	s := r.b[:n]
+	r.b = r.b[n:]
+	return s
+}
+
+func (r *planReader) place() string {
+	n := r.number()
+	if n >= uint64(len(r.table)) {
+		r.err = errPlan
+		return ""
+	}
+	return r.table[n]
+}
+
+// decodePlan reads a plan. Strings that many copies have are one string, in all plans.
+func decodePlan(b []byte) (state.ApplyPlan, error) {
+	r := &planReader{b: b}
+	for range r.count(1) {
+		r.table = append(r.table, unique.Make(string(r.text())).Value())
+	}
+	var p state.ApplyPlan
+	index := r.number()
+	var groups []api.Group
+	for n := r.count(7); n > 0 && r.err == nil; n-- {
+		groups = append(groups, r.group())
+	}
+	if r.err != nil {
+		return p, r.err
+	}
+	if err := json.Unmarshal(r.b, &p); err != nil {
+		return p, fmt.Errorf("%w: %w", errPlan, err)
+	}
+	p.Index, p.Place = index, groups
+	return p, nil
+}
+
+func (r *planReader) group() api.Group {
+	g := api.Group{
+		Key: api.ServiceKey{App: api.AppName(r.place()), Service: api.ServiceName(r.place())}, Release: api.ReleaseID(r.place()),
+		Ask: api.Amount{CPU: api.MilliCPU(r.signed()), Memory: api.Bytes(r.signed()), Disk: api.Bytes(r.signed())},
+	}
+	n := r.count(6)
+	if r.err != nil {
+		return g
+	}
+	g.Copies = make([]api.Copy, 0, n)
+	for ; n > 0 && r.err == nil; n-- {
+		c := api.Copy{ID: api.ProcessID(strings.Clone(string(r.text()))), Slot: int(r.signed()), Node: api.NodeID(r.place()), Attempt: int(r.signed()), Cause: r.place()}
+		if doc := r.text(); len(doc) > 0 && r.err == nil {
+			if err := json.Unmarshal(doc, &c.Grant); err != nil {
+				r.err = fmt.Errorf("%w: %w", errPlan, err)
+			}
+		}
+		g.Copies = append(g.Copies, c)
+	}
+	return g
+}
