@@ -181,7 +181,7 @@ func TestPowerThatIsNotKnown(t *testing.T) {
 	plain := load(t, service("port: 80"), nil).Specs()
 	for _, key := range []string{
 		"hostNetwork: true", "network_mode: host", "pid: host", "hostPID: true", "ipc: host", "cgroup_parent: /", "cgroupns: host",
-		"devices: [/dev/sda]", "sysctls: {kernel.panic: 1}", "cap_add: [SYS_ADMIN]", "security_opt: ['seccomp:unconfined']", "userns_mode: host",
+		"sysctls: {kernel.panic: 1}", "cap_add: [SYS_ADMIN]", "security_opt: ['seccomp:unconfined']", "userns_mode: host",
 		"runtime: runc", "annotations: {cdi.k8s.io/gpu: vendor.com/gpu=all}", "labels: {'containerd.io/restart.loguri': 'binary:///bin/sh'}",
 	} {
 		m := load(t, service("port: 80\n    "+key), nil)

@@ -12,6 +12,7 @@ const (
 	memoryMax = 16 * 1024 * 1024 // MB: 16 TiB
 	cpuMax    = 1024 * 1024      // 1024 cores
 	gpuMax    = 64               // per copy
+	deviceMax = 64               // of one kind, per copy
 )
 
 func topLevel() rule {

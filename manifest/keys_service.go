@@ -65,6 +65,11 @@ func networkKeys() keys {
 			"port":     portNumber,
 			"protocol": matching("tcp or udp", protocol),
 		}))).v3(),
+		"hostPorts": listOf(rule{what: "a port", scalar: anyScalar}.or(tableOf(keys{
+			"port":     portNumber,
+			"host":     portNumber,
+			"protocol": matching("tcp or udp", protocol),
+		}))).ours(),
 		"domain":              text().or(listOf(text())).called("service domain"),
 		"internal":            flag(),
 		"internalAndExternal": flag().v2(),
@@ -155,7 +160,7 @@ func lifeKeys() keys {
 		"singleton": flag(),
 		"agent": flag().or(tableOf(keys{
 			"enabled": flag(),
-			"ports":   listOf(rule{what: "a port", scalar: anyScalar}).v2().idle(),
+			"ports":   listOf(rule{what: "a port", scalar: anyScalar}).v2(),
 		})),
 		"scale": counts().or(tableOf(scaleKeys())).called("service scale"),
 		"lifecycle": tableOf(keys{
@@ -168,13 +173,16 @@ func lifeKeys() keys {
 // placeKeys say where copies run.
 func placeKeys() keys {
 	return keys{
-		"pool":     matching("the name of a pool", poolName).ours(),
-		"priority": whole(1, 100).ours(),
-		"constraints": listOf(text().or(tableOf(keys{
-			"attribute": text(),
-			"operator":  text(),
-			"value":     text(),
-		}))).ours(),
+		"pool":        matching("the name of a pool", poolName).ours(),
+		"priority":    whole(1, 100).ours(),
+		"constraints": predicates().ours(),
+		"devices": listOf(tableOf(keys{
+			"kind":        matching("a kind of device such as gpu", stage),
+			"vendor":      matching("a vendor such as nvidia", stage),
+			"model":       text(),
+			"count":       whole(1, deviceMax),
+			"constraints": predicates(),
+		})).ours(),
 		"affinities": listOf(tableOf(keys{
 			"attribute": text(),
 			"operator":  text(),
@@ -193,6 +201,15 @@ func placeKeys() keys {
 			"weight": whole(1, 100),
 		})).v3(),
 	}
+}
+
+// predicates are conditions on attributes.
+func predicates() rule {
+	return listOf(text().or(tableOf(keys{
+		"attribute": text(),
+		"operator":  text(),
+		"value":     text(),
+	})))
 }
 
 // storageKeys say what a process finds on its disk.
@@ -269,7 +286,7 @@ func scaleKeys() keys {
 		"gpu": whole(0, gpuMax).or(tableOf(keys{
 			"count":  whole(0, gpuMax),
 			"vendor": oneOf("nvidia", "amd"),
-		})).v3().idle(),
+		})).v3(),
 		"limit":    tableOf(keys{"cpu": cpu, "memory": memory}).v3(),
 		"cooldown": seconds(0, dayMax).or(tableOf(keys{"up": seconds(0, dayMax), "down": seconds(0, dayMax)})).v2().idle(),
 		"targets": tableOf(keys{

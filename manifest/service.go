@@ -68,8 +68,10 @@ func (l *loader) service(f field, m *Manifest) Service {
 	l.ports(&s.Spec, n)
 	l.domains(&s.Spec, n)
 	l.whitelist(&s.Spec, n)
-	l.deployment(&s.Spec, n)
+	l.hostPorts(&s.Spec, n)
 	l.scale(&s.Spec, n)
+	l.devices(&s.Spec, n)
+	l.deployment(&s.Spec, n)
 	l.probes(&s.Spec, n) // after scale: a GPU changes their defaults
 	l.placement(&s.Spec, n)
 	l.security(&s.Spec, n)
@@ -189,11 +191,15 @@ func (l *loader) whitelist(spec *api.ServiceSpec, n *node) {
 	}
 }
 
-// deployment reads the bounds of a rollout. Agents and singletons stop before they start.
+// deployment reads the bounds of a rollout. Agents and singletons stop before they start, and so
+// do copies that hold ports of their nodes: a new one may have no node where they are free.
 func (l *loader) deployment(spec *api.ServiceSpec, n *node) {
 	low, high := 50, 200
-	if spec.Agent || spec.Singleton {
+	switch {
+	case spec.Agent || spec.Singleton || fixedPorts(spec) && spec.Scale.Count == 1:
 		low, high = 0, 100
+	case fixedPorts(spec):
+		high = 100
 	}
 	minimum, maximum := n.get("deployment", "minimum"), n.get("deployment", "maximum")
 	spec.Minimum, spec.Maximum = minimum.number(low), maximum.number(high)

@@ -94,11 +94,6 @@ func (l *loader) checkService(m *Manifest, s *Service) {
 		l.problem(n.get("scale"), "service %s: a singleton has one copy, its scale asks for more", name).
 			hint("remove singleton; to stop old copies before new ones start, write deployment: {minimum: 0, maximum: 100}")
 	}
-	if s.Spec.Agent && len(s.Spec.Ports) > 0 {
-		at := n.get("ports").or(n.get("agent", "ports"))
-		l.notActing(at.path)
-		l.warn(at, "service %s: the ports of an agent are not opened on its node yet, only on its own address", name)
-	}
 	if s.Spec.Port.Number == 0 {
 		l.checkPortless(s)
 	}
