@@ -7,6 +7,7 @@
 //	slipwayd builder   the image builder of a node; agents start it
 //	slipwayd down      stop everything that dev started
 //	slipwayd image     put base images into the rack's registry
+//	slipwayd inspect   questions about placement, answered from a snapshot
 //	slipwayd version
 //
 // It is the only package that sees both the server's side and the agent's.

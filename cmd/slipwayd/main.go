@@ -29,9 +29,12 @@ func main() {
 	}
 }
 
-// exitCode is 2 for what the caller wrote wrong and 1 for everything else.
+// exitCode is 2 for what the caller wrote wrong, 3 for what does not fit and 1 for everything else.
 func exitCode(err error) int {
-	if api.CodeOf(err) == api.CodeInvalid {
+	switch {
+	case errors.Is(err, errNoFit):
+		return 3
+	case api.CodeOf(err) == api.CodeInvalid:
 		return 2
 	}
 	return 1
@@ -47,7 +50,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.AddCommand(
-		devCommand(), serverCommand(), agentCommand(), routerCommand(), downCommand(), imageCommand(),
+		devCommand(), serverCommand(), agentCommand(), routerCommand(), downCommand(), imageCommand(), inspectCommand(),
 		&cobra.Command{
 			Use: "builder", Short: "Build images; started by the agent", Hidden: true, Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return build.ChildMain(cmd.Context(), cmd.InOrStdin()) },

@@ -74,8 +74,15 @@ func (q *Inquiry) service(app, service string) (api.ServiceKey, error) {
 		}
 		return k, api.NotFoundSee("app", app, known, "slipway apps")
 	}
-	_, _, err := findService(q.View, a, service)
-	return k, err
+	var known []string
+	for s := range q.View.Services(k.App) {
+		known = append(known, string(s.Key.Service))
+	}
+	if _, ok := currentRelease(q.View, a); ok || len(known) == 0 {
+		_, _, err := findService(q.View, a, service)
+		return k, err
+	}
+	return k, api.NotFoundSee("service", service, known, "slipway services -a "+app)
 }
 
 // node finds a node by its ID, or by its name if only one has it.
