@@ -23,23 +23,25 @@ func (s *shell) capacityCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.print(pools, func() error {
-				var rows [][]string
-				for _, c := range pools {
-					largest := "none"
-					if c.On != "" {
-						largest = fmt.Sprintf("%s on %s", amount(c.Largest), c.On)
-					}
-					rows = append(rows, []string{
-						string(c.Pool), string(c.Strategy), fmt.Sprintf("%d of %d", c.Eligible, c.Nodes),
-						fmt.Sprintf("%g of %s", float64(c.Used.CPU)/1000, c.Total.CPU), fmt.Sprintf("%s of %s", c.Used.Memory, c.Total.Memory),
-						fmt.Sprintf("%s of %s", c.Used.Disk, c.Total.Disk), amount(c.Reserved), largest,
-					})
-				}
-				return s.table([]string{"POOL", "STRATEGY", "ELIGIBLE", "CPU USED", "MEMORY USED", "DISK USED", "RESERVED", "LARGEST FREE"}, rows)
-			})
+			return s.print(pools, func() error { return s.printCapacity(pools) })
 		},
 	})
+}
+
+func (s *shell) printCapacity(pools []api.Capacity) error {
+	var rows [][]string
+	for _, c := range pools {
+		largest := "none"
+		if c.On != "" {
+			largest = fmt.Sprintf("%s on %s", amount(c.Largest), c.On)
+		}
+		rows = append(rows, []string{
+			string(c.Pool), string(c.Strategy), fmt.Sprintf("%d of %d", c.Eligible, c.Nodes),
+			fmt.Sprintf("%g of %s", float64(c.Used.CPU)/1000, c.Total.CPU), fmt.Sprintf("%s of %s", c.Used.Memory, c.Total.Memory),
+			fmt.Sprintf("%s of %s", c.Used.Disk, c.Total.Disk), amount(c.Reserved), largest,
+		})
+	}
+	return s.table([]string{"POOL", "STRATEGY", "ELIGIBLE", "CPU USED", "MEMORY USED", "DISK USED", "RESERVED", "LARGEST FREE"}, rows)
 }
 
 func (s *shell) poolsCommand() *cobra.Command {
