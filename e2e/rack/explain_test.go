@@ -138,3 +138,39 @@ func forecasts(t *testing.T, r *rack, node api.Node, src string) {
 		t.Errorf("%d copies live after questions only", n)
 	}
 }
+
+// TestHostPorts leads from ports of the node to a copy, by the manifest alone: they move with a
+// deployment, and a second copy is told who has them.
+func TestHostPorts(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.scale = "      cpu: 20\n      memory: 64\n"
+	port := ports(t, 1)[0]
+	src := r.source("ports", 1, fmt.Sprintf("    hostPorts: [{port: 3000, host: %d}, {port: 3001}]\n", port))
+	r.must("", "deploy", src, "-a", "ports")
+	at := fmt.Sprintf("http://web.localhost:%d/", port)
+	contains(t, "the port of the node", fetch(at), "200 one GET")
+	r.must("VERSION=two\n", "env", "set", "-a", "ports", "--promote")
+	contains(t, "the port of the node after a deployment", fetch(at), "200 two GET")
+
+	name := fmt.Sprintf("host port %d/tcp", port)
+	w := answer[api.WhyNot](r, 3, "why-not", "web", string(document[[]api.Node](r, "nodes", "--json")[0].ID), "-a", "ports")
+	if len(w.Reasons) != 1 || w.Reasons[0].Name != "port" || !strings.Contains(w.Reasons[0].Text, name) {
+		t.Errorf("why-not: %+v, want that %s is taken", w, name)
+	}
+	if f := answer[api.WhatIf](r, 3, "what-if", "scale", "web=2", "-a", "ports"); len(f.Services) != 1 || f.Services[0].Missing != 1 {
+		t.Errorf("what-if: %+v, want one copy too many", f)
+	}
+	id := string(r.live("ports")[0].ID)
+	contains(t, "why", r.must("", "why", id, "-a", "ports"), name)
+	chosen := strings.TrimSpace(r.must("", "exec", id, "-a", "ports", "--", "/testapp", "env", "SLIPWAY_HOST_PORT_3001"))
+	var number int
+	if _, err := fmt.Sscan(chosen, &number); err != nil || number < api.FirstDynamicPort || number > api.LastDynamicPort {
+		t.Errorf("the process is told port %q", chosen)
+	}
+	out, code := r.slipway("", "scale", "web=2", "-a", "ports")
+	if code != 3 || !strings.Contains(out, name+" is taken on 1 node") {
+		t.Errorf("scale to two: exit code %d\n%s", code, out)
+	}
+	r.must("", "apps", "delete", "ports")
+}
