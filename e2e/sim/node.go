@@ -16,19 +16,29 @@ const heartbeat = 2 * time.Second
 
 // node is one simulated machine with its agent and router.
 type node struct {
-	w       *World
-	id      api.NodeID
-	boot    int
-	up      bool
-	cut     bool // the network does not reach it; its processes run on
-	epoch   int  // changes when the agent restarts or the machine goes away
-	syncDue time.Time
-	beatDue time.Time // the next heartbeat; there is one chain of them
-	procs   map[api.ProcessID]*proc
-	images  map[api.ReleaseID]bool
-	table   map[api.ProcessID]bool // targets that the router serves
-	acked   uint64
-	drains  map[api.ProcessID]time.Time // until when requests are in flight
+	w      *World
+	id     api.NodeID
+	boot   int
+	up     bool
+	epoch  int // changes when the agent restarts or the machine goes away
+	skew   time.Duration
+	full   bool // its disk: nothing can be pulled or created
+	procs  map[api.ProcessID]*proc
+	images map[api.ReleaseID]bool
+	table  map[api.ProcessID]bool // targets that the router serves
+	acked  uint64
+	drains map[api.ProcessID]time.Time // until when requests are in flight
+
+	// The stream to the leader: one message is under way at a time, what follows is joined.
+	server     *Server
+	session    int // changes with every connection
+	sending    bool
+	registered bool
+	outbox     map[api.ProcessID]api.ProcessStatus
+	ackDue     bool
+	seen       uint64 // index of the newest view that was pushed
+	pushDue    bool
+	beating    bool
 }
 
 // proc is a process on a node.
@@ -36,45 +46,35 @@ type proc struct {
 	a      api.Assignment
 	l      agent.Local
 	acting agent.Action
-	sent   string // the status last reported
+	sent   string // the status last put into the stream
+}
+
+// now is the node's clock.
+func (n *node) now() time.Time { return n.w.Now.Add(n.skew) }
+
+// later plans an event of this life of the agent.
+func (n *node) later(d time.Duration, do func()) {
+	epoch := n.epoch
+	n.w.after(d, func() {
+		if n.up && n.epoch == epoch {
+			do()
+		}
+	})
 }
 
 // start boots the machine.
 func (n *node) start() {
-	n.up, n.cut, n.epoch, n.beatDue = true, false, n.epoch+1, time.Time{}
+	n.up, n.epoch = true, n.epoch+1
 	n.procs, n.images = map[api.ProcessID]*proc{}, map[api.ReleaseID]bool{}
 	n.table, n.drains, n.acked = map[api.ProcessID]bool{}, map[api.ProcessID]time.Time{}, 0
-	n.register()
+	n.awake()
 }
 
-// silence cuts the network; heal brings it back, and the agent tells everything anew.
-func (n *node) silence() {
-	n.w.note("node %s is cut off", n.id)
-	n.cut = true
-}
-
-func (n *node) heal() {
-	n.w.note("node %s is reached again", n.id)
-	n.cut = false
-	for _, p := range n.procs {
-		p.sent = ""
-	}
-	n.register()
-	for _, id := range slices.Sorted(maps.Keys(n.procs)) {
-		n.report(n.procs[id])
-	}
-}
-
-func (n *node) register() {
-	if n.cut {
-		return
-	}
-	n.w.Apply("node/"+string(n.id), state.RegisterNode{Node: api.Node{
-		ID: n.id, Name: string(n.id), BootID: fmt.Sprint(n.boot), Router: true,
-		Capacity: api.Amount{CPU: 4000, Memory: 8 * api.GiB},
-	}})
-	n.beat(n.epoch)
-	n.planSync(n.w.Now.Add(time.Millisecond))
+// awake is the start of an agent: it looks for the leader and goes on beating.
+func (n *node) awake() {
+	n.beating = false
+	n.connect(n.w.Leader())
+	n.beat()
 }
 
 // kill cuts the power; reboot comes back with nothing running.
@@ -92,47 +92,164 @@ func (n *node) reboot() {
 // restartAgent is a crash of the agent alone: processes live on, actions in progress are lost.
 func (n *node) restartAgent() {
 	n.w.note("agent of %s restarts", n.id)
-	n.epoch, n.beatDue = n.epoch+1, time.Time{}
+	n.epoch++
 	for _, p := range n.procs {
-		p.acting, p.sent = agent.ActNone, ""
+		p.acting = agent.ActNone
 	}
-	n.register()
+	n.awake()
 	for _, id := range slices.Sorted(maps.Keys(n.procs)) {
-		p := n.procs[id]
-		if p.l.Task && p.l.Exit == nil {
+		if p := n.procs[id]; p.l.Task && p.l.Exit == nil {
 			n.live(p)
 		}
 	}
 }
 
-func (n *node) beat(epoch int) {
-	if !n.up || n.cut || epoch != n.epoch || n.beatDue.After(n.w.Now) {
+// connect begins a stream to a leader: the agent registers and tells everything anew.
+func (n *node) connect(s *Server) {
+	if !n.up || s == nil {
 		return
 	}
-	n.beatDue = n.w.Now.Add(heartbeat)
-	n.w.beats[n.id] = n.w.Now
-	n.w.at(n.beatDue, func() { n.beat(epoch) })
-	if v, ok := n.w.State.View().Node(n.id); ok && v.Status == api.NodeDown {
-		n.register()
+	n.server, n.session, n.sending, n.registered, n.ackDue, n.seen = s, n.session+1, false, false, true, 0
+	n.outbox = map[api.ProcessID]api.ProcessStatus{}
+	for id, p := range n.procs {
+		p.sent = fmt.Sprint(p.l.Status)
+		n.outbox[id] = p.l.Status
+	}
+	n.flush()
+}
+
+// beat says that the node lives, and looks for a leader where the stream has broken.
+func (n *node) beat() {
+	if n.beating {
+		return
+	}
+	n.beating = true
+	n.later(heartbeat, func() { n.beating = false; n.beat() })
+	s := n.server
+	if s == nil || !s.up || s.role != leader {
+		n.connect(n.w.Leader())
+		return
+	}
+	n.w.send(string(n.id), s.name, func() {
+		if !s.up || s.role != leader {
+			return
+		}
+		s.beats[n.id] = s.now()
+		if v, ok := s.state.View().Node(n.id); ok && v.Status == api.NodeDown {
+			session := n.session
+			n.w.send(s.name, string(n.id), func() {
+				if n.up && n.session == session {
+					n.connect(s)
+				}
+			})
+		}
+	})
+}
+
+// flush sends what has gathered. A message that is not answered is sent again, with what has
+// gathered since.
+func (n *node) flush() {
+	if !n.up || n.sending || n.server == nil {
+		return
+	}
+	commands := n.gathered()
+	if len(commands) == 0 {
+		return
+	}
+	n.sending = true
+	session, s, statuses, acks := n.session, n.server, n.outbox, n.ackDue
+	n.outbox, n.ackDue = map[api.ProcessID]api.ProcessStatus{}, false
+	answered := false
+	answer := func(ok bool, _ []state.Result) {
+		if answered || !n.up || n.session != session {
+			return
+		}
+		answered, n.sending = true, false
+		if ok {
+			n.registered = true
+			n.pull(s)
+		} else {
+			n.again(statuses, acks)
+			n.later(200*time.Millisecond, n.reconnect)
+			return
+		}
+		n.flush()
+	}
+	n.w.send(string(n.id), s.name, func() { s.request(string(n.id), "node/"+string(n.id), "", commands, answer) })
+	n.later(retryAfter, func() {
+		if !answered && n.session == session {
+			answered, n.sending = true, false
+			n.again(statuses, acks)
+			n.reconnect()
+		}
+	})
+}
+
+// reconnect goes to the leader if that is another by now, and goes on in any case.
+func (n *node) reconnect() {
+	if s := n.w.Leader(); s != nil && s != n.server {
+		n.connect(s)
+		return
+	}
+	n.flush()
+}
+
+// again puts back what was not taken, unless there is newer.
+func (n *node) again(statuses map[api.ProcessID]api.ProcessStatus, acks bool) {
+	for id, s := range statuses {
+		if _, newer := n.outbox[id]; !newer {
+			n.outbox[id] = s
+		}
+	}
+	n.ackDue = n.ackDue || acks
+}
+
+// gathered is what there is to say.
+func (n *node) gathered() []state.Command {
+	var out []state.Command
+	if !n.registered {
+		out = append(out, state.RegisterNode{Node: api.Node{
+			ID: n.id, Name: string(n.id), BootID: fmt.Sprint(n.boot), Router: true, Labels: map[string]string{"zone": "z" + string(n.id[len(n.id)-1:])},
+			Capacity: api.Amount{CPU: 4000, Memory: 8 * api.GiB},
+		}})
+	}
+	if len(n.outbox) > 0 {
+		out = append(out, state.UpdateProcesses{Node: n.id, Statuses: n.outbox})
+	}
+	if n.ackDue {
+		out = append(out, state.AckRoutes{Node: n.id, Version: n.acked, Draining: slices.Sorted(maps.Keys(n.drains))})
+	}
+	return out
+}
+
+// pushed takes the leader's newest view, after the time that a message needs. Pushes in a row
+// are one.
+func (n *node) pushed(s *Server, _ *state.View) {
+	if n.up && n.server == s && !n.pushDue {
+		n.pushDue = true
+		session := n.session
+		n.w.after(time.Millisecond, func() {
+			n.pushDue = false
+			if n.session == session {
+				n.pull(s)
+			}
+		})
 	}
 }
 
-func (n *node) planSync(at time.Time) {
-	if !n.up || !n.syncDue.IsZero() && !at.Before(n.syncDue) && n.syncDue.After(n.w.Now) {
-		return
-	}
-	n.syncDue = at
-	n.w.at(at, func() {
-		if n.up && !n.cut && n.syncDue.Equal(at) {
-			n.syncDue = time.Time{}
-			n.sync()
+// pull brings the leader's view to the node.
+func (n *node) pull(s *Server) {
+	session, v := n.session, s.state.View()
+	n.w.send(s.name, string(n.id), func() {
+		if n.up && n.session == session && n.registered && v.Index() >= n.seen {
+			n.seen = v.Index()
+			n.sync(v)
 		}
 	})
 }
 
 // sync takes the newest assignments and routes.
-func (n *node) sync() {
-	v := n.w.State.View()
+func (n *node) sync(v *state.View) {
 	named := map[api.ProcessID]bool{}
 	for p := range v.ProcessesOn(n.id) {
 		named[p.ID] = true
@@ -148,18 +265,19 @@ func (n *node) sync() {
 	}
 	n.route(v)
 	for _, id := range slices.Sorted(maps.Keys(n.procs)) {
-		p := n.procs[id]
-		p.l.Unwanted = !named[id]
-		n.step(p)
+		if p := n.procs[id]; p != nil {
+			p.l.Unwanted = !named[id]
+			n.step(p)
+		}
 	}
 }
 
 // route swaps the table and acknowledges; requests to targets that left it last a while.
 func (n *node) route(v *state.View) {
-	table := v.RouteTable()
-	if table.Version == n.acked {
+	if v.RoutesVersion() == n.acked {
 		return
 	}
+	table := v.RouteTable()
 	next := map[api.ProcessID]bool{}
 	for _, r := range table.Routes {
 		for _, t := range r.Targets {
@@ -170,12 +288,7 @@ func (n *node) route(v *state.View) {
 		if p, ok := v.Process(id); ok && !next[id] {
 			if d := n.w.apps[p.Release].Drain; d > 0 {
 				n.drains[id] = n.w.Now.Add(d)
-				epoch := n.epoch
-				n.w.at(n.drains[id], func() {
-					if epoch == n.epoch {
-						n.ack()
-					}
-				})
+				n.later(d, n.ack)
 			}
 		}
 	}
@@ -189,15 +302,13 @@ func (n *node) ack() {
 			delete(n.drains, id)
 		}
 	}
-	if n.cut {
-		return
-	}
-	n.w.Apply("node/"+string(n.id), state.AckRoutes{Node: n.id, Version: n.acked, Draining: slices.Sorted(maps.Keys(n.drains))})
+	n.ackDue = true
+	n.flush()
 }
 
 // step drives the real agent.Next for one process.
 func (n *node) step(p *proc) {
-	act, next, wake := agent.Next(&p.a, p.l, n.w.Now)
+	act, next, wake := agent.Next(&p.a, p.l, n.now())
 	p.l = next
 	n.report(p)
 	switch {
@@ -208,32 +319,24 @@ func (n *node) step(p *proc) {
 		n.begin(p, act)
 	}
 	if !wake.IsZero() {
-		epoch, id := n.epoch, p.a.Process
-		n.w.at(laterOf(wake, n.w.Now.Add(time.Millisecond)), func() { n.again(epoch, id) })
+		id := p.a.Process
+		n.later(max(time.Millisecond, wake.Sub(n.now())), func() { n.stepAgain(id) })
 	}
 }
 
-func laterOf(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-// again steps a process if the agent is still the one that planned it.
-func (n *node) again(epoch int, id api.ProcessID) {
-	if p := n.procs[id]; p != nil && n.up && epoch == n.epoch {
+// stepAgain steps a process that is still there.
+func (n *node) stepAgain(id api.ProcessID) {
+	if p := n.procs[id]; p != nil {
 		n.step(p)
 	}
 }
 
 func (n *node) report(p *proc) {
-	doc := fmt.Sprint(p.l.Status)
-	if doc == p.sent || n.cut {
-		return
+	if doc := fmt.Sprint(p.l.Status); doc != p.sent {
+		p.sent = doc
+		n.outbox[p.a.Process] = p.l.Status
+		n.flush()
 	}
-	p.sent = doc
-	n.w.Apply("node/"+string(n.id), state.UpdateProcesses{Node: n.id, Statuses: map[api.ProcessID]api.ProcessStatus{p.a.Process: p.l.Status}})
 }
 
 // begin executes an action: it takes as long as the release's behaviour says.
@@ -244,9 +347,9 @@ func (n *node) begin(p *proc, act agent.Action) {
 	if act == agent.ActPull && !n.images[p.a.Release] {
 		took = b.Pull
 	}
-	epoch, id := n.epoch, p.a.Process
-	n.w.at(n.w.Now.Add(max(took, time.Millisecond)), func() {
-		if p := n.procs[id]; p != nil && n.up && epoch == n.epoch && p.acting == act {
+	id := p.a.Process
+	n.later(max(took, time.Millisecond), func() {
+		if p := n.procs[id]; p != nil && p.acting == act {
 			p.acting = agent.ActNone
 			n.done(p, act, b)
 			n.step(p)
@@ -257,22 +360,29 @@ func (n *node) begin(p *proc, act agent.Action) {
 // done takes the outcome of an action into the facts.
 func (n *node) done(p *proc, act agent.Action, b Behaviour) {
 	switch act {
+	case agent.ActPull, agent.ActCreate:
+		if n.full {
+			p.l.Failures, p.l.Failed, p.l.FailedAt, p.l.Error = p.l.Failures+1, act, n.now(), "no space left on device"
+			return
+		}
+	}
+	switch act {
 	case agent.ActPull:
 		if b.BadName {
-			p.l.Failures, p.l.Failed, p.l.FailedAt, p.l.Error, p.l.Fatal = 1, act, n.w.Now, "pull image: not found", true
+			p.l.Failures, p.l.Failed, p.l.FailedAt, p.l.Error, p.l.Fatal = 1, act, n.now(), "pull image: not found", true
 			return
 		}
 		p.l.Image, n.images[p.a.Release] = true, true
 	case agent.ActCreate:
 		p.l.Container, p.l.Status.Addr = true, "10.88.0.9"
 	case agent.ActStart:
-		p.l.Task, p.l.Status.Started = true, n.w.Now
+		p.l.Task, p.l.Status.Started = true, n.now()
 		n.live(p)
 	case agent.ActTerm:
-		p.l.TermAt = n.w.Now
+		p.l.TermAt = n.now()
 		n.exit(p, b.Linger, 143)
 	case agent.ActKill:
-		p.l.KillAt = n.w.Now
+		p.l.KillAt = n.now()
 		n.exit(p, time.Millisecond, 137)
 	case agent.ActClean:
 		p.l.Clean = true
@@ -282,17 +392,17 @@ func (n *node) done(p *proc, act agent.Action, b Behaviour) {
 // live lets a started process become healthy, or crash.
 func (n *node) live(p *proc) {
 	b := n.w.apps[p.a.Release]
-	epoch, id := n.epoch, p.a.Process
+	id := p.a.Process
 	set := func(after time.Duration, f func(*proc)) {
-		n.w.at(n.w.Now.Add(after), func() {
-			if p := n.procs[id]; p != nil && n.up && epoch == n.epoch && p.l.Exit == nil {
+		n.later(after, func() {
+			if p := n.procs[id]; p != nil && p.l.Exit == nil {
 				f(p)
 				n.step(p)
 			}
 		})
 	}
 	if !b.Never && p.l.Status.Healthy.IsZero() {
-		set(b.Boot, func(p *proc) { p.l.Status.Health, p.l.Status.Healthy = api.HealthHealthy, n.w.Now })
+		set(b.Boot, func(p *proc) { p.l.Status.Health, p.l.Status.Healthy = api.HealthHealthy, n.now() })
 	}
 	if b.Never {
 		set(b.Boot+p.a.Spec.Health.Grace+15*time.Second, func(p *proc) { p.l.Status.Health = api.HealthUnhealthy })
@@ -300,16 +410,37 @@ func (n *node) live(p *proc) {
 	if b.Fade > 0 {
 		set(b.Fade, func(p *proc) { p.l.Status.Health = api.HealthUnhealthy })
 	}
+	if b.Flap > 0 {
+		n.flap(p, b.Flap)
+	}
 	if b.Crash > 0 {
-		set(b.Crash, func(p *proc) { p.l.Exit = &agent.Exit{Code: 1, At: n.w.Now} })
+		set(b.Crash, func(p *proc) { p.l.Exit = &agent.Exit{Code: 1, At: n.now()} })
 	}
 }
 
+// flap changes the health of a process again and again.
+func (n *node) flap(p *proc, every time.Duration) {
+	id := p.a.Process
+	n.later(every, func() {
+		p := n.procs[id]
+		if p == nil || p.l.Exit != nil {
+			return
+		}
+		if p.l.Status.Health == api.HealthHealthy {
+			p.l.Status.Health = api.HealthUnhealthy
+		} else {
+			p.l.Status.Health = api.HealthHealthy
+		}
+		n.step(p)
+		n.flap(p, every)
+	})
+}
+
 func (n *node) exit(p *proc, after time.Duration, code int) {
-	epoch, id := n.epoch, p.a.Process
-	n.w.at(n.w.Now.Add(max(after, time.Millisecond)), func() {
-		if p := n.procs[id]; p != nil && n.up && epoch == n.epoch && p.l.Exit == nil {
-			p.l.Exit = &agent.Exit{Code: code, At: n.w.Now}
+	id := p.a.Process
+	n.later(max(after, time.Millisecond), func() {
+		if p := n.procs[id]; p != nil && p.l.Exit == nil {
+			p.l.Exit = &agent.Exit{Code: code, At: n.now()}
 			n.step(p)
 		}
 	})

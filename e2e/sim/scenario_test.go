@@ -9,8 +9,6 @@ import (
 	"slipway/raftstore/state"
 )
 
-var good = Behaviour{Pull: 200 * time.Millisecond, Boot: 300 * time.Millisecond, Linger: 50 * time.Millisecond, Drain: 100 * time.Millisecond}
-
 func check(t *testing.T, w *World, d *api.Deployment, want api.DeploymentStatus) {
 	t.Helper()
 	if d.Status != want || len(w.Broken()) > 0 {

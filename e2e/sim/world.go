@@ -1,37 +1,46 @@
 package sim
 
 import (
-	"container/heap"
+	"bytes"
 	"fmt"
 	"strings"
 	"time"
 
 	"slipway/api"
 	"slipway/raftstore/state"
-	"slipway/server"
-	"slipway/server/steps"
+	"slipway/server/steps/reap"
 )
 
-// World is one simulated rack.
+// World is one simulated rack: servers, nodes, the network between them and the people who use
+// it, in virtual time and on one goroutine. Equal seeds have equal histories.
 type World struct {
-	Now   time.Time
+	Now time.Time
+	// State is the truth: what is committed, applied once, when the first server applies it.
 	State *state.State
+	// Counters for reports.
+	Events, Messages, Passes, Commits, Checks int
+	Injected                                  map[string]int // faults
 
-	index   uint64
-	rand    *api.IDs
-	events  queue
-	seq     int
-	changes state.Changes
-	passDue time.Time // of the leader; zero when none is planned
-	due     time.Time // when the leader looks at everything; zero for never
-	leader  time.Time // since when it leads
-	beats   map[api.NodeID]time.Time
-	nodes   []*node
-	apps    map[api.ReleaseID]Behaviour
-	trace   []string // the last decisions
-	broken  []string
-	minimum map[api.ServiceKey]int // ready copies that must not be undercut because of us
-	faulty  bool                   // faults may undercut it now
+	index    uint64 // of the truth
+	rand     *api.IDs
+	events   queue
+	seq      int
+	servers  []*Server
+	nodes    []*node
+	byID     map[api.NodeID]*node
+	net      network
+	torn     bool
+	leaders  map[uint64]string // by term
+	requests int
+	open     int // requests that nobody has answered yet
+	acked    map[api.RequestID]time.Time
+	apps     map[api.ReleaseID]Behaviour
+	trace    []string // the last decisions
+	all      *strings.Builder
+	broken   []string
+	minimum  map[api.ServiceKey]int // ready copies that must not be undercut because of us
+	faulty   bool                   // faults may undercut it now
+	series   *Series
 }
 
 // Behaviour is how the processes of a release behave.
@@ -40,224 +49,161 @@ type Behaviour struct {
 	Boot    time.Duration // from the start until healthy
 	Never   bool          // never becomes healthy
 	Fade    time.Duration // is unhealthy after this time; 0 for never
+	Flap    time.Duration // changes its health this often; 0 for never
 	Crash   time.Duration // ends by itself after this time; 0 for never
 	Linger  time.Duration // from SIGTERM to the end
 	Drain   time.Duration // requests in flight last this long
 	BadName bool          // the image does not exist
 }
 
-const traceMax = 50
+const traceMax = 60
 
-// NewWorld returns a rack with nodes of 4 cores and 8 GiB.
-func NewWorld(seed uint64, nodes int) *World {
+// NewWorld returns a rack with one server and nodes of 4 cores and 8 GiB.
+func NewWorld(seed uint64, nodes int) *World { return NewCluster(seed, 1, nodes) }
+
+// NewCluster returns a rack with servers and nodes, which has elected a leader.
+func NewCluster(seed uint64, servers, nodes int) *World {
 	w := &World{
 		Now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), State: state.New(), rand: api.NewIDs(seed),
-		beats: map[api.NodeID]time.Time{}, apps: map[api.ReleaseID]Behaviour{}, minimum: map[api.ServiceKey]int{},
+		net: network{cut: map[[2]string]bool{}, Delay: 2 * time.Millisecond}, byID: map[api.NodeID]*node{},
+		Injected: map[string]int{}, leaders: map[uint64]string{}, acked: map[api.RequestID]time.Time{}, apps: map[api.ReleaseID]Behaviour{}, minimum: map[api.ServiceKey]int{},
 	}
-	w.leader = w.Now
+	for i := range servers {
+		w.servers = append(w.servers, &Server{w: w, name: fmt.Sprintf("s%d", i+1)})
+	}
+	for _, s := range w.servers {
+		s.start()
+	}
 	w.Apply("setup", state.ConfigureRack{Rack: state.Rack{Name: "sim", Domain: "sim.test"}})
 	for i := range nodes {
 		n := &node{w: w, id: api.NodeID(fmt.Sprintf("n%d", i+1)), boot: 1}
 		w.nodes = append(w.nodes, n)
+		w.byID[n.id] = n
 		n.start()
 	}
+	w.Run(2 * time.Second)
 	return w
 }
 
-// Apply puts one command through the log and plans a pass of the leader.
-func (w *World) Apply(actor string, c state.Command) state.Result {
-	w.index++
+func (w *World) serverNamed(name string) *Server {
+	for _, s := range w.servers {
+		if s.name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// committed applies an entry to the truth when the first server applies it, and holds every
+// other server to it.
+func (w *World) committed(e entry, entries []state.Entry, results []state.Result) {
+	if e.index <= w.index {
+		return
+	}
+	if e.index != w.index+1 {
+		w.fail("entry %d is applied after %d", e.index, w.index)
+		return
+	}
+	w.index = e.index
+	w.Commits++
+	if len(entries) == 0 {
+		return
+	}
 	before := w.State.View()
-	r := w.State.Apply(w.index, state.Entry{At: w.Now, Actor: actor, Command: c})
-	w.changes.Merge(r.Changes)
-	if r.Err != nil {
-		w.note("%s %s: rejected: %v", actor, c.Type(), r.Err)
+	for i, r := range w.State.ApplyAll(e.index, entries) {
+		if r.Err != nil {
+			w.note("%s %s: rejected: %v", entries[i].Actor, entries[i].Command.Type(), r.Err)
+		}
+		for _, ev := range r.Events {
+			w.note("%s %s %s", ev.Type, ev.Object, ev.Message)
+			w.series.count(ev.Type)
+		}
+		w.checkMoves(before, r.Changes)
+		if r.Err == nil != (results[i].Err == nil) {
+			w.fail("entry %d: a replica answers %v, the truth %v", e.index, results[i].Err, r.Err)
+		}
 	}
-	for _, e := range r.Events {
-		w.note("%s %s %s", e.Type, e.Object, e.Message)
+	w.check()
+}
+
+// compare holds the snapshot of a replica to the truth.
+func (w *World) compare(s *Server, body []byte) {
+	if s.applied != w.index {
+		return
 	}
-	w.broken = append(w.broken, w.State.View().Check()...)
-	w.checkMoves(before, r.Changes)
-	w.checkRoutes(c)
-	w.checkMinimum()
-	if !w.changes.Empty() {
-		w.planPass(w.Now.Add(time.Millisecond))
+	var b bytes.Buffer
+	if err := w.State.View().Encode(&b); err != nil || !bytes.Equal(b.Bytes(), body) {
+		w.fail("%s differs from the others at entry %d", s.name, s.applied)
+	}
+}
+
+// leaderReady holds a new leader to what was acknowledged: it must have all of it.
+func (w *World) leaderReady(s *Server) {
+	known := map[api.RequestID]bool{}
+	for id := range s.state.View().Requests() {
+		known[id] = true
+	}
+	for id, at := range w.acked {
+		if !known[id] && w.Now.Sub(at) < reap.RequestAge/2 { // later they may be forgotten
+			w.fail("%s leads without request %s, which was acknowledged at %s", s.name, id, at.Format(time.TimeOnly))
+		}
+		if w.Now.Sub(at) > reap.RequestAge {
+			delete(w.acked, id)
+		}
+	}
+	for _, n := range w.nodes {
+		n.connect(s)
+	}
+}
+
+// push tells the nodes that a change concerns, as the dispatcher of a leader does.
+func (w *World) push(s *Server, ch state.Changes) {
+	v := s.state.View()
+	if len(ch.Routes) > 0 {
 		for _, n := range w.nodes {
-			n.planSync(w.Now.Add(2 * time.Millisecond))
+			n.pushed(s, v)
 		}
+		return
 	}
-	return r
-}
-
-// checkMoves: states and what is wanted of a process never go back.
-func (w *World) checkMoves(before *state.View, ch state.Changes) {
-	now := w.State.View()
+	told := map[api.NodeID]bool{}
+	for id := range ch.Nodes {
+		told[id] = true
+	}
+	for id := range ch.Usage {
+		told[id] = true
+	}
 	for id := range ch.Processes {
-		was, ok := before.Process(id)
-		is, still := now.Process(id)
-		if !ok || !still {
-			continue
-		}
-		if !was.Observed.State.CanMove(is.Observed.State) || is.Desired < was.Desired {
-			w.broken = append(w.broken, fmt.Sprintf("process %s went from %s/%s to %s/%s",
-				id, was.Observed.State, was.Desired, is.Observed.State, is.Desired))
+		if p, ok := v.Process(id); ok && p.Node != "" {
+			told[p.Node] = true
 		}
 	}
-}
-
-// checkRoutes: a table leads to processes that are reported healthy and have not been asked to
-// stop. One that began to drain in the same pass may be named once more, for all steps of a
-// pass see the same snapshot; it is not stopped before a table without it is acknowledged.
-func (w *World) checkRoutes(c state.Command) {
-	set, ok := c.(state.SetRoutes)
-	if !ok {
-		return
-	}
-	for _, r := range set.Routes {
-		for _, t := range r.Targets {
-			p, ok := w.State.View().Process(t.Process)
-			if !ok || p.Desired == api.DesiredStop || p.Observed.Health != api.HealthHealthy {
-				w.broken = append(w.broken, fmt.Sprintf("route %s leads to process %s, which is not healthy or is to stop", r.Key, t.Process))
-			}
-		}
-	}
-}
-
-// checkMinimum compares the ready copies with what a rollout may not undercut.
-func (w *World) checkMinimum() {
-	if w.faulty {
-		return
-	}
-	v := w.State.View()
-	for key, least := range w.minimum {
-		ready := 0
-		for p := range v.LiveOf(key) {
-			if p.Ready {
-				ready++
-			}
-		}
-		if ready < least {
-			w.broken = append(w.broken, fmt.Sprintf("%s has %d ready copies, the minimum is %d", key, ready, least))
-			delete(w.minimum, key)
+	for _, n := range w.nodes {
+		if told[n.id] {
+			n.pushed(s, v)
 		}
 	}
 }
 
 func (w *World) note(format string, args ...any) {
-	w.trace = append(w.trace, w.Now.Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
-	if len(w.trace) > traceMax {
-		w.trace = w.trace[1:]
+	line := w.Now.Format("15:04:05.000 ") + fmt.Sprintf(format, args...)
+	if w.all != nil {
+		w.all.WriteString(line + "\n")
 	}
+	w.trace = append(w.trace, line)
+	if len(w.trace) > 2*traceMax {
+		w.trace = append(w.trace[:0], w.trace[traceMax:]...)
+	}
+}
+
+// fail records a broken invariant, which ends the run.
+func (w *World) fail(format string, args ...any) {
+	w.broken = append(w.broken, fmt.Sprintf(format, args...))
 }
 
 // Trace returns the last decisions, a line each.
-func (w *World) Trace() string { return strings.Join(w.trace, "\n") }
+func (w *World) Trace() string {
+	return strings.Join(w.trace[max(0, len(w.trace)-traceMax):], "\n")
+}
 
 // Broken returns the invariants that were broken so far.
 func (w *World) Broken() []string { return w.broken }
-
-func (w *World) planPass(at time.Time) {
-	if w.passDue.IsZero() || at.Before(w.passDue) {
-		w.passDue = at
-		w.at(at, func() {
-			if w.passDue.Equal(at) {
-				w.passDue = time.Time{}
-				w.pass()
-			}
-		})
-	}
-}
-
-// pass is one pass of the leader.
-func (w *World) pass() {
-	ch := w.changes
-	if !w.due.IsZero() && !w.due.After(w.Now) {
-		ch = state.Everything() // woken by the timer
-	}
-	w.changes = state.Changes{}
-	beats := map[api.NodeID]time.Time{}
-	for id, at := range w.beats {
-		beats[id] = at
-	}
-	in := steps.Input{Now: w.Now, IDs: api.NewIDs(w.rand.Uint64()), Leader: w.leader, Heartbeats: beats}
-	entries, wake := server.Decide(w.State.View(), ch, in)
-	for _, e := range entries {
-		w.Apply(e.Actor, e.Command)
-	}
-	if w.due = steps.Sooner(w.due, wake); ch.All {
-		w.due = wake
-	}
-	if !w.due.IsZero() {
-		w.due = laterOf(w.due, w.Now.Add(time.Millisecond))
-		w.planPass(w.due)
-	}
-}
-
-// Elect makes another server the leader: it knows nothing but the state.
-func (w *World) Elect() {
-	w.note("a new leader is elected")
-	w.leader, w.beats, w.changes = w.Now, map[api.NodeID]time.Time{}, state.Everything()
-	w.planPass(w.Now.Add(time.Millisecond))
-}
-
-// Run lets time pass.
-func (w *World) Run(d time.Duration) {
-	end := w.Now.Add(d)
-	for len(w.events) > 0 && !w.events[0].at.After(end) && len(w.broken) == 0 {
-		e := heap.Pop(&w.events).(event)
-		w.Now = e.at
-		e.do()
-	}
-	if len(w.broken) == 0 {
-		w.Now = end
-	}
-}
-
-// RunUntil lets time pass until ok, and reports whether that was within limit.
-func (w *World) RunUntil(limit time.Duration, ok func(*state.View) bool) bool {
-	end := w.Now.Add(limit)
-	for !ok(w.State.View()) {
-		if len(w.events) == 0 || w.events[0].at.After(end) || len(w.broken) > 0 {
-			return false
-		}
-		e := heap.Pop(&w.events).(event)
-		w.Now = e.at
-		e.do()
-	}
-	return true
-}
-
-// at plans an event.
-func (w *World) at(t time.Time, do func()) {
-	w.seq++
-	heap.Push(&w.events, event{at: t, seq: w.seq, do: do})
-}
-
-// event happens at a time; equal times happen in the order they were planned.
-type event struct {
-	at  time.Time
-	seq int
-	do  func()
-}
-
-type queue []event
-
-func (q queue) Len() int { return len(q) }
-func (q queue) Less(i, j int) bool {
-	if q[i].at.Equal(q[j].at) {
-		return q[i].seq < q[j].seq
-	}
-	return q[i].at.Before(q[j].at)
-}
-func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-
-// Push implements heap.Interface.
-func (q *queue) Push(x any) { *q = append(*q, x.(event)) }
-
-// Pop implements heap.Interface.
-func (q *queue) Pop() any {
-	old := *q
-	e := old[len(old)-1]
-	*q = old[:len(old)-1]
-	return e
-}
