@@ -45,6 +45,19 @@ func (w *World) checkRoutes(v *state.View, c state.Command) {
 	}
 }
 
+// checkDrained: a process that serves is asked to end only once no router leads to it, while
+// nothing is wrong.
+func (w *World) checkDrained(p *proc) {
+	if w.faulty || p.l.Status.Health != api.HealthHealthy {
+		return
+	}
+	for _, n := range w.nodes {
+		if n.up && n.table[p.a.Process] {
+			w.fail("process %s is asked to end while the router of %s leads to it", p.a.Process, n.id)
+		}
+	}
+}
+
 // checkMinimum compares the ready copies with what a rollout may not undercut.
 func (w *World) checkMinimum() {
 	if w.faulty {

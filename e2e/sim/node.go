@@ -277,13 +277,7 @@ func (n *node) route(v *state.View) {
 	if v.RoutesVersion() == n.acked {
 		return
 	}
-	table := v.RouteTable()
-	next := map[api.ProcessID]bool{}
-	for _, r := range table.Routes {
-		for _, t := range r.Targets {
-			next[t.Process] = true
-		}
-	}
+	next := n.w.targets(v)
 	for id := range n.table {
 		if p, ok := v.Process(id); ok && !next[id] {
 			if d := n.w.apps[p.Release].Drain; d > 0 {
@@ -292,7 +286,7 @@ func (n *node) route(v *state.View) {
 			}
 		}
 	}
-	n.table, n.acked = next, table.Version
+	n.table, n.acked = next, v.RoutesVersion()
 	n.ack()
 }
 
@@ -342,6 +336,9 @@ func (n *node) report(p *proc) {
 // begin executes an action: it takes as long as the release's behaviour says.
 func (n *node) begin(p *proc, act agent.Action) {
 	p.acting = act
+	if act == agent.ActTerm {
+		n.w.checkDrained(p)
+	}
 	b := n.w.apps[p.a.Release]
 	took := 20 * time.Millisecond
 	if act == agent.ActPull && !n.images[p.a.Release] {

@@ -248,3 +248,43 @@ func TestNoRoomIsSaid(t *testing.T) {
 		t.Errorf("waiting %q, want %q", s.Waiting, want)
 	}
 }
+
+func TestDrainKeepsTheMinimum(t *testing.T) {
+	w := NewWorld(16, 3)
+	first(t, w, Web(4, 75, 200))
+	w.minimum[api.ServiceKey{App: "shop", Service: "web"}] = 3
+	drain := true
+	for _, n := range []api.NodeID{"n1", "n2"} {
+		w.Apply("ann", state.UpdateNode{Node: n, Draining: &drain})
+	}
+	if !w.RunUntil(5*time.Minute, func(v *state.View) bool {
+		for p := range v.LiveProcesses() {
+			if p.Node != "n3" {
+				return false
+			}
+		}
+		return Converged(v)
+	}) {
+		t.Fatalf("two nodes are not drained\n%q\n%s", w.Broken(), w.Trace())
+	}
+}
+
+func TestLeaderLossTouchesNoProcess(t *testing.T) {
+	w := NewCluster(17, 3, 3)
+	first(t, w, Web(4, 50, 200))
+	for range 3 {
+		s := w.Leader()
+		s.crash()
+		w.Run(time.Minute)
+		s.restart()
+		w.Run(10 * time.Second)
+	}
+	for p := range w.State.View().Processes() {
+		if p.Attempt > 0 || !p.Live() {
+			t.Errorf("process %s is %s after changes of the leader: %s", p.ID, p.Observed.State, p.Observed.Message)
+		}
+	}
+	if len(w.Broken()) > 0 {
+		t.Errorf("%q\n%s", w.Broken(), w.Trace())
+	}
+}

@@ -48,6 +48,7 @@ type Server struct {
 	dueEvent    time.Time
 	beats       map[api.NodeID]time.Time
 	waiting     map[uint64]func([]state.Result) // proposals, by index
+	gathering   []gathered
 }
 
 // now is the server's clock.
@@ -187,7 +188,7 @@ func (s *Server) beginLeading() {
 
 func (s *Server) stopLeading() {
 	s.since, s.barrier, s.decider, s.beats, s.waiting = time.Time{}, 0, nil, nil, nil
-	s.changes, s.due, s.passing = state.Changes{}, time.Time{}, false
+	s.changes, s.due, s.passing, s.gathering = state.Changes{}, time.Time{}, false, nil
 }
 
 // appendOwn appends an entry as the leader and returns its index; 0 if the disk refuses, which
@@ -299,5 +300,41 @@ func (s *Server) request(from, actor string, id api.RequestID, commands []state.
 			entries[i].Request = api.RequestID(fmt.Sprint(id, "-", i))
 		}
 	}
-	s.propose(entries, func(results []state.Result) { reply(true, results) })
+	s.gather(entries, func(results []state.Result) { reply(true, results) })
+}
+
+// gatherTime is how long requests wait for others: one entry takes them all, as a dispatcher with
+// a thousand nodes has to do.
+const gatherTime = 5 * time.Millisecond
+
+// gathered is a request that waits for its entry.
+type gathered struct {
+	entries []state.Entry
+	done    func([]state.Result)
+}
+
+// gather proposes entries together with what else comes in shortly.
+func (s *Server) gather(entries []state.Entry, done func([]state.Result)) {
+	s.gathering = append(s.gathering, gathered{entries, done})
+	if len(s.gathering) > 1 {
+		return
+	}
+	term := s.term
+	s.live(gatherTime, func() {
+		all := s.gathering
+		s.gathering = nil
+		if s.role != leader || s.term != term {
+			return
+		}
+		var joined []state.Entry
+		for _, g := range all {
+			joined = append(joined, g.entries...)
+		}
+		s.propose(joined, func(results []state.Result) {
+			for _, g := range all {
+				g.done(results[:len(g.entries)])
+				results = results[len(g.entries):]
+			}
+		})
+	})
 }

@@ -41,6 +41,8 @@ type World struct {
 	minimum  map[api.ServiceKey]int // ready copies that must not be undercut because of us
 	faulty   bool                   // faults may undercut it now
 	series   *Series
+	table    map[api.ProcessID]bool // targets of the newest table that a node took
+	tableOf  uint64                 // its version
 }
 
 // Behaviour is how the processes of a release behave.
@@ -207,3 +209,18 @@ func (w *World) Trace() string {
 
 // Broken returns the invariants that were broken so far.
 func (w *World) Broken() []string { return w.broken }
+
+// targets returns the processes that the route table of a view leads to. Nodes that take the same
+// version share it.
+func (w *World) targets(v *state.View) map[api.ProcessID]bool {
+	if w.table != nil && w.tableOf == v.RoutesVersion() {
+		return w.table
+	}
+	w.table, w.tableOf = map[api.ProcessID]bool{}, v.RoutesVersion()
+	for _, r := range v.RouteTable().Routes {
+		for _, t := range r.Targets {
+			w.table[t.Process] = true
+		}
+	}
+	return w.table
+}
