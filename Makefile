@@ -4,7 +4,7 @@ DIR     ?= .slipway
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 
-.PHONY: up down clean build install test race lint bench sim generate fmt
+.PHONY: up down clean build install test race lint bench sim mutants generate fmt
 
 ## up: install what is missing, build, start a rack in the background, deploy examples/hello
 up: install build
@@ -29,6 +29,7 @@ install:
 ## test: everything that CI runs
 test: install lint race
 	$(GO) test -timeout 40m ./...
+	@$(MAKE) --no-print-directory mutants
 
 ## race: what runs many goroutines, under the race detector
 race:
@@ -42,12 +43,16 @@ lint:
 
 ## sim: the control plane in virtual time, under faults
 sim:
-	$(GO) test -count=1 -v -run 'TestFaults|TestSameSeed' ./e2e/sim
+	$(GO) test -count=1 -timeout 60m -run 'TestFaults|TestSameSeed' ./e2e/sim -args -hours 1000
+
+## mutants: realistic bugs, each of which the simulator or a property has to find
+mutants:
+	SLIPWAY_MUTANTS=1 $(GO) test -count=1 -timeout 30m -run TestMutants ./e2e/mutants
 
 ## bench: figures beside a peer or a floor of the same run, also written to bench.json
 bench: build
 	@scripts/install.sh containerd runc nft ip busybox tini-static haproxy wrk jq
-	SLIPWAY_BENCH=$(CURDIR)/bench.json $(GO) test -count=1 -timeout 30m -run TestBench -v ./e2e/rack
+	@GO="$(GO)" scripts/bench.sh $(CURDIR)/bench.json
 
 ## generate: the wire, from the .proto files
 generate:

@@ -22,6 +22,8 @@ func drawRack(t *rapid.T) *rack {
 			Memory: api.Bytes(rapid.IntRange(64, 4096).Draw(t, "mem")) * api.MiB, Disk: 10 * api.GiB,
 		})
 		n.Labels["zone"] = rapid.SampledFrom(zones).Draw(t, "zone")
+		n.Reserved = api.Amount{CPU: api.MilliCPU(rapid.IntRange(0, 99).Draw(t, "reserved")), Memory: 10 * api.MiB}
+		n.Draining = rapid.IntRange(0, 7).Draw(t, "draining") == 0
 		n.Cordoned = rapid.IntRange(0, 5).Draw(t, "cordoned") == 0
 		if rapid.IntRange(0, 5).Draw(t, "down") == 0 {
 			n.Status = api.NodeDown

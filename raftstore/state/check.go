@@ -9,83 +9,106 @@ import (
 // Check returns every broken invariant of the view, a sentence each. It is what tests, the
 // simulator and chaos runs share; it reads everything.
 func (v *View) Check() []string {
-	var broken []string
-	say := func(format string, args ...any) { broken = append(broken, fmt.Sprintf(format, args...)) }
-	used := map[api.NodeID]api.Usage{}
-	type slot struct {
-		key     api.ServiceKey
-		release api.ReleaseID
-		slot    int
-	}
-	slots := map[slot]api.ProcessID{}
-	tallied := map[string]int{}
+	c := &checker{v: v, used: map[api.NodeID]api.Usage{}, slots: map[slotKey]api.ProcessID{}, tallied: map[string]int{}}
 	for p := range v.Processes() {
-		if p.Observed.State < 0 || p.Observed.State > api.StateLost {
-			say("process %s has state %d", p.ID, int(p.Observed.State))
-		}
-		if !p.Live() {
-			continue
-		}
-		if p.Node == "" {
-			continue
-		}
-		if c := used[p.Node].Collides(p.Grant); c != "" {
-			say("%s of node %s is held twice, by %s as well", c, p.Node, p.ID)
-		}
-		used[p.Node] = used[p.Node].Add(p.Ask, p.Grant)
-		if p.Kind != api.KindService || p.Desired != api.DesiredRun {
-			continue
-		}
-		k := slot{p.Key(), p.Release, p.Slot}
-		if other, taken := slots[k]; taken {
-			say("slot %d of %s in release %s is held by %s and %s", p.Slot, p.Key(), p.Release, other, p.ID)
-		}
-		slots[k] = p.ID
-		key := tallyKey(k.key, k.release)
-		if tallied[key]++; !v.tallyOf(key).has(p.Slot) {
-			say("slot %d of %s in release %s is taken, the tally has it free", p.Slot, k.key, k.release)
-		}
+		c.process(p)
 	}
-	for key, t := range v.tallies.all("") {
-		if t.count != tallied[key] {
-			say("%q: %d copies are alive, the tally has %d", key, tallied[key], t.count)
+	c.indexes()
+	c.nodes()
+	c.apps()
+	return c.broken
+}
+
+// checker is a check in progress.
+type checker struct {
+	v       *View
+	broken  []string
+	used    map[api.NodeID]api.Usage
+	slots   map[slotKey]api.ProcessID
+	tallied map[string]int
+}
+
+// slotKey is a place that one copy may have.
+type slotKey struct {
+	key     api.ServiceKey
+	release api.ReleaseID
+	slot    int
+}
+
+func (c *checker) say(format string, args ...any) {
+	c.broken = append(c.broken, fmt.Sprintf(format, args...))
+}
+
+func (c *checker) process(p *api.Process) {
+	if p.Observed.State < 0 || p.Observed.State > api.StateLost {
+		c.say("process %s has state %d", p.ID, int(p.Observed.State))
+	}
+	if !p.Live() || p.Node == "" {
+		return
+	}
+	if collision := c.used[p.Node].Collides(p.Grant); collision != "" {
+		c.say("%s of node %s is held twice, by %s as well", collision, p.Node, p.ID)
+	}
+	c.used[p.Node] = c.used[p.Node].Add(p.Ask, p.Grant)
+	if p.Kind != api.KindService || p.Desired != api.DesiredRun {
+		return
+	}
+	k := slotKey{p.Key(), p.Release, p.Slot}
+	if other, taken := c.slots[k]; taken {
+		c.say("slot %d of %s in release %s is held by %s and %s", p.Slot, p.Key(), p.Release, other, p.ID)
+	}
+	c.slots[k] = p.ID
+	key := tallyKey(k.key, k.release)
+	if c.tallied[key]++; !c.v.tallyOf(key).has(p.Slot) {
+		c.say("slot %d of %s in release %s is taken, the tally has it free", p.Slot, k.key, k.release)
+	}
+}
+
+// indexes compares what is derived with what it is derived from.
+func (c *checker) indexes() {
+	for key, t := range c.v.tallies.all("") {
+		if t.count != c.tallied[key] {
+			c.say("%q: %d copies are alive, the tally has %d", key, c.tallied[key], t.count)
 		}
 	}
 	waiting := 0
-	for s := range v.AllServices() {
+	for s := range c.v.AllServices() {
 		if s.Waiting != "" {
 			waiting++
 		}
 	}
-	for range v.WaitingServices() {
+	for range c.v.WaitingServices() {
 		waiting--
 	}
 	if waiting != 0 {
-		say("the index of waiting services is wrong by %d", waiting)
+		c.say("the index of waiting services is wrong by %d", waiting)
 	}
-	for n := range v.Nodes() {
-		if u := v.Used(n.ID); !u.Same(used[n.ID]) {
-			say("node %s: %v reserved, the index has %v", n.ID, used[n.ID], u)
+}
+
+func (c *checker) nodes() {
+	for n := range c.v.Nodes() {
+		if u := c.v.Used(n.ID); !u.Same(c.used[n.ID]) {
+			c.say("node %s: %v reserved, the index has %v", n.ID, c.used[n.ID], u)
 		}
-		if n.Status == api.NodeReady && !used[n.ID].Amount.Fits(n.Available()) {
-			say("node %s is over capacity: %v of %v", n.ID, used[n.ID], n.Available())
+		if n.Status == api.NodeReady && !c.used[n.ID].Amount.Fits(n.Available()) {
+			c.say("node %s is over capacity: %v of %v", n.ID, c.used[n.ID], n.Available())
 		}
 	}
-	for a := range v.Apps() {
-		for _, r := range v.Routes(a.Name) {
+}
+
+func (c *checker) apps() {
+	for a := range c.v.Apps() {
+		for _, r := range c.v.Routes(a.Name) {
 			for _, t := range r.Targets {
-				if _, ok := v.Process(t.Process); !ok {
-					say("route %s leads to process %s, which is gone", r.Key, t.Process)
+				if _, ok := c.v.Process(t.Process); !ok {
+					c.say("route %s leads to process %s, which is gone", r.Key, t.Process)
 				}
 			}
 		}
-	}
-	for a := range v.Apps() {
-		for d := range v.Deployments(a.Name) {
+		for d := range c.v.Deployments(a.Name) {
 			if d.Status == api.DeploySucceeded && (d.Receipt == nil || !d.Receipt.Verified) {
-				say("deployment %s succeeded without a verified receipt", d.ID)
+				c.say("deployment %s succeeded without a verified receipt", d.ID)
 			}
 		}
 	}
-	return broken
 }
