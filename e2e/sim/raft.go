@@ -11,7 +11,7 @@ const (
 	beatEvery    = 500 * time.Millisecond
 	electAfter   = 1500 * time.Millisecond // at least; twice that at most
 	snapshotSize = 400                     // entries between two snapshots
-	syncTime     = 200 * time.Microsecond
+	syncTime     = 3 * time.Millisecond
 )
 
 // role is what a server is in its term.

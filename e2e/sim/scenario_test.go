@@ -204,9 +204,17 @@ func TestNodeLossMovesCopies(t *testing.T) {
 	w := NewWorld(10, 3)
 	first(t, w, Web(6, 50, 200))
 	w.faulty = true
-	w.nodes[0].kill()
-	converge(t, w, time.Minute)
-	w.nodes[0].reboot()
+	lost := w.nodes[0]
+	lost.kill()
+	if !w.RunUntil(time.Minute, func(v *state.View) bool {
+		for range v.ProcessesOn(lost.id) {
+			return false
+		}
+		return Converged(v)
+	}) {
+		t.Fatalf("the copies of a lost node are not replaced\n%q\n%s", w.Broken(), w.Trace())
+	}
+	lost.reboot()
 	w.Run(time.Minute)
 	converge(t, w, time.Minute)
 }

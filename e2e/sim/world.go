@@ -141,12 +141,18 @@ func (w *World) compare(s *Server, body []byte) {
 
 // leaderReady holds a new leader to what was acknowledged: it must have all of it.
 func (w *World) leaderReady(s *Server) {
-	known := map[api.RequestID]bool{}
+	known, reaped := map[api.RequestID]bool{}, map[api.RequestID]bool{}
 	for id := range s.state.View().Requests() {
 		known[id] = true
 	}
+	for id := range w.acked {
+		reaped[id] = true
+	}
+	for id := range w.State.View().Requests() {
+		delete(reaped, id)
+	}
 	for id, at := range w.acked {
-		if !known[id] && w.Now.Sub(at) < reap.RequestAge/2 { // later they may be forgotten
+		if !known[id] && !reaped[id] {
 			w.fail("%s leads without request %s, which was acknowledged at %s", s.name, id, at.Format(time.TimeOnly))
 		}
 		if w.Now.Sub(at) > reap.RequestAge {

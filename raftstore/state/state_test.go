@@ -19,7 +19,7 @@ func draw(t *rapid.T) Command {
 	node := api.NodeID(fmt.Sprint("n", pick("node", 2)))
 	process := api.ProcessID(fmt.Sprint("p", pick("process", 12)))
 	key := api.ServiceKey{App: app, Service: "web"}
-	ask := api.Amount{CPU: 400, Memory: api.Bytes(pick("memory", 4)) * 300 * api.MiB}
+	ask := api.Amount{CPU: 600, Memory: api.Bytes(pick("memory", 4)) * 300 * api.MiB}
 	switch pick("command", 16) {
 	case 1:
 		return CreateApp{App: api.App{Name: app}}
