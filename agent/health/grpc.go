@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -45,6 +46,8 @@ func askHealth(ctx context.Context, hostport string) error {
 		return context.Cause(ctx)
 	case code == codes.Unimplemented || code == codes.NotFound:
 		return nil
+	case code == codes.DeadlineExceeded && due(ctx):
+		return context.DeadlineExceeded // the server, which knows the deadline, noticed first
 	case code == codes.Unavailable:
 		return fmt.Errorf("no answer in gRPC: %s", status.Convert(err).Message())
 	case err != nil:
@@ -53,4 +56,13 @@ func askHealth(ctx context.Context, hostport string) error {
 		return fmt.Errorf("answered %s", reply.GetStatus())
 	}
 	return nil
+}
+
+// dueSoon is how much earlier than we a server may find that a deadline has passed.
+const dueSoon = 50 * time.Millisecond
+
+// due reports whether the deadline of a call has passed, or is about to.
+func due(ctx context.Context) bool {
+	at, ok := ctx.Deadline()
+	return ok && time.Until(at) < dueSoon
 }
