@@ -21,9 +21,19 @@ func TestMutants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	clean := map[Finder]bool{}
 	for _, m := range Mutants {
 		if *only != "" && m.Name != *only {
 			continue
+		}
+		if !clean[m.Finder] {
+			clean[m.Finder] = true
+			t.Run("no bug, "+m.Package+" "+m.Run+" "+m.Args, func(t *testing.T) {
+				t.Parallel()
+				if out, failed := m.find(root); failed {
+					t.Fatalf("it fails without a bug:\n%s", out)
+				}
+			})
 		}
 		t.Run(m.Name, func(t *testing.T) {
 			t.Parallel()
@@ -57,9 +67,14 @@ func (m Mutant) try(t *testing.T, root string) (out string, failed bool) {
 			t.Fatal(err)
 		}
 	}
-	args := []string{"test", "-overlay", overlay, "-count=1", "-timeout=3m", "-vet=off", "-run", m.Run, m.Package}
-	if m.Args != "" {
-		args = append(append(args, "-args"), strings.Fields(m.Args)...)
+	return m.find(root, "-overlay", overlay)
+}
+
+// find runs the test that finds something, or nothing.
+func (f Finder) find(root string, flags ...string) (out string, failed bool) {
+	args := append([]string{"test", "-count=1", "-timeout=3m", "-vet=off", "-run", f.Run}, flags...)
+	if args = append(args, f.Package); f.Args != "" {
+		args = append(append(args, "-args"), strings.Fields(f.Args)...)
 	}
 	cmd := exec.Command("go", args...)
 	cmd.Dir = root

@@ -25,7 +25,7 @@ func scenario(run string) Finder { return Finder{"./e2e/sim", "^" + run + "$", "
 
 // property is a rapid property, from a seed.
 func property(pkg, run string) Finder {
-	return Finder{pkg, "^" + run + "$", "-rapid.seed 7 -rapid.nofailfile"}
+	return Finder{pkg, "^" + run + "$", "-rapid.seed 7 -rapid.nofailfile -rapid.checks 1500 -rapid.shrinktime 1ms"}
 }
 
 // Mutants are the bugs.

@@ -52,8 +52,8 @@ func (w *World) checkDrained(p *proc) {
 		return
 	}
 	for _, n := range w.nodes {
-		if n.up && n.table[p.a.Process] {
-			w.fail("process %s is asked to end while the router of %s leads to it", p.a.Process, n.id)
+		if n.up && (n.table[p.a.Process] || n.drains[p.a.Process].After(w.Now)) {
+			w.fail("process %s is asked to end while the router of %s leads to it or has requests in flight", p.a.Process, n.id)
 		}
 	}
 }
