@@ -131,16 +131,16 @@ func TestARefusedGrantFailsTheProcess(t *testing.T) {
 			}
 			l := &lab{claim: func() error { return engine.grants.claim("pone", c.grant) }}
 			supervised(t, l, func(_ *supervisor, status func() api.ProcessStatus) {
-				time.Sleep(10 * time.Second)
+				time.Sleep(10 * time.Second) // of the bubble
 				if st := status(); st.State != api.StateFailed || !strings.Contains(st.Message, c.says) {
 					t.Errorf("%s: %q", st.State, st.Message)
 				}
 			})
 			freed := &lab{claim: func() error { return engine.grants.claim("pone", granted("pone", 8080).Grant) }}
 			supervised(t, freed, func(_ *supervisor, status func() api.ProcessStatus) {
-				time.Sleep(time.Millisecond)
+				time.Sleep(time.Millisecond) // of the bubble
 				engine.grants.release("pother")
-				time.Sleep(10 * time.Second)
+				time.Sleep(10 * time.Second) // of the bubble
 				if st := status(); st.State != api.StateRunning {
 					t.Errorf("given back in time: %s: %q", st.State, st.Message)
 				}

@@ -134,7 +134,7 @@ func TestLifeOfAProcess(t *testing.T) {
 func TestNothingIsCreatedWithoutItsSecrets(t *testing.T) {
 	l := &lab{finding: Finding{Health: api.HealthHealthy}}
 	supervisedFrom(t, l, Local{Bare: true, Status: api.ProcessStatus{State: api.StateStarting}}, func(s *supervisor, status func() api.ProcessStatus) {
-		time.Sleep(time.Hour)
+		time.Sleep(time.Hour) // of the bubble
 		if status(); !slices.Equal(l.acts, []string{"pull"}) {
 			t.Fatalf("without the environment it did %q", l.acts)
 		}

@@ -68,6 +68,19 @@ type Shortcoming struct {
 	Has   int64  `json:"has,omitempty"`
 }
 
+// Change is what a what-if asks about; one of its parts is set.
+type Change struct {
+	Remove, Drain NodeID
+	// Add is a node like the ones to be added; Nodes is how many of it.
+	Add   *Node
+	Nodes int
+	// Scale gives services another count.
+	Scale map[ServiceKey]int
+	// Deploy promotes these services of App and lets go of its others.
+	App    AppName
+	Deploy []ServiceSpec
+}
+
 // WhatIf is what would follow from a change that was not made.
 type WhatIf struct {
 	Change string `json:"change"` // "node n3 is removed"

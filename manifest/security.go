@@ -29,9 +29,6 @@ func (l *loader) security(spec *api.ServiceSpec, n *node) {
 		l.problem(c.get("runAsUser"), "service %s: runAsUser is 0 with runAsNonRoot", spec.Name).
 			hint("0 is root; choose another user")
 	}
-	if group := c.get("runAsGroup"); group != nil && spec.Security.RunAsUser == nil {
-		l.warn(group, "service %s: runAsGroup has an effect only with runAsUser", spec.Name)
-	}
 
 	if spec.Privileged {
 		l.powerful(n.get("privileged"), "service %s is privileged: it controls the node it runs on", spec.Name)

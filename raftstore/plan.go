@@ -111,24 +111,23 @@ type planReader struct {
 
 func (r *planReader) number() uint64 {
 	n, size := binary.Uvarint(r.b)
-	if size <= 0 {
-		r.err = errPlan
-		r.b = nil
-		return 0
-	}
-	r.b = r.b[size:]
+	r.skip(size)
 	return n
 }
 
 func (r *planReader) signed() int64 {
 	n, size := binary.Varint(r.b)
+	r.skip(size)
+	return n
+}
+
+// skip goes on behind a number, which is 0 where there is none.
+func (r *planReader) skip(size int) {
 	if size <= 0 {
-		r.err = errPlan
-		r.b = nil
-		return 0
+		r.err, r.b = errPlan, nil
+		return
 	}
 	r.b = r.b[size:]
-	return n
 }
 
 // count reads how many of something follow, each of which takes at least size bytes.

@@ -105,9 +105,9 @@ func TestBench(t *testing.T) {
 		{1000, 1200, true, "1k_spread_1200", 42}, {5000, 1200, true, "5k_spread_1200", 40}, {10_000, 1200, true, "10k_spread_1200", 34},
 	} {
 		kept, fresh := rate(t, shape.nodes, shape.count, shape.spread)
-		peer := "Nomad 1.11, this shape, measured elsewhere"
-		if shape.count == 1200 {
-			peer = "Nomad 1.11, 1,000 copies, measured elsewhere"
+		peer := "Nomad, 300 copies, measured elsewhere"
+		if shape.count > 300 {
+			peer = "Nomad, 1,000 copies, 50 racks, elsewhere"
 		}
 		add("placements_per_s_"+shape.name, kept, "1/s", peer, shape.nomad,
 			fmt.Sprintf("cluster kept, the service and its ask new to it; %.0f/s with every node read anew; median of 9", fresh))

@@ -8,10 +8,10 @@ import (
 	"slipway/api"
 )
 
-// Cluster is the picture of the nodes that searches work on: a table of nodes and the search structures of the shapes that were asked for. It is a cache of a State
-// and nothing else; kept between calls, it makes a plan cost what has changed and not what the
-// rack has. A Cluster that was kept up to date gives the same plans as a new one. It is not safe
-// for concurrent use.
+// Cluster is the picture of the nodes that searches work on: a table of nodes and the search
+// structures of the shapes that were asked for. It is a cache of a State and nothing else; kept
+// between calls, it makes a plan cost what has changed and not what the rack has. A Cluster that
+// was kept up to date gives the same plans as a new one. It is not safe for concurrent use.
 type Cluster struct {
 	index map[api.NodeID]int32
 	nodes []*api.Node // nil for one that is gone

@@ -63,7 +63,7 @@ func (sh *shape) cause(r refusal) int32 {
 	if !ok {
 		id = int32(len(sh.causes))
 		sh.causeOf[r] = id
-		sh.causes, sh.counts = append(sh.causes, r), append(sh.counts, 0)
+		sh.causes = append(sh.causes, r)
 	}
 	return id
 }

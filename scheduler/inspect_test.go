@@ -136,7 +136,7 @@ func (r *rack) forced() []*api.Service {
 func TestWhatIf(t *testing.T) {
 	r := explained()
 	in := Input{Now: r.now, IDs: api.NewIDs(1)}
-	ask := func(ch Change) api.WhatIf {
+	ask := func(ch api.Change) api.WhatIf {
 		t.Helper()
 		w, err := WhatIf(r, r.forced(), ch, in)
 		if err != nil {
@@ -144,13 +144,13 @@ func TestWhatIf(t *testing.T) {
 		}
 		return w
 	}
-	if w := ask(Change{Scale: map[api.ServiceKey]int{key("web"): 86}}); !w.Fits || w.Services[0].Placed != 76 {
+	if w := ask(api.Change{Scale: map[api.ServiceKey]int{key("web"): 86}}); !w.Fits || w.Services[0].Placed != 76 {
 		t.Errorf("86 copies fit exactly: %+v", w)
 	}
-	if w := ask(Change{Scale: map[api.ServiceKey]int{key("web"): 90}}); w.Fits || w.Services[0].Missing != 4 || w.Services[0].Waiting == "" {
+	if w := ask(api.Change{Scale: map[api.ServiceKey]int{key("web"): 90}}); w.Fits || w.Services[0].Missing != 4 || w.Services[0].Waiting == "" {
 		t.Errorf("90 copies are 4 too many: %+v", w)
 	}
-	if w := ask(Change{Scale: map[api.ServiceKey]int{key("web"): 3}}); !w.Fits {
+	if w := ask(api.Change{Scale: map[api.ServiceKey]int{key("web"): 3}}); !w.Fits {
 		t.Errorf("3 copies fit: %+v", w)
 	}
 	var busy api.NodeID
@@ -164,7 +164,7 @@ func TestWhatIf(t *testing.T) {
 			busy, on = n.ID, copies
 		}
 	}
-	for _, ch := range []Change{{Remove: busy}, {Drain: busy}} {
+	for _, ch := range []api.Change{{Remove: busy}, {Drain: busy}} {
 		if w := ask(ch); !w.Fits || w.Services[0].Displaced != on || w.Services[0].Placed != on {
 			t.Errorf("%+v: %d copies move: %+v", ch, on, w)
 		}
@@ -174,16 +174,16 @@ func TestWhatIf(t *testing.T) {
 	r.apply(plan)
 	r.services[key("web")].Waiting = plan.Waiting[key("web")]
 	more := &api.Node{Capacity: api.Amount{CPU: 2000, Memory: 8 * api.GiB}}
-	if w := ask(Change{Add: more, Nodes: 2}); !w.Fits || w.Services[0].Placed != 4 {
+	if w := ask(api.Change{Add: more, Nodes: 2}); !w.Fits || w.Services[0].Placed != 4 {
 		t.Errorf("two nodes of two copies each are enough: %+v", w)
 	}
-	if w := ask(Change{Add: more}); w.Fits || w.Services[0].Placed != 2 || w.Services[0].Missing != 2 {
+	if w := ask(api.Change{Add: more}); w.Fits || w.Services[0].Placed != 2 || w.Services[0].Missing != 2 {
 		t.Errorf("one node is not enough: %+v", w)
 	}
 	big := api.ServiceSpec{Name: "big", Priority: 90}
 	big.Scale.Count, big.Scale.Ask = 1, api.Amount{CPU: 4000, Memory: 4 * api.GiB}
 	big.Constraints = []api.Constraint{{Attribute: "node.label.zone", Operator: "=", Value: "a"}}
-	w, err := WhatIf(r, r.forced(), Change{App: "other", Deploy: []api.ServiceSpec{big}}, in)
+	w, err := WhatIf(r, r.forced(), api.Change{App: "other", Deploy: []api.ServiceSpec{big}}, in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestWhatIf(t *testing.T) {
 	if w.Fits || !strings.Contains(text, "App:other Service:big Displaced:0 Placed:1") || !strings.Contains(text, "Preempted:2") {
 		t.Errorf("two copies make room for an important one: %s", text)
 	}
-	for _, ch := range []Change{{}, {Remove: "n0x"}, {Add: &api.Node{}}, {Scale: map[api.ServiceKey]int{key("web"): -1}}, {Scale: map[api.ServiceKey]int{key("nix"): 1}}} {
+	for _, ch := range []api.Change{{}, {Remove: "n0x"}, {Add: &api.Node{}}, {Scale: map[api.ServiceKey]int{key("web"): -1}}, {Scale: map[api.ServiceKey]int{key("nix"): 1}}} {
 		if _, err := WhatIf(r, r.forced(), ch, in); err == nil {
 			t.Errorf("%+v is no change", ch)
 		}
@@ -207,7 +207,7 @@ func TestWhatIfTellsTheTruth(t *testing.T) {
 			return
 		}
 		n := r.nodes[rapid.IntRange(0, len(r.nodes)-1).Draw(t, "lost")]
-		w, err := WhatIf(r, r.forced(), Change{Remove: n.ID}, Input{Now: r.now, IDs: api.NewIDs(7)})
+		w, err := WhatIf(r, r.forced(), api.Change{Remove: n.ID}, Input{Now: r.now, IDs: api.NewIDs(7)})
 		if err != nil {
 			t.Fatal(err)
 		}

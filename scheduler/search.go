@@ -137,16 +137,7 @@ func (s *search) rank(i int32) {
 	}
 	b := s.sh.spots[i].in
 	key := s.sh.key(s.c, i, s.sh.kindOf(s.c, i))
-	s.ranked[b] = append(s.ranked[b], ranked{shared(key) - s.c.penalty(i), entry{key, i}})
-	h := s.ranked[b]
-	for at := len(h) - 1; at > 0; {
-		parent := (at - 1) / 2
-		if !s.better(h[at], h[parent]) {
-			break
-		}
-		h[at], h[parent] = h[parent], h[at]
-		at = parent
-	}
+	s.ranked[b] = push(s.ranked[b], ranked{shared(key) - s.c.penalty(i), entry{key, i}}, s.better)
 }
 
 // isBarred asks whether a node is not for this copy.
@@ -208,7 +199,7 @@ func (s *search) levels() {
 		s.queue[b] = int32(b)
 	}
 	for at := len(s.queue)/2 - 1; at >= 0; at-- {
-		s.sink(at)
+		sink(s.queue, at, s.sooner)
 	}
 }
 
@@ -262,33 +253,9 @@ func (s *search) first() (int32, ranked, bool) {
 			return b, t, true
 		}
 		// It has no room, and gets none during this search.
-		last := len(s.queue) - 1
-		s.queue[0] = s.queue[last]
-		s.queue = s.queue[:last]
-		if last > 0 {
-			s.sink(0)
-		}
+		s.queue = pop(s.queue, s.sooner)
 	}
 	return 0, ranked{}, false
-}
-
-// sink moves a bucket in the queue towards the end.
-func (s *search) sink(at int) {
-	q, b := s.queue, s.queue[at]
-	for {
-		child := 2*at + 1
-		if child >= len(q) {
-			break
-		}
-		if child+1 < len(q) && s.sooner(q[child+1], q[child]) {
-			child++
-		}
-		if !s.sooner(q[child], b) {
-			break
-		}
-		q[at], at = q[child], child
-	}
-	q[at] = b
 }
 
 // sooner orders buckets in the queue.
@@ -315,7 +282,7 @@ func (s *search) next(salt int) (int32, *api.Grant, bool) {
 	}
 	i := best.node
 	if s.c.marks[i].special {
-		s.pop(b)
+		s.ranked[b] = pop(s.ranked[b], s.better)
 	} else {
 		s.mark(i)
 		s.sh.leave(s.c, i)
@@ -325,7 +292,7 @@ func (s *search) next(salt int) (int32, *api.Grant, bool) {
 	switch {
 	case s.queue != nil:
 		s.level[b] = s.levelOf(int(b))
-		s.sink(0)
+		sink(s.queue, 0, s.sooner)
 	case len(s.crowd) > 1:
 		for b := range s.level {
 			s.level[b] = s.levelOf(b)
@@ -350,37 +317,8 @@ func (s *search) settle(i int32, salt int) *api.Grant {
 // reconsider finds out whether a special node can take another copy. It stays out of the shared
 // heap.
 func (s *search) reconsider(i int32) {
-	why := s.sh.answer(s.c, i, s.sh.kindOf(s.c, i))
-	if was := s.sh.spots[i].why; was >= 0 {
-		s.sh.counts[was]--
-	}
-	if s.sh.spots[i].why = why; why >= 0 {
-		s.sh.counts[why]++
-	}
+	s.sh.spots[i].why = s.sh.answer(s.c, i, s.sh.kindOf(s.c, i))
 	s.sh.reasons = nil
-}
-
-// pop takes the first special candidate out of a bucket.
-func (s *search) pop(b int32) {
-	h := s.ranked[b]
-	last := len(h) - 1
-	h[0] = h[last]
-	h = h[:last]
-	s.ranked[b] = h
-	for at := 0; ; {
-		child := 2*at + 1
-		if child >= len(h) {
-			return
-		}
-		if child+1 < len(h) && s.better(h[child+1], h[child]) {
-			child++
-		}
-		if !s.better(h[child], h[at]) {
-			return
-		}
-		h[at], h[child] = h[child], h[at]
-		at = child
-	}
 }
 
 // atHome takes the one node where the data is.

@@ -10,7 +10,7 @@ import (
 
 // shape is everything about a copy that a search depends on, but for the service that it
 // belongs to: services with equal shapes share the structure. It sorts the nodes into those
-// that refuse, counted by cause, and candidates, in buckets of equal spread values, each a heap
+// that refuse, each for a cause, and candidates, in buckets of equal spread values, each a heap
 // with the best node on top.
 type shape struct {
 	spec     *api.ServiceSpec // of the first that asked; only the parts that are in the key count
@@ -23,7 +23,6 @@ type shape struct {
 	kinds    []kind // by class
 	causes   []refusal
 	causeOf  map[refusal]int32
-	counts   []int  // refusing nodes, by cause
 	spots    []spot // by node
 	buckets  []*bucket
 	byValues map[string]int32
@@ -177,19 +176,14 @@ func isName(attribute string) bool {
 // build looks at all nodes.
 func (sh *shape) build(c *Cluster) {
 	sh.kinds, sh.buckets, sh.byValues = nil, nil, map[string]int32{}
-	sh.counts = make([]int, len(sh.causes))
 	sh.spots = make([]spot, len(c.nodes))
 	for i := range c.nodes {
 		n := int32(i)
 		k := sh.kindOf(c, n)
 		sh.spots[i].pos, sh.spots[i].in, sh.spots[i].why = -1, k.bucket, sh.answer(c, n, k)
-		switch why := sh.spots[i].why; why {
-		case absent:
-		case candidate:
+		if sh.spots[i].why == candidate {
 			b := sh.buckets[k.bucket]
 			b.heap = append(b.heap, entry{sh.key(c, n, k), n})
-		default:
-			sh.counts[why]++
 		}
 	}
 	for _, b := range sh.buckets {
@@ -227,13 +221,7 @@ func (sh *shape) refresh(c *Cluster, i int32) {
 	sh.reasons = nil
 	k := sh.kindOf(c, i)
 	why := sh.answer(c, i, k)
-	if was := sh.spots[i].why; was >= 0 {
-		sh.counts[was]--
-	}
 	sh.spots[i].why = why
-	if why >= 0 {
-		sh.counts[why]++
-	}
 	if why != candidate || k.bucket != sh.spots[i].in {
 		sh.leave(c, i)
 	}

@@ -10,19 +10,6 @@ import (
 	"slipway/api"
 )
 
-// Change is what a what-if asks about; one of its parts is set.
-type Change struct {
-	Remove, Drain api.NodeID
-	// Add is a node like the ones to be added; Nodes is how many of it.
-	Add   *api.Node
-	Nodes int
-	// Scale gives services another count.
-	Scale map[api.ServiceKey]int
-	// Deploy promotes these services of App and lets go of its others.
-	App    api.AppName
-	Deploy []api.ServiceSpec
-}
-
 // roundsMax bounds how often copies that make room for others look for a place themselves.
 const roundsMax = 100
 
@@ -36,7 +23,7 @@ type whatIf struct {
 
 // WhatIf makes a change on a copy of the state and schedules until nothing moves any more: what
 // is asked to stop has stopped, what is placed runs. services are all services in force.
-func WhatIf(s State, services []*api.Service, ch Change, in Input) (api.WhatIf, error) {
+func WhatIf(s State, services []*api.Service, ch api.Change, in Input) (api.WhatIf, error) {
 	w := &whatIf{o: newOverlay(s), in: in, keys: map[api.ServiceKey]bool{}, results: map[api.ServiceKey]*api.WhatIfService{}}
 	text, err := w.change(services, ch)
 	if err != nil {
@@ -78,7 +65,7 @@ func (w *whatIf) result(k api.ServiceKey) *api.WhatIfService {
 }
 
 // change makes the change and says it.
-func (w *whatIf) change(services []*api.Service, ch Change) (string, error) {
+func (w *whatIf) change(services []*api.Service, ch api.Change) (string, error) {
 	switch {
 	case ch.Remove != "" || ch.Drain != "":
 		return w.lose(cmp.Or(ch.Remove, ch.Drain), ch.Remove != "")
@@ -131,7 +118,7 @@ func (w *whatIf) add(like *api.Node, count int) (string, error) {
 		n.Name, n.Pool, n.Status = string(n.ID), cmp.Or(n.Pool, api.DefaultPool), api.NodeReady
 		w.o.addNode(&n)
 	}
-	return fmt.Sprintf("%d nodes with %s and %s join pool %s", count, like.Capacity.CPU, like.Capacity.Memory, cmp.Or(like.Pool, api.DefaultPool)), nil
+	return fmt.Sprintf("%s pool %s, with %s and %s", amount(count, "node joins", "nodes join"), cmp.Or(like.Pool, api.DefaultPool), like.Capacity.CPU, like.Capacity.Memory), nil
 }
 
 // scale changes how many copies services want of their newest release, and of nothing else.
@@ -146,7 +133,7 @@ func (w *whatIf) scale(counts map[api.ServiceKey]int) (string, error) {
 			return "", api.Errorf(api.CodeInvalid, "service %s cannot have %d copies", k, counts[k])
 		}
 		w.want(k, svc.Want[0].Release, counts[k])
-		text += fmt.Sprintf(", %s has %d copies", k, counts[k])
+		text += fmt.Sprintf(", %s has %s", k, amount(counts[k], "copy", "copies"))
 	}
 	return text[2:], nil
 }
@@ -178,7 +165,15 @@ func (w *whatIf) deploy(services []*api.Service, app api.AppName, specs []api.Se
 			w.want(svc.Key, hypothetical, 0)
 		}
 	}
-	return fmt.Sprintf("a release with %d services of app %s is promoted", len(specs), app), nil
+	return fmt.Sprintf("a release with %s of app %s is promoted", amount(len(specs), "service", "services"), app), nil
+}
+
+// amount is a count with its noun.
+func amount(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 // suitable counts the nodes that would have a copy of a service with one per node.

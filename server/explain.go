@@ -26,8 +26,8 @@ func (Planner) WhyNot(v *state.View, k api.ServiceKey, node api.NodeID) (api.Why
 }
 
 // WhatIf says what would follow from a change.
-func (Planner) WhatIf(v *state.View, c control.Change, now time.Time, ids *api.IDs) (api.WhatIf, error) {
-	return scheduler.WhatIf(placement{v}, slices.Collect(v.AllServices()), scheduler.Change(c), scheduler.Input{Now: now, IDs: ids})
+func (Planner) WhatIf(v *state.View, c api.Change, now time.Time, ids *api.IDs) (api.WhatIf, error) {
+	return scheduler.WhatIf(placement{v}, slices.Collect(v.AllServices()), c, scheduler.Input{Now: now, IDs: ids})
 }
 
 // Capacity describes the room of every pool.

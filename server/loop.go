@@ -124,11 +124,6 @@ func (l *loop) decide(v *state.View, ch state.Changes, leader time.Time) ([]stat
 	return l.decider.Decide(v, ch, steps.Input{Now: l.now(), IDs: api.NewIDs(l.seed()), Leader: leader, Heartbeats: l.heartbeats()})
 }
 
-// Decide is one pass of a leader that has just begun.
-func Decide(v *state.View, ch state.Changes, in steps.Input) (entries []state.Entry, wake time.Time) {
-	return new(Decider).Decide(v, ch, in)
-}
-
 // Decide is one pass of the leader as a pure function: every step over one snapshot. The
 // simulator calls it as well.
 func (d *Decider) Decide(v *state.View, ch state.Changes, in steps.Input) (entries []state.Entry, wake time.Time) {

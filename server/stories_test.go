@@ -18,7 +18,7 @@ func TestStories(t *testing.T) {
 	}
 	for _, path := range paths {
 		t.Run(filepath.Base(path), func(t *testing.T) {
-			r := stepstest.New(Decide)
+			r := stepstest.New(new(Decider).Decide)
 			datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string { return r.Play(t, d) })
 		})
 	}

@@ -5,10 +5,8 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/binary"
-	"iter"
 	"log/slog"
 	"net"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -22,16 +20,11 @@ import (
 	"slipway/raftstore"
 	"slipway/raftstore/keyring"
 	"slipway/raftstore/state"
-	"slipway/scheduler"
 	"slipway/server"
 	"slipway/server/auth"
 	"slipway/server/control"
 	"slipway/server/objects"
 	"slipway/server/steps"
-	"slipway/server/steps/builds"
-	"slipway/server/steps/ingress"
-	"slipway/server/steps/reap"
-	"slipway/server/steps/rollout"
 )
 
 // testRack is a rack of one server, with one node that pretends.
@@ -192,26 +185,23 @@ func (r *testRack) seed(ctx context.Context, t testing.TB) {
 	}
 }
 
-// lead is the leader's loop in short.
+// lead is the leader's loop in short, with its own decisions.
 func (r *testRack) lead(ctx context.Context) {
-	started := time.Now()
+	started, decider := time.Now(), new(server.Decider)
 	v := r.store.View()
 	for {
-		in := steps.Input{Now: time.Now(), IDs: api.NewIDs(mint()), Leader: started}
-		var cmds []state.Command
-		wake := in.Now.Add(time.Hour)
-		for _, step := range []func(*state.View, state.Changes, steps.Input) ([]state.Command, time.Time){
-			builds.Step, rollout.Step, ingress.Step, schedule, reap.Step,
-		} {
-			more, at := step(v, state.Everything(), in)
-			cmds, wake = append(cmds, more...), steps.Sooner(wake, at)
+		// The agent of this rack sends no heartbeats.
+		in := steps.Input{Now: time.Now(), IDs: api.NewIDs(mint()), Leader: started, Silence: time.Hour}
+		entries, wake := decider.Decide(v, state.Everything(), in)
+		if wake.IsZero() {
+			wake = in.Now.Add(time.Hour)
 		}
-		for _, cmd := range cmds {
-			if _, err := r.store.Propose(ctx, state.Entry{At: time.Now(), Actor: "rack", Command: cmd}); err != nil {
+		for _, e := range entries {
+			if _, err := r.store.Propose(ctx, e); err != nil {
 				return
 			}
 		}
-		if len(cmds) > 0 {
+		if len(entries) > 0 {
 			v = r.store.View()
 			continue
 		}
@@ -225,39 +215,6 @@ func (r *testRack) lead(ctx context.Context) {
 			v = next
 		}
 	}
-}
-
-func schedule(v *state.View, _ state.Changes, in steps.Input) ([]state.Command, time.Time) {
-	var keys []api.ServiceKey
-	for s := range v.AllServices() {
-		keys = append(keys, s.Key)
-	}
-	plan, wake := scheduler.Schedule(placement{v}, keys, slices.Collect(v.Pending()), scheduler.Input{Now: in.Now, IDs: in.IDs})
-	waiting := map[api.ServiceKey]string{}
-	for k, sentence := range plan.Waiting {
-		if s, ok := v.Service(k); ok && s.Waiting != sentence {
-			waiting[k] = sentence
-		}
-	}
-	if plan.Empty() && len(waiting) == 0 {
-		return nil, wake
-	}
-	return []state.Command{state.ApplyPlan{Index: v.Index(), Place: plan.Place, Assign: plan.Assign, Stop: plan.Stop, Waiting: waiting}}, wake
-}
-
-// placement shows a view to the scheduler.
-type placement struct{ v *state.View }
-
-func (p placement) Nodes() iter.Seq[*api.Node]                          { return p.v.Nodes() }
-func (p placement) Node(id api.NodeID) (*api.Node, bool)                { return p.v.Node(id) }
-func (p placement) Pool(name api.PoolName) (*api.Pool, bool)            { return p.v.Pool(name) }
-func (p placement) ProcessesOn(n api.NodeID) iter.Seq[*api.Process]     { return p.v.ProcessesOn(n) }
-func (p placement) Process(id api.ProcessID) (*api.Process, bool)       { return p.v.Process(id) }
-func (p placement) Used(n api.NodeID) api.Usage                         { return p.v.Used(n) }
-func (p placement) Service(k api.ServiceKey) (*api.Service, bool)       { return p.v.Service(k) }
-func (p placement) ProcessesOf(k api.ServiceKey) iter.Seq[*api.Process] { return p.v.ProcessesOf(k) }
-func (p placement) Spec(r api.ReleaseID, s api.ServiceName) (*api.ServiceSpec, bool) {
-	return p.v.Spec(r, s)
 }
 
 type blobStore struct{ *objects.Store }

@@ -186,10 +186,3 @@ func (r *router) leadsTo(id api.ProcessID) bool {
 	defer r.mu.Unlock()
 	return !r.away && targets(r.table)[id]
 }
-
-// busy reports whether a process has requests in flight that the router waits for.
-func (r *router) busy(id api.ProcessID) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return time.Now().Before(r.draining[id])
-}

@@ -224,7 +224,7 @@ func (n *node) gathered() []state.Command {
 
 // pushed takes the leader's newest view, after the time that a message needs. Pushes in a row
 // are one.
-func (n *node) pushed(s *Server, _ *state.View) {
+func (n *node) pushed(s *Server) {
 	if n.up && n.server == s && !n.pushDue {
 		n.pushDue = true
 		session := n.session

@@ -119,8 +119,6 @@ func (r *run) spec(i int) api.ServiceSpec {
 	return s
 }
 
-func (r *run) has(fault string) bool { return slices.Contains(r.Faults, fault) }
-
 // something happens: a user does something, or a fault.
 func (r *run) something() {
 	if n := len(r.Faults); n > 0 && r.w.pick(3) > 0 {

@@ -169,7 +169,7 @@ func (w *World) push(s *Server, ch state.Changes) {
 	v := s.state.View()
 	if len(ch.Routes) > 0 {
 		for _, n := range w.nodes {
-			n.pushed(s, v)
+			n.pushed(s)
 		}
 		return
 	}
@@ -187,7 +187,7 @@ func (w *World) push(s *Server, ch state.Changes) {
 	}
 	for _, n := range w.nodes {
 		if told[n.id] {
-			n.pushed(s, v)
+			n.pushed(s)
 		}
 	}
 }

@@ -90,12 +90,6 @@ func UntilTerm(ctx context.Context, p *Process) int {
 	}
 }
 
-// IgnoreTerm runs until SIGKILL.
-func IgnoreTerm(ctx context.Context, _ *Process) int {
-	<-ctx.Done()
-	return 0
-}
-
 // ExitAfter returns a program that exits with code after d, or with 143 on SIGTERM.
 func ExitAfter(d time.Duration, code int) Program {
 	return func(ctx context.Context, p *Process) int {

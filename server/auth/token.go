@@ -44,15 +44,6 @@ func Hash(secret string) []byte {
 	return sum[:]
 }
 
-// CheckRole reports why role is none, or nil.
-func CheckRole(role string) error {
-	known := []string{RoleAdmin, RoleDeployer, RoleViewer, RoleNode, RoleBuilder}
-	if slices.Contains(known, role) {
-		return nil
-	}
-	return api.Errorf(api.CodeInvalid, "role %q is not one of %s", role, strings.Join(known, ", "))
-}
-
 // Identity is a caller that has proved itself.
 type Identity struct {
 	Token string // ID of the token

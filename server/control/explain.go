@@ -13,7 +13,7 @@ import (
 type Scheduler interface {
 	Explain(v *state.View, k api.ServiceKey) (api.Explanation, error)
 	WhyNot(v *state.View, k api.ServiceKey, node api.NodeID) (api.WhyNot, error)
-	WhatIf(v *state.View, c Change, now time.Time, ids *api.IDs) (api.WhatIf, error)
+	WhatIf(v *state.View, c api.Change, now time.Time, ids *api.IDs) (api.WhatIf, error)
 	Capacity(v *state.View) []api.Capacity
 }
 

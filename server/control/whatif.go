@@ -12,19 +12,6 @@ import (
 	"slipway/raftstore/state"
 )
 
-// Change is what a what-if asks about; one of its parts is set.
-type Change struct {
-	Remove, Drain api.NodeID
-	// Add is a node like the ones to be added; Nodes is how many of it.
-	Add   *api.Node
-	Nodes int
-	// Scale gives services another count.
-	Scale map[api.ServiceKey]int
-	// Deploy promotes these services of App and lets go of its others.
-	App    api.AppName
-	Deploy []api.ServiceSpec
-}
-
 // newNodesMax bounds the nodes that one question adds.
 const newNodesMax = 10_000
 
@@ -38,7 +25,7 @@ func (q *Inquiry) WhatIf(r *pb.WhatIfRequest) (api.WhatIf, error) {
 }
 
 // change reads a request.
-func (q *Inquiry) change(r *pb.WhatIfRequest) (c Change, err error) {
+func (q *Inquiry) change(r *pb.WhatIfRequest) (c api.Change, err error) {
 	switch k := r.GetChange().(type) {
 	case *pb.WhatIfRequest_RemoveNode:
 		c.Remove, err = q.node(k.RemoveNode)
