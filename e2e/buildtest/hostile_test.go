@@ -117,7 +117,7 @@ func TestBuildsAreBounded(t *testing.T) {
 			func(c *build.Config) { c.Tasks = 64 }, []api.Code{api.CodeInvalid}, "can't fork"},
 		"variables": {doubled, func(*build.Config) {}, []api.Code{api.CodeInvalid, api.CodeUnavailable}, ""},
 		"time": {"FROM busybox\nRUN while true; do true; done\n",
-			func(c *build.Config) { c.Time = 3 * time.Second }, []api.Code{api.CodeExhausted}, "takes longer than 3s"},
+			func(c *build.Config) { c.Time = 20 * time.Second }, []api.Code{api.CodeExhausted}, "takes longer than 20s"}, // the next build has to fit, beside others
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -29,10 +29,11 @@ const configMax = 4 << 20
 
 // Pull fetches and unpacks an image.
 func (e *Engine) Pull(ctx context.Context, ref string, progress func(done, total api.Bytes)) (runtime.ImageInfo, error) {
-	if info, err := e.Image(ctx, ref); api.CodeOf(err) != api.CodeNotFound {
-		return info, err
-	}
 	info, err := e.pulls.Do(ctx, ref, func(ctx context.Context) (runtime.ImageInfo, error) {
+		// Asked here and not before: a fetch may end between the question and the call.
+		if info, err := e.Image(ctx, ref); api.CodeOf(err) != api.CodeNotFound {
+			return info, err
+		}
 		if err := e.fetch(ctx, ref); err != nil {
 			return runtime.ImageInfo{}, err
 		}

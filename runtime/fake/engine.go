@@ -128,10 +128,12 @@ func (e *Engine) Close() {
 
 // Pull fetches an image.
 func (e *Engine) Pull(ctx context.Context, ref string, progress func(done, total api.Bytes)) (runtime.ImageInfo, error) {
-	if info, err := e.Image(ctx, ref); api.CodeOf(err) != api.CodeNotFound {
-		return info, err
-	}
-	info, err := e.fetches.Do(ctx, ref, func(ctx context.Context) (runtime.ImageInfo, error) { return e.fetch(ctx, ref) })
+	info, err := e.fetches.Do(ctx, ref, func(ctx context.Context) (runtime.ImageInfo, error) {
+		if info, err := e.Image(ctx, ref); api.CodeOf(err) != api.CodeNotFound {
+			return info, err
+		}
+		return e.fetch(ctx, ref)
+	})
 	if err == nil && progress != nil {
 		progress(info.Size, info.Size)
 	}
