@@ -50,3 +50,34 @@ func (n *Node) Available() Amount { return n.Capacity.Sub(n.Reserved) }
 
 // Eligible reports whether new processes may be placed on the node.
 func (n *Node) Eligible() bool { return n.Status == NodeReady && !n.Cordoned && !n.Draining }
+
+// NodeInfo is a node with what it runs.
+type NodeInfo struct {
+	Node      Node          `json:"node"`
+	Used      Amount        `json:"used"`
+	Processes []ProcessInfo `json:"processes"`
+}
+
+// DrainPlan says what the drain of a node would do to each of its processes.
+type DrainPlan struct {
+	Node  NodeID      `json:"node"`
+	Moves []DrainMove `json:"moves"`
+}
+
+// DrainMove is one process that a drain ends.
+type DrainMove struct {
+	Process ProcessID   `json:"process"`
+	App     AppName     `json:"app"`
+	Service ServiceName `json:"service"`
+	Kind    Kind        `json:"kind"`
+	// To is where its successor would go; "" with the sentence in Wait when it fits nowhere.
+	To   NodeID `json:"to,omitempty"`
+	Wait string `json:"wait,omitempty"`
+	// Downtime is true when nothing answers for the service in between, or its data stays behind;
+	// Reason says why: it is the only copy, a volume is pinned to the node.
+	Downtime bool   `json:"downtime,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	// Expected is about how long the service is gone, from how long its last start took and how
+	// long it may take to stop; 0 when it is not, or nobody knows.
+	Expected time.Duration `json:"expected,omitempty"`
+}

@@ -73,6 +73,8 @@ type RegisterReply struct {
 	Domain        string                 `protobuf:"bytes,2,opt,name=domain,proto3" json:"domain,omitempty"`
 	ClusterId     string                 `protobuf:"bytes,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	HeartbeatMs   int64                  `protobuf:"varint,4,opt,name=heartbeat_ms,json=heartbeatMs,proto3" json:"heartbeat_ms,omitempty"` // send one this often
+	Subnet        string                 `protobuf:"bytes,5,opt,name=subnet,proto3" json:"subnet,omitempty"`                               // of the node's processes, a CIDR; "" leaves the choice to the node
+	Network       string                 `protobuf:"bytes,6,opt,name=network,proto3" json:"network,omitempty"`                             // of all processes of the rack; "" when nodes choose their subnets
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -133,6 +135,20 @@ func (x *RegisterReply) GetHeartbeatMs() int64 {
 		return x.HeartbeatMs
 	}
 	return 0
+}
+
+func (x *RegisterReply) GetSubnet() string {
+	if x != nil {
+		return x.Subnet
+	}
+	return ""
+}
+
+func (x *RegisterReply) GetNetwork() string {
+	if x != nil {
+		return x.Network
+	}
+	return ""
 }
 
 type AgentMessage struct {
@@ -295,6 +311,8 @@ type ServerMessage struct {
 	//	*ServerMessage_Open
 	//	*ServerMessage_Acknowledged
 	//	*ServerMessage_Names
+	//	*ServerMessage_Peers
+	//	*ServerMessage_Servers
 	Kind          isServerMessage_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -382,6 +400,24 @@ func (x *ServerMessage) GetNames() *Names {
 	return nil
 }
 
+func (x *ServerMessage) GetPeers() *Peers {
+	if x != nil {
+		if x, ok := x.Kind.(*ServerMessage_Peers); ok {
+			return x.Peers
+		}
+	}
+	return nil
+}
+
+func (x *ServerMessage) GetServers() *Servers {
+	if x != nil {
+		if x, ok := x.Kind.(*ServerMessage_Servers); ok {
+			return x.Servers
+		}
+	}
+	return nil
+}
+
 type isServerMessage_Kind interface {
 	isServerMessage_Kind()
 }
@@ -406,6 +442,14 @@ type ServerMessage_Names struct {
 	Names *Names `protobuf:"bytes,5,opt,name=names,proto3,oneof"`
 }
 
+type ServerMessage_Peers struct {
+	Peers *Peers `protobuf:"bytes,6,opt,name=peers,proto3,oneof"`
+}
+
+type ServerMessage_Servers struct {
+	Servers *Servers `protobuf:"bytes,7,opt,name=servers,proto3,oneof"`
+}
+
 func (*ServerMessage_Assignments) isServerMessage_Kind() {}
 
 func (*ServerMessage_Routes) isServerMessage_Kind() {}
@@ -415,6 +459,10 @@ func (*ServerMessage_Open) isServerMessage_Kind() {}
 func (*ServerMessage_Acknowledged) isServerMessage_Kind() {}
 
 func (*ServerMessage_Names) isServerMessage_Kind() {}
+
+func (*ServerMessage_Peers) isServerMessage_Kind() {}
+
+func (*ServerMessage_Servers) isServerMessage_Kind() {}
 
 // AssignmentSet is the whole truth for the node.
 type AssignmentSet struct {
@@ -611,6 +659,208 @@ func (x *Addresses) GetAddress() []string {
 	return nil
 }
 
+// Peers are the other nodes of the rack, as the network sees them.
+type Peers struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          []*Peer                `protobuf:"bytes,1,rep,name=peer,proto3" json:"peer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Peers) Reset() {
+	*x = Peers{}
+	mi := &file_agent_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Peers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Peers) ProtoMessage() {}
+
+func (x *Peers) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Peers.ProtoReflect.Descriptor instead.
+func (*Peers) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Peers) GetPeer() []*Peer {
+	if x != nil {
+		return x.Peer
+	}
+	return nil
+}
+
+type Peer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Addr          string                 `protobuf:"bytes,2,opt,name=addr,proto3" json:"addr,omitempty"`     // where the host is reached
+	Subnet        string                 `protobuf:"bytes,3,opt,name=subnet,proto3" json:"subnet,omitempty"` // of its processes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Peer) Reset() {
+	*x = Peer{}
+	mi := &file_agent_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Peer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Peer) ProtoMessage() {}
+
+func (x *Peer) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Peer.ProtoReflect.Descriptor instead.
+func (*Peer) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Peer) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Peer) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
+func (x *Peer) GetSubnet() string {
+	if x != nil {
+		return x.Subnet
+	}
+	return ""
+}
+
+// Servers are the servers of the rack, the one that leads first.
+type Servers struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Server        []*ServerAddress       `protobuf:"bytes,1,rep,name=server,proto3" json:"server,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Servers) Reset() {
+	*x = Servers{}
+	mi := &file_agent_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Servers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Servers) ProtoMessage() {}
+
+func (x *Servers) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Servers.ProtoReflect.Descriptor instead.
+func (*Servers) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Servers) GetServer() []*ServerAddress {
+	if x != nil {
+		return x.Server
+	}
+	return nil
+}
+
+type ServerAddress struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Addr          string                 `protobuf:"bytes,1,opt,name=addr,proto3" json:"addr,omitempty"` // for clients and agents
+	Registry      string                 `protobuf:"bytes,2,opt,name=registry,proto3" json:"registry,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServerAddress) Reset() {
+	*x = ServerAddress{}
+	mi := &file_agent_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServerAddress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServerAddress) ProtoMessage() {}
+
+func (x *ServerAddress) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServerAddress.ProtoReflect.Descriptor instead.
+func (*ServerAddress) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ServerAddress) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
+func (x *ServerAddress) GetRegistry() string {
+	if x != nil {
+		return x.Registry
+	}
+	return ""
+}
+
 type FetchSourceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
@@ -620,7 +870,7 @@ type FetchSourceRequest struct {
 
 func (x *FetchSourceRequest) Reset() {
 	*x = FetchSourceRequest{}
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +882,7 @@ func (x *FetchSourceRequest) String() string {
 func (*FetchSourceRequest) ProtoMessage() {}
 
 func (x *FetchSourceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[9]
+	mi := &file_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +895,7 @@ func (x *FetchSourceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchSourceRequest.ProtoReflect.Descriptor instead.
 func (*FetchSourceRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{9}
+	return file_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FetchSourceRequest) GetDigest() string {
@@ -664,7 +914,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -676,7 +926,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -689,7 +939,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Chunk) GetData() []byte {
@@ -708,7 +958,7 @@ type IssueCertificateRequest struct {
 
 func (x *IssueCertificateRequest) Reset() {
 	*x = IssueCertificateRequest{}
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -720,7 +970,7 @@ func (x *IssueCertificateRequest) String() string {
 func (*IssueCertificateRequest) ProtoMessage() {}
 
 func (x *IssueCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -733,7 +983,7 @@ func (x *IssueCertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueCertificateRequest.ProtoReflect.Descriptor instead.
 func (*IssueCertificateRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *IssueCertificateRequest) GetHost() []string {
@@ -752,7 +1002,7 @@ type IssueCertificateReply struct {
 
 func (x *IssueCertificateReply) Reset() {
 	*x = IssueCertificateReply{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -764,7 +1014,7 @@ func (x *IssueCertificateReply) String() string {
 func (*IssueCertificateReply) ProtoMessage() {}
 
 func (x *IssueCertificateReply) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -777,7 +1027,7 @@ func (x *IssueCertificateReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueCertificateReply.ProtoReflect.Descriptor instead.
 func (*IssueCertificateReply) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *IssueCertificateReply) GetPem() []byte {
@@ -794,13 +1044,15 @@ const file_agent_proto_rawDesc = "" +
 	"\vagent.proto\x12\n" +
 	"slipway.v1\x1a\rcontrol.proto\"%\n" +
 	"\x0fRegisterRequest\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\fR\x04node\"}\n" +
+	"\x04node\x18\x01 \x01(\fR\x04node\"\xaf\x01\n" +
 	"\rRegisterReply\x12\x12\n" +
 	"\x04rack\x18\x01 \x01(\tR\x04rack\x12\x16\n" +
 	"\x06domain\x18\x02 \x01(\tR\x06domain\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x03 \x01(\tR\tclusterId\x12!\n" +
-	"\fheartbeat_ms\x18\x04 \x01(\x03R\vheartbeatMs\"\x80\x01\n" +
+	"\fheartbeat_ms\x18\x04 \x01(\x03R\vheartbeatMs\x12\x16\n" +
+	"\x06subnet\x18\x05 \x01(\tR\x06subnet\x12\x18\n" +
+	"\anetwork\x18\x06 \x01(\tR\anetwork\"\x80\x01\n" +
 	"\fAgentMessage\x12\x14\n" +
 	"\x04node\x18\x01 \x01(\tH\x00R\x04node\x12\x1e\n" +
 	"\theartbeat\x18\x02 \x01(\fH\x00R\theartbeat\x122\n" +
@@ -811,13 +1063,15 @@ const file_agent_proto_rawDesc = "" +
 	"\aprocess\x18\x02 \x03(\v2!.slipway.v1.Statuses.ProcessEntryR\aprocess\x1a:\n" +
 	"\fProcessEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xfd\x01\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xd9\x02\n" +
 	"\rServerMessage\x12=\n" +
 	"\vassignments\x18\x01 \x01(\v2\x19.slipway.v1.AssignmentSetH\x00R\vassignments\x12,\n" +
 	"\x06routes\x18\x02 \x01(\v2\x12.slipway.v1.RoutesH\x00R\x06routes\x12&\n" +
 	"\x04open\x18\x03 \x01(\v2\x10.slipway.v1.OpenH\x00R\x04open\x12$\n" +
 	"\facknowledged\x18\x04 \x01(\x04H\x00R\facknowledged\x12)\n" +
-	"\x05names\x18\x05 \x01(\v2\x11.slipway.v1.NamesH\x00R\x05namesB\x06\n" +
+	"\x05names\x18\x05 \x01(\v2\x11.slipway.v1.NamesH\x00R\x05names\x12)\n" +
+	"\x05peers\x18\x06 \x01(\v2\x11.slipway.v1.PeersH\x00R\x05peers\x12/\n" +
+	"\aservers\x18\a \x01(\v2\x13.slipway.v1.ServersH\x00R\aserversB\x06\n" +
 	"\x04kind\"I\n" +
 	"\rAssignmentSet\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1e\n" +
@@ -834,7 +1088,18 @@ const file_agent_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12+\n" +
 	"\x05value\x18\x02 \x01(\v2\x15.slipway.v1.AddressesR\x05value:\x028\x01\"%\n" +
 	"\tAddresses\x12\x18\n" +
-	"\aaddress\x18\x01 \x03(\tR\aaddress\",\n" +
+	"\aaddress\x18\x01 \x03(\tR\aaddress\"-\n" +
+	"\x05Peers\x12$\n" +
+	"\x04peer\x18\x01 \x03(\v2\x10.slipway.v1.PeerR\x04peer\"F\n" +
+	"\x04Peer\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x16\n" +
+	"\x06subnet\x18\x03 \x01(\tR\x06subnet\"<\n" +
+	"\aServers\x121\n" +
+	"\x06server\x18\x01 \x03(\v2\x19.slipway.v1.ServerAddressR\x06server\"?\n" +
+	"\rServerAddress\x12\x12\n" +
+	"\x04addr\x18\x01 \x01(\tR\x04addr\x12\x1a\n" +
+	"\bregistry\x18\x02 \x01(\tR\bregistry\",\n" +
 	"\x12FetchSourceRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\"\x1b\n" +
 	"\x05Chunk\x12\x12\n" +
@@ -862,7 +1127,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_agent_proto_goTypes = []any{
 	(*RegisterRequest)(nil),         // 0: slipway.v1.RegisterRequest
 	(*RegisterReply)(nil),           // 1: slipway.v1.RegisterReply
@@ -873,39 +1138,47 @@ var file_agent_proto_goTypes = []any{
 	(*Routes)(nil),                  // 6: slipway.v1.Routes
 	(*Names)(nil),                   // 7: slipway.v1.Names
 	(*Addresses)(nil),               // 8: slipway.v1.Addresses
-	(*FetchSourceRequest)(nil),      // 9: slipway.v1.FetchSourceRequest
-	(*Chunk)(nil),                   // 10: slipway.v1.Chunk
-	(*IssueCertificateRequest)(nil), // 11: slipway.v1.IssueCertificateRequest
-	(*IssueCertificateReply)(nil),   // 12: slipway.v1.IssueCertificateReply
-	nil,                             // 13: slipway.v1.Statuses.ProcessEntry
-	nil,                             // 14: slipway.v1.Names.NamesEntry
-	(*Open)(nil),                    // 15: slipway.v1.Open
-	(*Frame)(nil),                   // 16: slipway.v1.Frame
+	(*Peers)(nil),                   // 9: slipway.v1.Peers
+	(*Peer)(nil),                    // 10: slipway.v1.Peer
+	(*Servers)(nil),                 // 11: slipway.v1.Servers
+	(*ServerAddress)(nil),           // 12: slipway.v1.ServerAddress
+	(*FetchSourceRequest)(nil),      // 13: slipway.v1.FetchSourceRequest
+	(*Chunk)(nil),                   // 14: slipway.v1.Chunk
+	(*IssueCertificateRequest)(nil), // 15: slipway.v1.IssueCertificateRequest
+	(*IssueCertificateReply)(nil),   // 16: slipway.v1.IssueCertificateReply
+	nil,                             // 17: slipway.v1.Statuses.ProcessEntry
+	nil,                             // 18: slipway.v1.Names.NamesEntry
+	(*Open)(nil),                    // 19: slipway.v1.Open
+	(*Frame)(nil),                   // 20: slipway.v1.Frame
 }
 var file_agent_proto_depIdxs = []int32{
 	3,  // 0: slipway.v1.AgentMessage.statuses:type_name -> slipway.v1.Statuses
-	13, // 1: slipway.v1.Statuses.process:type_name -> slipway.v1.Statuses.ProcessEntry
+	17, // 1: slipway.v1.Statuses.process:type_name -> slipway.v1.Statuses.ProcessEntry
 	5,  // 2: slipway.v1.ServerMessage.assignments:type_name -> slipway.v1.AssignmentSet
 	6,  // 3: slipway.v1.ServerMessage.routes:type_name -> slipway.v1.Routes
-	15, // 4: slipway.v1.ServerMessage.open:type_name -> slipway.v1.Open
+	19, // 4: slipway.v1.ServerMessage.open:type_name -> slipway.v1.Open
 	7,  // 5: slipway.v1.ServerMessage.names:type_name -> slipway.v1.Names
-	14, // 6: slipway.v1.Names.names:type_name -> slipway.v1.Names.NamesEntry
-	8,  // 7: slipway.v1.Names.NamesEntry.value:type_name -> slipway.v1.Addresses
-	0,  // 8: slipway.v1.Agents.Register:input_type -> slipway.v1.RegisterRequest
-	2,  // 9: slipway.v1.Agents.Attach:input_type -> slipway.v1.AgentMessage
-	16, // 10: slipway.v1.Agents.Tunnel:input_type -> slipway.v1.Frame
-	9,  // 11: slipway.v1.Agents.FetchSource:input_type -> slipway.v1.FetchSourceRequest
-	11, // 12: slipway.v1.Agents.IssueCertificate:input_type -> slipway.v1.IssueCertificateRequest
-	1,  // 13: slipway.v1.Agents.Register:output_type -> slipway.v1.RegisterReply
-	4,  // 14: slipway.v1.Agents.Attach:output_type -> slipway.v1.ServerMessage
-	16, // 15: slipway.v1.Agents.Tunnel:output_type -> slipway.v1.Frame
-	10, // 16: slipway.v1.Agents.FetchSource:output_type -> slipway.v1.Chunk
-	12, // 17: slipway.v1.Agents.IssueCertificate:output_type -> slipway.v1.IssueCertificateReply
-	13, // [13:18] is the sub-list for method output_type
-	8,  // [8:13] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	9,  // 6: slipway.v1.ServerMessage.peers:type_name -> slipway.v1.Peers
+	11, // 7: slipway.v1.ServerMessage.servers:type_name -> slipway.v1.Servers
+	18, // 8: slipway.v1.Names.names:type_name -> slipway.v1.Names.NamesEntry
+	10, // 9: slipway.v1.Peers.peer:type_name -> slipway.v1.Peer
+	12, // 10: slipway.v1.Servers.server:type_name -> slipway.v1.ServerAddress
+	8,  // 11: slipway.v1.Names.NamesEntry.value:type_name -> slipway.v1.Addresses
+	0,  // 12: slipway.v1.Agents.Register:input_type -> slipway.v1.RegisterRequest
+	2,  // 13: slipway.v1.Agents.Attach:input_type -> slipway.v1.AgentMessage
+	20, // 14: slipway.v1.Agents.Tunnel:input_type -> slipway.v1.Frame
+	13, // 15: slipway.v1.Agents.FetchSource:input_type -> slipway.v1.FetchSourceRequest
+	15, // 16: slipway.v1.Agents.IssueCertificate:input_type -> slipway.v1.IssueCertificateRequest
+	1,  // 17: slipway.v1.Agents.Register:output_type -> slipway.v1.RegisterReply
+	4,  // 18: slipway.v1.Agents.Attach:output_type -> slipway.v1.ServerMessage
+	20, // 19: slipway.v1.Agents.Tunnel:output_type -> slipway.v1.Frame
+	14, // 20: slipway.v1.Agents.FetchSource:output_type -> slipway.v1.Chunk
+	16, // 21: slipway.v1.Agents.IssueCertificate:output_type -> slipway.v1.IssueCertificateReply
+	17, // [17:22] is the sub-list for method output_type
+	12, // [12:17] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -925,6 +1198,8 @@ func file_agent_proto_init() {
 		(*ServerMessage_Open)(nil),
 		(*ServerMessage_Acknowledged)(nil),
 		(*ServerMessage_Names)(nil),
+		(*ServerMessage_Peers)(nil),
+		(*ServerMessage_Servers)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -932,7 +1207,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1524,6 +1524,639 @@ func (*CapacityRequest) Descriptor() ([]byte, []int) {
 	return file_control_proto_rawDescGZIP(), []int{25}
 }
 
+type NodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // ID or name
+	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeRequest) Reset() {
+	*x = NodeRequest{}
+	mi := &file_control_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeRequest) ProtoMessage() {}
+
+func (x *NodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeRequest.ProtoReflect.Descriptor instead.
+func (*NodeRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *NodeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// UpdateNodeRequest changes what operators own of a node; what is not set stays.
+type UpdateNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // ID or name
+	Cordoned      *bool                  `protobuf:"varint,2,opt,name=cordoned,proto3,oneof" json:"cordoned,omitempty"`
+	Draining      *bool                  `protobuf:"varint,3,opt,name=draining,proto3,oneof" json:"draining,omitempty"`
+	Pool          *string                `protobuf:"bytes,4,opt,name=pool,proto3,oneof" json:"pool,omitempty"`
+	Labels        map[string]string      `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // set these
+	Unlabel       []string               `protobuf:"bytes,6,rep,name=unlabel,proto3" json:"unlabel,omitempty"`                                                                         // remove these
+	RequestId     string                 `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateNodeRequest) Reset() {
+	*x = UpdateNodeRequest{}
+	mi := &file_control_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateNodeRequest) ProtoMessage() {}
+
+func (x *UpdateNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateNodeRequest.ProtoReflect.Descriptor instead.
+func (*UpdateNodeRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *UpdateNodeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *UpdateNodeRequest) GetCordoned() bool {
+	if x != nil && x.Cordoned != nil {
+		return *x.Cordoned
+	}
+	return false
+}
+
+func (x *UpdateNodeRequest) GetDraining() bool {
+	if x != nil && x.Draining != nil {
+		return *x.Draining
+	}
+	return false
+}
+
+func (x *UpdateNodeRequest) GetPool() string {
+	if x != nil && x.Pool != nil {
+		return *x.Pool
+	}
+	return ""
+}
+
+func (x *UpdateNodeRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *UpdateNodeRequest) GetUnlabel() []string {
+	if x != nil {
+		return x.Unlabel
+	}
+	return nil
+}
+
+func (x *UpdateNodeRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type ListServersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListServersRequest) Reset() {
+	*x = ListServersRequest{}
+	mi := &file_control_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListServersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListServersRequest) ProtoMessage() {}
+
+func (x *ListServersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListServersRequest.ProtoReflect.Descriptor instead.
+func (*ListServersRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{28}
+}
+
+type ServerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"` // ID or name
+	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServerRequest) Reset() {
+	*x = ServerRequest{}
+	mi := &file_control_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServerRequest) ProtoMessage() {}
+
+func (x *ServerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServerRequest.ProtoReflect.Descriptor instead.
+func (*ServerRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ServerRequest) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *ServerRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type BackupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Passphrase    string                 `protobuf:"bytes,1,opt,name=passphrase,proto3" json:"passphrase,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupRequest) Reset() {
+	*x = BackupRequest{}
+	mi := &file_control_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupRequest) ProtoMessage() {}
+
+func (x *BackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
+func (*BackupRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *BackupRequest) GetPassphrase() string {
+	if x != nil {
+		return x.Passphrase
+	}
+	return ""
+}
+
+type BackupChunk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupChunk) Reset() {
+	*x = BackupChunk{}
+	mi := &file_control_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupChunk) ProtoMessage() {}
+
+func (x *BackupChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
+func (*BackupChunk) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *BackupChunk) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type ListTokensRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTokensRequest) Reset() {
+	*x = ListTokensRequest{}
+	mi := &file_control_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTokensRequest) ProtoMessage() {}
+
+func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
+func (*ListTokensRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{32}
+}
+
+type CreateTokenRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Role           string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`                                            // admin, deployer, viewer
+	Apps           []string               `protobuf:"bytes,3,rep,name=apps,proto3" json:"apps,omitempty"`                                            // empty is all of them
+	ExpiresSeconds int64                  `protobuf:"varint,4,opt,name=expires_seconds,json=expiresSeconds,proto3" json:"expires_seconds,omitempty"` // from now; 0 is never
+	RequestId      string                 `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *CreateTokenRequest) Reset() {
+	*x = CreateTokenRequest{}
+	mi := &file_control_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTokenRequest) ProtoMessage() {}
+
+func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
+func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *CreateTokenRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateTokenRequest) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *CreateTokenRequest) GetApps() []string {
+	if x != nil {
+		return x.Apps
+	}
+	return nil
+}
+
+func (x *CreateTokenRequest) GetExpiresSeconds() int64 {
+	if x != nil {
+		return x.ExpiresSeconds
+	}
+	return 0
+}
+
+func (x *CreateTokenRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type CreateTokenReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         []byte                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"` // api.Token
+	Secret        string                 `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTokenReply) Reset() {
+	*x = CreateTokenReply{}
+	mi := &file_control_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTokenReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTokenReply) ProtoMessage() {}
+
+func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTokenReply.ProtoReflect.Descriptor instead.
+func (*CreateTokenReply) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *CreateTokenReply) GetToken() []byte {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *CreateTokenReply) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+type TokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"` // ID or name
+	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenRequest) Reset() {
+	*x = TokenRequest{}
+	mi := &file_control_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenRequest) ProtoMessage() {}
+
+func (x *TokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
+func (*TokenRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *TokenRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *TokenRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type RotateJoinTokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Role          string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"` // server or agent
+	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateJoinTokenRequest) Reset() {
+	*x = RotateJoinTokenRequest{}
+	mi := &file_control_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateJoinTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateJoinTokenRequest) ProtoMessage() {}
+
+func (x *RotateJoinTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateJoinTokenRequest.ProtoReflect.Descriptor instead.
+func (*RotateJoinTokenRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *RotateJoinTokenRequest) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *RotateJoinTokenRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type RotateCARequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateCARequest) Reset() {
+	*x = RotateCARequest{}
+	mi := &file_control_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateCARequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateCARequest) ProtoMessage() {}
+
+func (x *RotateCARequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateCARequest.ProtoReflect.Descriptor instead.
+func (*RotateCARequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *RotateCARequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 type ListPoolsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1532,7 +2165,7 @@ type ListPoolsRequest struct {
 
 func (x *ListPoolsRequest) Reset() {
 	*x = ListPoolsRequest{}
-	mi := &file_control_proto_msgTypes[26]
+	mi := &file_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1544,7 +2177,7 @@ func (x *ListPoolsRequest) String() string {
 func (*ListPoolsRequest) ProtoMessage() {}
 
 func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[26]
+	mi := &file_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1557,7 +2190,7 @@ func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{26}
+	return file_control_proto_rawDescGZIP(), []int{38}
 }
 
 type PutPoolRequest struct {
@@ -1570,7 +2203,7 @@ type PutPoolRequest struct {
 
 func (x *PutPoolRequest) Reset() {
 	*x = PutPoolRequest{}
-	mi := &file_control_proto_msgTypes[27]
+	mi := &file_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1582,7 +2215,7 @@ func (x *PutPoolRequest) String() string {
 func (*PutPoolRequest) ProtoMessage() {}
 
 func (x *PutPoolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[27]
+	mi := &file_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1595,7 +2228,7 @@ func (x *PutPoolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutPoolRequest.ProtoReflect.Descriptor instead.
 func (*PutPoolRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{27}
+	return file_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PutPoolRequest) GetPool() []byte {
@@ -1624,7 +2257,7 @@ type ListProcessesRequest struct {
 
 func (x *ListProcessesRequest) Reset() {
 	*x = ListProcessesRequest{}
-	mi := &file_control_proto_msgTypes[28]
+	mi := &file_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1636,7 +2269,7 @@ func (x *ListProcessesRequest) String() string {
 func (*ListProcessesRequest) ProtoMessage() {}
 
 func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[28]
+	mi := &file_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1649,7 +2282,7 @@ func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{28}
+	return file_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListProcessesRequest) GetApp() string {
@@ -1698,7 +2331,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_control_proto_msgTypes[29]
+	mi := &file_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1710,7 +2343,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[29]
+	mi := &file_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1723,7 +2356,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{29}
+	return file_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RunRequest) GetApp() string {
@@ -1818,7 +2451,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_control_proto_msgTypes[30]
+	mi := &file_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1830,7 +2463,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[30]
+	mi := &file_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1843,7 +2476,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{30}
+	return file_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Frame) GetKind() isFrame_Kind {
@@ -2029,7 +2662,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_control_proto_msgTypes[31]
+	mi := &file_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2041,7 +2674,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[31]
+	mi := &file_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2054,7 +2687,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{31}
+	return file_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Open) GetKind() string {
@@ -2158,7 +2791,7 @@ type Resize struct {
 
 func (x *Resize) Reset() {
 	*x = Resize{}
-	mi := &file_control_proto_msgTypes[32]
+	mi := &file_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2170,7 +2803,7 @@ func (x *Resize) String() string {
 func (*Resize) ProtoMessage() {}
 
 func (x *Resize) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[32]
+	mi := &file_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2183,7 +2816,7 @@ func (x *Resize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resize.ProtoReflect.Descriptor instead.
 func (*Resize) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{32}
+	return file_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Resize) GetRows() uint32 {
@@ -2209,7 +2842,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_control_proto_msgTypes[33]
+	mi := &file_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2221,7 +2854,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[33]
+	mi := &file_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2234,7 +2867,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{33}
+	return file_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -2254,7 +2887,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_control_proto_msgTypes[34]
+	mi := &file_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2899,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[34]
+	mi := &file_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2912,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{34}
+	return file_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Failure) GetCode() string {
@@ -2413,7 +3046,59 @@ const file_control_proto_rawDesc = "" +
 	"\vCountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x11\n" +
-	"\x0fCapacityRequest\"\x12\n" +
+	"\x0fCapacityRequest\"@\n" +
+	"\vNodeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\"\xdc\x02\n" +
+	"\x11UpdateNodeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1f\n" +
+	"\bcordoned\x18\x02 \x01(\bH\x00R\bcordoned\x88\x01\x01\x12\x1f\n" +
+	"\bdraining\x18\x03 \x01(\bH\x01R\bdraining\x88\x01\x01\x12\x17\n" +
+	"\x04pool\x18\x04 \x01(\tH\x02R\x04pool\x88\x01\x01\x12A\n" +
+	"\x06labels\x18\x05 \x03(\v2).slipway.v1.UpdateNodeRequest.LabelsEntryR\x06labels\x12\x18\n" +
+	"\aunlabel\x18\x06 \x03(\tR\aunlabel\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\a \x01(\tR\trequestId\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
+	"\t_cordonedB\v\n" +
+	"\t_drainingB\a\n" +
+	"\x05_pool\"\x14\n" +
+	"\x12ListServersRequest\"F\n" +
+	"\rServerRequest\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\"/\n" +
+	"\rBackupRequest\x12\x1e\n" +
+	"\n" +
+	"passphrase\x18\x01 \x01(\tR\n" +
+	"passphrase\"!\n" +
+	"\vBackupChunk\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\x13\n" +
+	"\x11ListTokensRequest\"\x98\x01\n" +
+	"\x12CreateTokenRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x12\x12\n" +
+	"\x04apps\x18\x03 \x03(\tR\x04apps\x12'\n" +
+	"\x0fexpires_seconds\x18\x04 \x01(\x03R\x0eexpiresSeconds\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tR\trequestId\"@\n" +
+	"\x10CreateTokenReply\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\fR\x05token\x12\x16\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\"C\n" +
+	"\fTokenRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\"K\n" +
+	"\x16RotateJoinTokenRequest\x12\x12\n" +
+	"\x04role\x18\x01 \x01(\tR\x04role\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\"0\n" +
+	"\x0fRotateCARequest\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\"\x12\n" +
 	"\x10ListPoolsRequest\"C\n" +
 	"\x0ePutPoolRequest\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\fR\x04pool\x12\x1d\n" +
@@ -2474,10 +3159,9 @@ const file_control_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\"7\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage2\xd3\x13\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage2\xeb\x19\n" +
 	"\aControl\x12;\n" +
-	"\aGetRack\x12\x1a.slipway.v1.GetRackRequest\x1a\x14.slipway.v1.Document\x12@\n" +
-	"\tListNodes\x12\x1c.slipway.v1.ListNodesRequest\x1a\x15.slipway.v1.Documents\x12;\n" +
+	"\aGetRack\x12\x1a.slipway.v1.GetRackRequest\x1a\x14.slipway.v1.Document\x12;\n" +
 	"\x06Events\x12\x19.slipway.v1.EventsRequest\x1a\x14.slipway.v1.Document0\x01\x12>\n" +
 	"\bListApps\x12\x1b.slipway.v1.ListAppsRequest\x1a\x15.slipway.v1.Documents\x126\n" +
 	"\x06GetApp\x12\x16.slipway.v1.AppRequest\x1a\x14.slipway.v1.Document\x129\n" +
@@ -2518,8 +3202,24 @@ const file_control_proto_rawDesc = "" +
 	"\x06WhyNot\x12\x19.slipway.v1.WhyNotRequest\x1a\x14.slipway.v1.Document\x129\n" +
 	"\x06WhatIf\x12\x19.slipway.v1.WhatIfRequest\x1a\x14.slipway.v1.Document\x12>\n" +
 	"\bCapacity\x12\x1b.slipway.v1.CapacityRequest\x1a\x15.slipway.v1.Documents\x12@\n" +
+	"\tListNodes\x12\x1c.slipway.v1.ListNodesRequest\x1a\x15.slipway.v1.Documents\x128\n" +
+	"\aGetNode\x12\x17.slipway.v1.NodeRequest\x1a\x14.slipway.v1.Document\x12:\n" +
+	"\tPlanDrain\x12\x17.slipway.v1.NodeRequest\x1a\x14.slipway.v1.Document\x12A\n" +
+	"\n" +
+	"UpdateNode\x12\x1d.slipway.v1.UpdateNodeRequest\x1a\x14.slipway.v1.Document\x128\n" +
+	"\n" +
+	"RemoveNode\x12\x17.slipway.v1.NodeRequest\x1a\x11.slipway.v1.Empty\x12@\n" +
 	"\tListPools\x12\x1c.slipway.v1.ListPoolsRequest\x1a\x15.slipway.v1.Documents\x12;\n" +
-	"\aPutPool\x12\x1a.slipway.v1.PutPoolRequest\x1a\x14.slipway.v1.DocumentB\x10Z\x0eslipway/api/pbb\x06proto3"
+	"\aPutPool\x12\x1a.slipway.v1.PutPoolRequest\x1a\x14.slipway.v1.Document\x12D\n" +
+	"\vListServers\x12\x1e.slipway.v1.ListServersRequest\x1a\x15.slipway.v1.Documents\x12<\n" +
+	"\fRemoveServer\x12\x19.slipway.v1.ServerRequest\x1a\x11.slipway.v1.Empty\x12>\n" +
+	"\x06Backup\x12\x19.slipway.v1.BackupRequest\x1a\x17.slipway.v1.BackupChunk0\x01\x12B\n" +
+	"\n" +
+	"ListTokens\x12\x1d.slipway.v1.ListTokensRequest\x1a\x15.slipway.v1.Documents\x12K\n" +
+	"\vCreateToken\x12\x1e.slipway.v1.CreateTokenRequest\x1a\x1c.slipway.v1.CreateTokenReply\x12:\n" +
+	"\vDeleteToken\x12\x18.slipway.v1.TokenRequest\x1a\x11.slipway.v1.Empty\x12S\n" +
+	"\x0fRotateJoinToken\x12\".slipway.v1.RotateJoinTokenRequest\x1a\x1c.slipway.v1.CreateTokenReply\x12=\n" +
+	"\bRotateCA\x12\x1b.slipway.v1.RotateCARequest\x1a\x14.slipway.v1.DocumentB\x10Z\x0eslipway/api/pbb\x06proto3"
 
 var (
 	file_control_proto_rawDescOnce sync.Once
@@ -2533,59 +3233,72 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_control_proto_goTypes = []any{
-	(*Empty)(nil),                // 0: slipway.v1.Empty
-	(*Document)(nil),             // 1: slipway.v1.Document
-	(*Documents)(nil),            // 2: slipway.v1.Documents
-	(*GetRackRequest)(nil),       // 3: slipway.v1.GetRackRequest
-	(*ListNodesRequest)(nil),     // 4: slipway.v1.ListNodesRequest
-	(*EventsRequest)(nil),        // 5: slipway.v1.EventsRequest
-	(*ListAppsRequest)(nil),      // 6: slipway.v1.ListAppsRequest
-	(*AppRequest)(nil),           // 7: slipway.v1.AppRequest
-	(*ObjectRequest)(nil),        // 8: slipway.v1.ObjectRequest
-	(*ServiceRequest)(nil),       // 9: slipway.v1.ServiceRequest
-	(*LockAppRequest)(nil),       // 10: slipway.v1.LockAppRequest
-	(*HasSourceRequest)(nil),     // 11: slipway.v1.HasSourceRequest
-	(*HasSourceReply)(nil),       // 12: slipway.v1.HasSourceReply
-	(*UploadSourceRequest)(nil),  // 13: slipway.v1.UploadSourceRequest
-	(*UploadSourceReply)(nil),    // 14: slipway.v1.UploadSourceReply
-	(*CreateBuildRequest)(nil),   // 15: slipway.v1.CreateBuildRequest
-	(*WatchBuildRequest)(nil),    // 16: slipway.v1.WatchBuildRequest
-	(*DiffReleasesRequest)(nil),  // 17: slipway.v1.DiffReleasesRequest
-	(*EnvReply)(nil),             // 18: slipway.v1.EnvReply
-	(*SetEnvRequest)(nil),        // 19: slipway.v1.SetEnvRequest
-	(*ScaleRequest)(nil),         // 20: slipway.v1.ScaleRequest
-	(*WhyNotRequest)(nil),        // 21: slipway.v1.WhyNotRequest
-	(*WhatIfRequest)(nil),        // 22: slipway.v1.WhatIfRequest
-	(*NewNodes)(nil),             // 23: slipway.v1.NewNodes
-	(*NewScale)(nil),             // 24: slipway.v1.NewScale
-	(*CapacityRequest)(nil),      // 25: slipway.v1.CapacityRequest
-	(*ListPoolsRequest)(nil),     // 26: slipway.v1.ListPoolsRequest
-	(*PutPoolRequest)(nil),       // 27: slipway.v1.PutPoolRequest
-	(*ListProcessesRequest)(nil), // 28: slipway.v1.ListProcessesRequest
-	(*RunRequest)(nil),           // 29: slipway.v1.RunRequest
-	(*Frame)(nil),                // 30: slipway.v1.Frame
-	(*Open)(nil),                 // 31: slipway.v1.Open
-	(*Resize)(nil),               // 32: slipway.v1.Resize
-	(*Exit)(nil),                 // 33: slipway.v1.Exit
-	(*Failure)(nil),              // 34: slipway.v1.Failure
-	nil,                          // 35: slipway.v1.EnvReply.EnvEntry
-	nil,                          // 36: slipway.v1.SetEnvRequest.SetEntry
-	nil,                          // 37: slipway.v1.NewScale.CountsEntry
+	(*Empty)(nil),                  // 0: slipway.v1.Empty
+	(*Document)(nil),               // 1: slipway.v1.Document
+	(*Documents)(nil),              // 2: slipway.v1.Documents
+	(*GetRackRequest)(nil),         // 3: slipway.v1.GetRackRequest
+	(*ListNodesRequest)(nil),       // 4: slipway.v1.ListNodesRequest
+	(*EventsRequest)(nil),          // 5: slipway.v1.EventsRequest
+	(*ListAppsRequest)(nil),        // 6: slipway.v1.ListAppsRequest
+	(*AppRequest)(nil),             // 7: slipway.v1.AppRequest
+	(*ObjectRequest)(nil),          // 8: slipway.v1.ObjectRequest
+	(*ServiceRequest)(nil),         // 9: slipway.v1.ServiceRequest
+	(*LockAppRequest)(nil),         // 10: slipway.v1.LockAppRequest
+	(*HasSourceRequest)(nil),       // 11: slipway.v1.HasSourceRequest
+	(*HasSourceReply)(nil),         // 12: slipway.v1.HasSourceReply
+	(*UploadSourceRequest)(nil),    // 13: slipway.v1.UploadSourceRequest
+	(*UploadSourceReply)(nil),      // 14: slipway.v1.UploadSourceReply
+	(*CreateBuildRequest)(nil),     // 15: slipway.v1.CreateBuildRequest
+	(*WatchBuildRequest)(nil),      // 16: slipway.v1.WatchBuildRequest
+	(*DiffReleasesRequest)(nil),    // 17: slipway.v1.DiffReleasesRequest
+	(*EnvReply)(nil),               // 18: slipway.v1.EnvReply
+	(*SetEnvRequest)(nil),          // 19: slipway.v1.SetEnvRequest
+	(*ScaleRequest)(nil),           // 20: slipway.v1.ScaleRequest
+	(*WhyNotRequest)(nil),          // 21: slipway.v1.WhyNotRequest
+	(*WhatIfRequest)(nil),          // 22: slipway.v1.WhatIfRequest
+	(*NewNodes)(nil),               // 23: slipway.v1.NewNodes
+	(*NewScale)(nil),               // 24: slipway.v1.NewScale
+	(*CapacityRequest)(nil),        // 25: slipway.v1.CapacityRequest
+	(*NodeRequest)(nil),            // 26: slipway.v1.NodeRequest
+	(*UpdateNodeRequest)(nil),      // 27: slipway.v1.UpdateNodeRequest
+	(*ListServersRequest)(nil),     // 28: slipway.v1.ListServersRequest
+	(*ServerRequest)(nil),          // 29: slipway.v1.ServerRequest
+	(*BackupRequest)(nil),          // 30: slipway.v1.BackupRequest
+	(*BackupChunk)(nil),            // 31: slipway.v1.BackupChunk
+	(*ListTokensRequest)(nil),      // 32: slipway.v1.ListTokensRequest
+	(*CreateTokenRequest)(nil),     // 33: slipway.v1.CreateTokenRequest
+	(*CreateTokenReply)(nil),       // 34: slipway.v1.CreateTokenReply
+	(*TokenRequest)(nil),           // 35: slipway.v1.TokenRequest
+	(*RotateJoinTokenRequest)(nil), // 36: slipway.v1.RotateJoinTokenRequest
+	(*RotateCARequest)(nil),        // 37: slipway.v1.RotateCARequest
+	(*ListPoolsRequest)(nil),       // 38: slipway.v1.ListPoolsRequest
+	(*PutPoolRequest)(nil),         // 39: slipway.v1.PutPoolRequest
+	(*ListProcessesRequest)(nil),   // 40: slipway.v1.ListProcessesRequest
+	(*RunRequest)(nil),             // 41: slipway.v1.RunRequest
+	(*Frame)(nil),                  // 42: slipway.v1.Frame
+	(*Open)(nil),                   // 43: slipway.v1.Open
+	(*Resize)(nil),                 // 44: slipway.v1.Resize
+	(*Exit)(nil),                   // 45: slipway.v1.Exit
+	(*Failure)(nil),                // 46: slipway.v1.Failure
+	nil,                            // 47: slipway.v1.EnvReply.EnvEntry
+	nil,                            // 48: slipway.v1.SetEnvRequest.SetEntry
+	nil,                            // 49: slipway.v1.NewScale.CountsEntry
+	nil,                            // 50: slipway.v1.UpdateNodeRequest.LabelsEntry
 }
 var file_control_proto_depIdxs = []int32{
-	35, // 0: slipway.v1.EnvReply.env:type_name -> slipway.v1.EnvReply.EnvEntry
-	36, // 1: slipway.v1.SetEnvRequest.set:type_name -> slipway.v1.SetEnvRequest.SetEntry
+	47, // 0: slipway.v1.EnvReply.env:type_name -> slipway.v1.EnvReply.EnvEntry
+	48, // 1: slipway.v1.SetEnvRequest.set:type_name -> slipway.v1.SetEnvRequest.SetEntry
 	23, // 2: slipway.v1.WhatIfRequest.add_nodes:type_name -> slipway.v1.NewNodes
 	24, // 3: slipway.v1.WhatIfRequest.scale:type_name -> slipway.v1.NewScale
-	37, // 4: slipway.v1.NewScale.counts:type_name -> slipway.v1.NewScale.CountsEntry
-	31, // 5: slipway.v1.Frame.open:type_name -> slipway.v1.Open
-	32, // 6: slipway.v1.Frame.resize:type_name -> slipway.v1.Resize
-	33, // 7: slipway.v1.Frame.exit:type_name -> slipway.v1.Exit
-	34, // 8: slipway.v1.Frame.failure:type_name -> slipway.v1.Failure
-	3,  // 9: slipway.v1.Control.GetRack:input_type -> slipway.v1.GetRackRequest
-	4,  // 10: slipway.v1.Control.ListNodes:input_type -> slipway.v1.ListNodesRequest
+	49, // 4: slipway.v1.NewScale.counts:type_name -> slipway.v1.NewScale.CountsEntry
+	50, // 5: slipway.v1.UpdateNodeRequest.labels:type_name -> slipway.v1.UpdateNodeRequest.LabelsEntry
+	43, // 6: slipway.v1.Frame.open:type_name -> slipway.v1.Open
+	44, // 7: slipway.v1.Frame.resize:type_name -> slipway.v1.Resize
+	45, // 8: slipway.v1.Frame.exit:type_name -> slipway.v1.Exit
+	46, // 9: slipway.v1.Frame.failure:type_name -> slipway.v1.Failure
+	3,  // 10: slipway.v1.Control.GetRack:input_type -> slipway.v1.GetRackRequest
 	5,  // 11: slipway.v1.Control.Events:input_type -> slipway.v1.EventsRequest
 	6,  // 12: slipway.v1.Control.ListApps:input_type -> slipway.v1.ListAppsRequest
 	7,  // 13: slipway.v1.Control.GetApp:input_type -> slipway.v1.AppRequest
@@ -2612,63 +3325,88 @@ var file_control_proto_depIdxs = []int32{
 	7,  // 34: slipway.v1.Control.ListServices:input_type -> slipway.v1.AppRequest
 	20, // 35: slipway.v1.Control.Scale:input_type -> slipway.v1.ScaleRequest
 	9,  // 36: slipway.v1.Control.Restart:input_type -> slipway.v1.ServiceRequest
-	28, // 37: slipway.v1.Control.ListProcesses:input_type -> slipway.v1.ListProcessesRequest
+	40, // 37: slipway.v1.Control.ListProcesses:input_type -> slipway.v1.ListProcessesRequest
 	8,  // 38: slipway.v1.Control.GetProcess:input_type -> slipway.v1.ObjectRequest
 	8,  // 39: slipway.v1.Control.StopProcess:input_type -> slipway.v1.ObjectRequest
-	29, // 40: slipway.v1.Control.Run:input_type -> slipway.v1.RunRequest
-	30, // 41: slipway.v1.Control.Session:input_type -> slipway.v1.Frame
+	41, // 40: slipway.v1.Control.Run:input_type -> slipway.v1.RunRequest
+	42, // 41: slipway.v1.Control.Session:input_type -> slipway.v1.Frame
 	8,  // 42: slipway.v1.Control.GetWhy:input_type -> slipway.v1.ObjectRequest
 	9,  // 43: slipway.v1.Control.Explain:input_type -> slipway.v1.ServiceRequest
 	21, // 44: slipway.v1.Control.WhyNot:input_type -> slipway.v1.WhyNotRequest
 	22, // 45: slipway.v1.Control.WhatIf:input_type -> slipway.v1.WhatIfRequest
 	25, // 46: slipway.v1.Control.Capacity:input_type -> slipway.v1.CapacityRequest
-	26, // 47: slipway.v1.Control.ListPools:input_type -> slipway.v1.ListPoolsRequest
-	27, // 48: slipway.v1.Control.PutPool:input_type -> slipway.v1.PutPoolRequest
-	1,  // 49: slipway.v1.Control.GetRack:output_type -> slipway.v1.Document
-	2,  // 50: slipway.v1.Control.ListNodes:output_type -> slipway.v1.Documents
-	1,  // 51: slipway.v1.Control.Events:output_type -> slipway.v1.Document
-	2,  // 52: slipway.v1.Control.ListApps:output_type -> slipway.v1.Documents
-	1,  // 53: slipway.v1.Control.GetApp:output_type -> slipway.v1.Document
-	1,  // 54: slipway.v1.Control.CreateApp:output_type -> slipway.v1.Document
-	0,  // 55: slipway.v1.Control.DeleteApp:output_type -> slipway.v1.Empty
-	0,  // 56: slipway.v1.Control.LockApp:output_type -> slipway.v1.Empty
-	1,  // 57: slipway.v1.Control.CancelDeployment:output_type -> slipway.v1.Document
-	12, // 58: slipway.v1.Control.HasSource:output_type -> slipway.v1.HasSourceReply
-	14, // 59: slipway.v1.Control.UploadSource:output_type -> slipway.v1.UploadSourceReply
-	1,  // 60: slipway.v1.Control.CreateBuild:output_type -> slipway.v1.Document
-	2,  // 61: slipway.v1.Control.ListBuilds:output_type -> slipway.v1.Documents
-	1,  // 62: slipway.v1.Control.GetBuild:output_type -> slipway.v1.Document
-	30, // 63: slipway.v1.Control.WatchBuild:output_type -> slipway.v1.Frame
-	2,  // 64: slipway.v1.Control.ListReleases:output_type -> slipway.v1.Documents
-	1,  // 65: slipway.v1.Control.GetRelease:output_type -> slipway.v1.Document
-	1,  // 66: slipway.v1.Control.DiffReleases:output_type -> slipway.v1.Document
-	18, // 67: slipway.v1.Control.GetEnv:output_type -> slipway.v1.EnvReply
-	1,  // 68: slipway.v1.Control.SetEnv:output_type -> slipway.v1.Document
-	1,  // 69: slipway.v1.Control.Promote:output_type -> slipway.v1.Document
-	1,  // 70: slipway.v1.Control.Rollback:output_type -> slipway.v1.Document
-	2,  // 71: slipway.v1.Control.ListDeployments:output_type -> slipway.v1.Documents
-	1,  // 72: slipway.v1.Control.GetDeployment:output_type -> slipway.v1.Document
-	1,  // 73: slipway.v1.Control.WatchDeployment:output_type -> slipway.v1.Document
-	2,  // 74: slipway.v1.Control.ListServices:output_type -> slipway.v1.Documents
-	1,  // 75: slipway.v1.Control.Scale:output_type -> slipway.v1.Document
-	0,  // 76: slipway.v1.Control.Restart:output_type -> slipway.v1.Empty
-	2,  // 77: slipway.v1.Control.ListProcesses:output_type -> slipway.v1.Documents
-	1,  // 78: slipway.v1.Control.GetProcess:output_type -> slipway.v1.Document
-	0,  // 79: slipway.v1.Control.StopProcess:output_type -> slipway.v1.Empty
-	1,  // 80: slipway.v1.Control.Run:output_type -> slipway.v1.Document
-	30, // 81: slipway.v1.Control.Session:output_type -> slipway.v1.Frame
-	1,  // 82: slipway.v1.Control.GetWhy:output_type -> slipway.v1.Document
-	1,  // 83: slipway.v1.Control.Explain:output_type -> slipway.v1.Document
-	1,  // 84: slipway.v1.Control.WhyNot:output_type -> slipway.v1.Document
-	1,  // 85: slipway.v1.Control.WhatIf:output_type -> slipway.v1.Document
-	2,  // 86: slipway.v1.Control.Capacity:output_type -> slipway.v1.Documents
-	2,  // 87: slipway.v1.Control.ListPools:output_type -> slipway.v1.Documents
-	1,  // 88: slipway.v1.Control.PutPool:output_type -> slipway.v1.Document
-	49, // [49:89] is the sub-list for method output_type
-	9,  // [9:49] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	4,  // 47: slipway.v1.Control.ListNodes:input_type -> slipway.v1.ListNodesRequest
+	26, // 48: slipway.v1.Control.GetNode:input_type -> slipway.v1.NodeRequest
+	26, // 49: slipway.v1.Control.PlanDrain:input_type -> slipway.v1.NodeRequest
+	27, // 50: slipway.v1.Control.UpdateNode:input_type -> slipway.v1.UpdateNodeRequest
+	26, // 51: slipway.v1.Control.RemoveNode:input_type -> slipway.v1.NodeRequest
+	38, // 52: slipway.v1.Control.ListPools:input_type -> slipway.v1.ListPoolsRequest
+	39, // 53: slipway.v1.Control.PutPool:input_type -> slipway.v1.PutPoolRequest
+	28, // 54: slipway.v1.Control.ListServers:input_type -> slipway.v1.ListServersRequest
+	29, // 55: slipway.v1.Control.RemoveServer:input_type -> slipway.v1.ServerRequest
+	30, // 56: slipway.v1.Control.Backup:input_type -> slipway.v1.BackupRequest
+	32, // 57: slipway.v1.Control.ListTokens:input_type -> slipway.v1.ListTokensRequest
+	33, // 58: slipway.v1.Control.CreateToken:input_type -> slipway.v1.CreateTokenRequest
+	35, // 59: slipway.v1.Control.DeleteToken:input_type -> slipway.v1.TokenRequest
+	36, // 60: slipway.v1.Control.RotateJoinToken:input_type -> slipway.v1.RotateJoinTokenRequest
+	37, // 61: slipway.v1.Control.RotateCA:input_type -> slipway.v1.RotateCARequest
+	1,  // 62: slipway.v1.Control.GetRack:output_type -> slipway.v1.Document
+	1,  // 63: slipway.v1.Control.Events:output_type -> slipway.v1.Document
+	2,  // 64: slipway.v1.Control.ListApps:output_type -> slipway.v1.Documents
+	1,  // 65: slipway.v1.Control.GetApp:output_type -> slipway.v1.Document
+	1,  // 66: slipway.v1.Control.CreateApp:output_type -> slipway.v1.Document
+	0,  // 67: slipway.v1.Control.DeleteApp:output_type -> slipway.v1.Empty
+	0,  // 68: slipway.v1.Control.LockApp:output_type -> slipway.v1.Empty
+	1,  // 69: slipway.v1.Control.CancelDeployment:output_type -> slipway.v1.Document
+	12, // 70: slipway.v1.Control.HasSource:output_type -> slipway.v1.HasSourceReply
+	14, // 71: slipway.v1.Control.UploadSource:output_type -> slipway.v1.UploadSourceReply
+	1,  // 72: slipway.v1.Control.CreateBuild:output_type -> slipway.v1.Document
+	2,  // 73: slipway.v1.Control.ListBuilds:output_type -> slipway.v1.Documents
+	1,  // 74: slipway.v1.Control.GetBuild:output_type -> slipway.v1.Document
+	42, // 75: slipway.v1.Control.WatchBuild:output_type -> slipway.v1.Frame
+	2,  // 76: slipway.v1.Control.ListReleases:output_type -> slipway.v1.Documents
+	1,  // 77: slipway.v1.Control.GetRelease:output_type -> slipway.v1.Document
+	1,  // 78: slipway.v1.Control.DiffReleases:output_type -> slipway.v1.Document
+	18, // 79: slipway.v1.Control.GetEnv:output_type -> slipway.v1.EnvReply
+	1,  // 80: slipway.v1.Control.SetEnv:output_type -> slipway.v1.Document
+	1,  // 81: slipway.v1.Control.Promote:output_type -> slipway.v1.Document
+	1,  // 82: slipway.v1.Control.Rollback:output_type -> slipway.v1.Document
+	2,  // 83: slipway.v1.Control.ListDeployments:output_type -> slipway.v1.Documents
+	1,  // 84: slipway.v1.Control.GetDeployment:output_type -> slipway.v1.Document
+	1,  // 85: slipway.v1.Control.WatchDeployment:output_type -> slipway.v1.Document
+	2,  // 86: slipway.v1.Control.ListServices:output_type -> slipway.v1.Documents
+	1,  // 87: slipway.v1.Control.Scale:output_type -> slipway.v1.Document
+	0,  // 88: slipway.v1.Control.Restart:output_type -> slipway.v1.Empty
+	2,  // 89: slipway.v1.Control.ListProcesses:output_type -> slipway.v1.Documents
+	1,  // 90: slipway.v1.Control.GetProcess:output_type -> slipway.v1.Document
+	0,  // 91: slipway.v1.Control.StopProcess:output_type -> slipway.v1.Empty
+	1,  // 92: slipway.v1.Control.Run:output_type -> slipway.v1.Document
+	42, // 93: slipway.v1.Control.Session:output_type -> slipway.v1.Frame
+	1,  // 94: slipway.v1.Control.GetWhy:output_type -> slipway.v1.Document
+	1,  // 95: slipway.v1.Control.Explain:output_type -> slipway.v1.Document
+	1,  // 96: slipway.v1.Control.WhyNot:output_type -> slipway.v1.Document
+	1,  // 97: slipway.v1.Control.WhatIf:output_type -> slipway.v1.Document
+	2,  // 98: slipway.v1.Control.Capacity:output_type -> slipway.v1.Documents
+	2,  // 99: slipway.v1.Control.ListNodes:output_type -> slipway.v1.Documents
+	1,  // 100: slipway.v1.Control.GetNode:output_type -> slipway.v1.Document
+	1,  // 101: slipway.v1.Control.PlanDrain:output_type -> slipway.v1.Document
+	1,  // 102: slipway.v1.Control.UpdateNode:output_type -> slipway.v1.Document
+	0,  // 103: slipway.v1.Control.RemoveNode:output_type -> slipway.v1.Empty
+	2,  // 104: slipway.v1.Control.ListPools:output_type -> slipway.v1.Documents
+	1,  // 105: slipway.v1.Control.PutPool:output_type -> slipway.v1.Document
+	2,  // 106: slipway.v1.Control.ListServers:output_type -> slipway.v1.Documents
+	0,  // 107: slipway.v1.Control.RemoveServer:output_type -> slipway.v1.Empty
+	31, // 108: slipway.v1.Control.Backup:output_type -> slipway.v1.BackupChunk
+	2,  // 109: slipway.v1.Control.ListTokens:output_type -> slipway.v1.Documents
+	34, // 110: slipway.v1.Control.CreateToken:output_type -> slipway.v1.CreateTokenReply
+	0,  // 111: slipway.v1.Control.DeleteToken:output_type -> slipway.v1.Empty
+	34, // 112: slipway.v1.Control.RotateJoinToken:output_type -> slipway.v1.CreateTokenReply
+	1,  // 113: slipway.v1.Control.RotateCA:output_type -> slipway.v1.Document
+	62, // [62:114] is the sub-list for method output_type
+	10, // [10:62] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -2684,7 +3422,8 @@ func file_control_proto_init() {
 		(*WhatIfRequest_Scale)(nil),
 		(*WhatIfRequest_Deploy)(nil),
 	}
-	file_control_proto_msgTypes[30].OneofWrappers = []any{
+	file_control_proto_msgTypes[27].OneofWrappers = []any{}
+	file_control_proto_msgTypes[42].OneofWrappers = []any{
 		(*Frame_Open)(nil),
 		(*Frame_Stdin)(nil),
 		(*Frame_StdinClose)(nil),
@@ -2702,7 +3441,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   38,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,7 +26,6 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Control_GetRack_FullMethodName          = "/slipway.v1.Control/GetRack"
-	Control_ListNodes_FullMethodName        = "/slipway.v1.Control/ListNodes"
 	Control_Events_FullMethodName           = "/slipway.v1.Control/Events"
 	Control_ListApps_FullMethodName         = "/slipway.v1.Control/ListApps"
 	Control_GetApp_FullMethodName           = "/slipway.v1.Control/GetApp"
@@ -63,8 +62,21 @@ const (
 	Control_WhyNot_FullMethodName           = "/slipway.v1.Control/WhyNot"
 	Control_WhatIf_FullMethodName           = "/slipway.v1.Control/WhatIf"
 	Control_Capacity_FullMethodName         = "/slipway.v1.Control/Capacity"
+	Control_ListNodes_FullMethodName        = "/slipway.v1.Control/ListNodes"
+	Control_GetNode_FullMethodName          = "/slipway.v1.Control/GetNode"
+	Control_PlanDrain_FullMethodName        = "/slipway.v1.Control/PlanDrain"
+	Control_UpdateNode_FullMethodName       = "/slipway.v1.Control/UpdateNode"
+	Control_RemoveNode_FullMethodName       = "/slipway.v1.Control/RemoveNode"
 	Control_ListPools_FullMethodName        = "/slipway.v1.Control/ListPools"
 	Control_PutPool_FullMethodName          = "/slipway.v1.Control/PutPool"
+	Control_ListServers_FullMethodName      = "/slipway.v1.Control/ListServers"
+	Control_RemoveServer_FullMethodName     = "/slipway.v1.Control/RemoveServer"
+	Control_Backup_FullMethodName           = "/slipway.v1.Control/Backup"
+	Control_ListTokens_FullMethodName       = "/slipway.v1.Control/ListTokens"
+	Control_CreateToken_FullMethodName      = "/slipway.v1.Control/CreateToken"
+	Control_DeleteToken_FullMethodName      = "/slipway.v1.Control/DeleteToken"
+	Control_RotateJoinToken_FullMethodName  = "/slipway.v1.Control/RotateJoinToken"
+	Control_RotateCA_FullMethodName         = "/slipway.v1.Control/RotateCA"
 )
 
 // ControlClient is the client API for Control service.
@@ -73,7 +85,6 @@ const (
 type ControlClient interface {
 	// The rack.
 	GetRack(ctx context.Context, in *GetRackRequest, opts ...grpc.CallOption) (*Document, error)
-	ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*Documents, error)
 	Events(ctx context.Context, in *EventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Document], error)
 	// Apps.
 	ListApps(ctx context.Context, in *ListAppsRequest, opts ...grpc.CallOption) (*Documents, error)
@@ -120,9 +131,29 @@ type ControlClient interface {
 	WhyNot(ctx context.Context, in *WhyNotRequest, opts ...grpc.CallOption) (*Document, error)
 	WhatIf(ctx context.Context, in *WhatIfRequest, opts ...grpc.CallOption) (*Document, error)
 	Capacity(ctx context.Context, in *CapacityRequest, opts ...grpc.CallOption) (*Documents, error)
-	// Pools.
+	// Nodes and pools.
+	ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*Documents, error)
+	GetNode(ctx context.Context, in *NodeRequest, opts ...grpc.CallOption) (*Document, error)
+	// PlanDrain says what a drain would do to each process; nothing is changed.
+	PlanDrain(ctx context.Context, in *NodeRequest, opts ...grpc.CallOption) (*Document, error)
+	UpdateNode(ctx context.Context, in *UpdateNodeRequest, opts ...grpc.CallOption) (*Document, error)
+	// RemoveNode forgets a node that is down, or that runs nothing.
+	RemoveNode(ctx context.Context, in *NodeRequest, opts ...grpc.CallOption) (*Empty, error)
 	ListPools(ctx context.Context, in *ListPoolsRequest, opts ...grpc.CallOption) (*Documents, error)
 	PutPool(ctx context.Context, in *PutPoolRequest, opts ...grpc.CallOption) (*Document, error)
+	// Servers.
+	ListServers(ctx context.Context, in *ListServersRequest, opts ...grpc.CallOption) (*Documents, error)
+	RemoveServer(ctx context.Context, in *ServerRequest, opts ...grpc.CallOption) (*Empty, error)
+	// Backup sends everything that is needed to restore the rack, encrypted.
+	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupChunk], error)
+	// Tokens. A secret is shown once, when it is made.
+	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*Documents, error)
+	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenReply, error)
+	DeleteToken(ctx context.Context, in *TokenRequest, opts ...grpc.CallOption) (*Empty, error)
+	// RotateJoinToken replaces the token that machines of a role join with.
+	RotateJoinToken(ctx context.Context, in *RotateJoinTokenRequest, opts ...grpc.CallOption) (*CreateTokenReply, error)
+	// RotateCA replaces the rack's certificate authority, a step per call.
+	RotateCA(ctx context.Context, in *RotateCARequest, opts ...grpc.CallOption) (*Document, error)
 }
 
 type controlClient struct {
@@ -137,16 +168,6 @@ func (c *controlClient) GetRack(ctx context.Context, in *GetRackRequest, opts ..
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Document)
 	err := c.cc.Invoke(ctx, Control_GetRack_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-func (c *controlClient) ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*Documents, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(Documents)
-	err := c.cc.Invoke(ctx, Control_ListNodes_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -546,6 +567,56 @@ func (c *controlClient) Capacity(ctx context.Context, in *CapacityRequest, opts 
 	return out, nil
 }
 
+func (c *controlClient) ListNodes(ctx context.Context, in *ListNodesRequest, opts ...grpc.CallOption) (*Documents, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Documents)
+	err := c.cc.Invoke(ctx, Control_ListNodes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) GetNode(ctx context.Context, in *NodeRequest, opts ...grpc.CallOption) (*Document, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Document)
+	err := c.cc.Invoke(ctx, Control_GetNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) PlanDrain(ctx context.Context, in *NodeRequest, opts ...grpc.CallOption) (*Document, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Document)
+	err := c.cc.Invoke(ctx, Control_PlanDrain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) UpdateNode(ctx context.Context, in *UpdateNodeRequest, opts ...grpc.CallOption) (*Document, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Document)
+	err := c.cc.Invoke(ctx, Control_UpdateNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) RemoveNode(ctx context.Context, in *NodeRequest, opts ...grpc.CallOption) (*Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Empty)
+	err := c.cc.Invoke(ctx, Control_RemoveNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlClient) ListPools(ctx context.Context, in *ListPoolsRequest, opts ...grpc.CallOption) (*Documents, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Documents)
@@ -566,13 +637,101 @@ func (c *controlClient) PutPool(ctx context.Context, in *PutPoolRequest, opts ..
 	return out, nil
 }
 
+func (c *controlClient) ListServers(ctx context.Context, in *ListServersRequest, opts ...grpc.CallOption) (*Documents, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Documents)
+	err := c.cc.Invoke(ctx, Control_ListServers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) RemoveServer(ctx context.Context, in *ServerRequest, opts ...grpc.CallOption) (*Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Empty)
+	err := c.cc.Invoke(ctx, Control_RemoveServer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupChunk], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[5], Control_Backup_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BackupRequest, BackupChunk]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_BackupClient = grpc.ServerStreamingClient[BackupChunk]
+
+func (c *controlClient) ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*Documents, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Documents)
+	err := c.cc.Invoke(ctx, Control_ListTokens_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateTokenReply)
+	err := c.cc.Invoke(ctx, Control_CreateToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) DeleteToken(ctx context.Context, in *TokenRequest, opts ...grpc.CallOption) (*Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Empty)
+	err := c.cc.Invoke(ctx, Control_DeleteToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) RotateJoinToken(ctx context.Context, in *RotateJoinTokenRequest, opts ...grpc.CallOption) (*CreateTokenReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateTokenReply)
+	err := c.cc.Invoke(ctx, Control_RotateJoinToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) RotateCA(ctx context.Context, in *RotateCARequest, opts ...grpc.CallOption) (*Document, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Document)
+	err := c.cc.Invoke(ctx, Control_RotateCA_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
 type ControlServer interface {
 	// The rack.
 	GetRack(context.Context, *GetRackRequest) (*Document, error)
-	ListNodes(context.Context, *ListNodesRequest) (*Documents, error)
 	Events(*EventsRequest, grpc.ServerStreamingServer[Document]) error
 	// Apps.
 	ListApps(context.Context, *ListAppsRequest) (*Documents, error)
@@ -619,9 +778,29 @@ type ControlServer interface {
 	WhyNot(context.Context, *WhyNotRequest) (*Document, error)
 	WhatIf(context.Context, *WhatIfRequest) (*Document, error)
 	Capacity(context.Context, *CapacityRequest) (*Documents, error)
-	// Pools.
+	// Nodes and pools.
+	ListNodes(context.Context, *ListNodesRequest) (*Documents, error)
+	GetNode(context.Context, *NodeRequest) (*Document, error)
+	// PlanDrain says what a drain would do to each process; nothing is changed.
+	PlanDrain(context.Context, *NodeRequest) (*Document, error)
+	UpdateNode(context.Context, *UpdateNodeRequest) (*Document, error)
+	// RemoveNode forgets a node that is down, or that runs nothing.
+	RemoveNode(context.Context, *NodeRequest) (*Empty, error)
 	ListPools(context.Context, *ListPoolsRequest) (*Documents, error)
 	PutPool(context.Context, *PutPoolRequest) (*Document, error)
+	// Servers.
+	ListServers(context.Context, *ListServersRequest) (*Documents, error)
+	RemoveServer(context.Context, *ServerRequest) (*Empty, error)
+	// Backup sends everything that is needed to restore the rack, encrypted.
+	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error
+	// Tokens. A secret is shown once, when it is made.
+	ListTokens(context.Context, *ListTokensRequest) (*Documents, error)
+	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenReply, error)
+	DeleteToken(context.Context, *TokenRequest) (*Empty, error)
+	// RotateJoinToken replaces the token that machines of a role join with.
+	RotateJoinToken(context.Context, *RotateJoinTokenRequest) (*CreateTokenReply, error)
+	// RotateCA replaces the rack's certificate authority, a step per call.
+	RotateCA(context.Context, *RotateCARequest) (*Document, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -634,9 +813,6 @@ type UnimplementedControlServer struct{}
 
 func (UnimplementedControlServer) GetRack(context.Context, *GetRackRequest) (*Document, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetRack not implemented")
-}
-func (UnimplementedControlServer) ListNodes(context.Context, *ListNodesRequest) (*Documents, error) {
-	return nil, status.Error(codes.Unimplemented, "method ListNodes not implemented")
 }
 func (UnimplementedControlServer) Events(*EventsRequest, grpc.ServerStreamingServer[Document]) error {
 	return status.Error(codes.Unimplemented, "method Events not implemented")
@@ -746,11 +922,50 @@ func (UnimplementedControlServer) WhatIf(context.Context, *WhatIfRequest) (*Docu
 func (UnimplementedControlServer) Capacity(context.Context, *CapacityRequest) (*Documents, error) {
 	return nil, status.Error(codes.Unimplemented, "method Capacity not implemented")
 }
+func (UnimplementedControlServer) ListNodes(context.Context, *ListNodesRequest) (*Documents, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListNodes not implemented")
+}
+func (UnimplementedControlServer) GetNode(context.Context, *NodeRequest) (*Document, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetNode not implemented")
+}
+func (UnimplementedControlServer) PlanDrain(context.Context, *NodeRequest) (*Document, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanDrain not implemented")
+}
+func (UnimplementedControlServer) UpdateNode(context.Context, *UpdateNodeRequest) (*Document, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateNode not implemented")
+}
+func (UnimplementedControlServer) RemoveNode(context.Context, *NodeRequest) (*Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveNode not implemented")
+}
 func (UnimplementedControlServer) ListPools(context.Context, *ListPoolsRequest) (*Documents, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListPools not implemented")
 }
 func (UnimplementedControlServer) PutPool(context.Context, *PutPoolRequest) (*Document, error) {
 	return nil, status.Error(codes.Unimplemented, "method PutPool not implemented")
+}
+func (UnimplementedControlServer) ListServers(context.Context, *ListServersRequest) (*Documents, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListServers not implemented")
+}
+func (UnimplementedControlServer) RemoveServer(context.Context, *ServerRequest) (*Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveServer not implemented")
+}
+func (UnimplementedControlServer) Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error {
+	return status.Error(codes.Unimplemented, "method Backup not implemented")
+}
+func (UnimplementedControlServer) ListTokens(context.Context, *ListTokensRequest) (*Documents, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTokens not implemented")
+}
+func (UnimplementedControlServer) CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateToken not implemented")
+}
+func (UnimplementedControlServer) DeleteToken(context.Context, *TokenRequest) (*Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteToken not implemented")
+}
+func (UnimplementedControlServer) RotateJoinToken(context.Context, *RotateJoinTokenRequest) (*CreateTokenReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateJoinToken not implemented")
+}
+func (UnimplementedControlServer) RotateCA(context.Context, *RotateCARequest) (*Document, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateCA not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -787,24 +1002,6 @@ func _Control_GetRack_Handler(srv interface{}, ctx context.Context, dec func(int
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ControlServer).GetRack(ctx, req.(*GetRackRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
-func _Control_ListNodes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(ListNodesRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(ControlServer).ListNodes(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: Control_ListNodes_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(ControlServer).ListNodes(ctx, req.(*ListNodesRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1414,6 +1611,96 @@ func _Control_Capacity_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_ListNodes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListNodesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).ListNodes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_ListNodes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).ListNodes(ctx, req.(*ListNodesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_GetNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(NodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).GetNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_GetNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).GetNode(ctx, req.(*NodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_PlanDrain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(NodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).PlanDrain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_PlanDrain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).PlanDrain(ctx, req.(*NodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_UpdateNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).UpdateNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_UpdateNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).UpdateNode(ctx, req.(*UpdateNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_RemoveNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(NodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).RemoveNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_RemoveNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).RemoveNode(ctx, req.(*NodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Control_ListPools_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListPoolsRequest)
 	if err := dec(in); err != nil {
@@ -1450,6 +1737,143 @@ func _Control_PutPool_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_ListServers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListServersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).ListServers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_ListServers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).ListServers(ctx, req.(*ListServersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_RemoveServer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ServerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).RemoveServer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_RemoveServer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).RemoveServer(ctx, req.(*ServerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_Backup_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(BackupRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServer).Backup(m, &grpc.GenericServerStream[BackupRequest, BackupChunk]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_BackupServer = grpc.ServerStreamingServer[BackupChunk]
+
+func _Control_ListTokens_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTokensRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).ListTokens(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_ListTokens_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).ListTokens(ctx, req.(*ListTokensRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_CreateToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).CreateToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_CreateToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).CreateToken(ctx, req.(*CreateTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_DeleteToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).DeleteToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_DeleteToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).DeleteToken(ctx, req.(*TokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_RotateJoinToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateJoinTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).RotateJoinToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_RotateJoinToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).RotateJoinToken(ctx, req.(*RotateJoinTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_RotateCA_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateCARequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).RotateCA(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_RotateCA_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).RotateCA(ctx, req.(*RotateCARequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1460,10 +1884,6 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetRack",
 			Handler:    _Control_GetRack_Handler,
-		},
-		{
-			MethodName: "ListNodes",
-			Handler:    _Control_ListNodes_Handler,
 		},
 		{
 			MethodName: "ListApps",
@@ -1590,12 +2010,60 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Control_Capacity_Handler,
 		},
 		{
+			MethodName: "ListNodes",
+			Handler:    _Control_ListNodes_Handler,
+		},
+		{
+			MethodName: "GetNode",
+			Handler:    _Control_GetNode_Handler,
+		},
+		{
+			MethodName: "PlanDrain",
+			Handler:    _Control_PlanDrain_Handler,
+		},
+		{
+			MethodName: "UpdateNode",
+			Handler:    _Control_UpdateNode_Handler,
+		},
+		{
+			MethodName: "RemoveNode",
+			Handler:    _Control_RemoveNode_Handler,
+		},
+		{
 			MethodName: "ListPools",
 			Handler:    _Control_ListPools_Handler,
 		},
 		{
 			MethodName: "PutPool",
 			Handler:    _Control_PutPool_Handler,
+		},
+		{
+			MethodName: "ListServers",
+			Handler:    _Control_ListServers_Handler,
+		},
+		{
+			MethodName: "RemoveServer",
+			Handler:    _Control_RemoveServer_Handler,
+		},
+		{
+			MethodName: "ListTokens",
+			Handler:    _Control_ListTokens_Handler,
+		},
+		{
+			MethodName: "CreateToken",
+			Handler:    _Control_CreateToken_Handler,
+		},
+		{
+			MethodName: "DeleteToken",
+			Handler:    _Control_DeleteToken_Handler,
+		},
+		{
+			MethodName: "RotateJoinToken",
+			Handler:    _Control_RotateJoinToken_Handler,
+		},
+		{
+			MethodName: "RotateCA",
+			Handler:    _Control_RotateCA_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
@@ -1624,6 +2092,11 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _Control_Session_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "Backup",
+			Handler:       _Control_Backup_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "control.proto",

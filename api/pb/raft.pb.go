@@ -31,7 +31,8 @@ type Command struct {
 	RequestId     string                 `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	At            int64                  `protobuf:"varint,4,opt,name=at,proto3" json:"at,omitempty"` // the proposer's clock, ns since 1970
 	Actor         string                 `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`
-	Body          []byte                 `protobuf:"bytes,6,opt,name=body,proto3" json:"body,omitempty"` // the command struct as JSON
+	Body          []byte                 `protobuf:"bytes,6,opt,name=body,proto3" json:"body,omitempty"`     // the command struct as JSON
+	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"` // of the actor, in its own words
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -108,6 +109,13 @@ func (x *Command) GetBody() []byte {
 	return nil
 }
 
+func (x *Command) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Batch is one Raft entry: commands that are applied together.
 type Batch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -159,7 +167,7 @@ const file_raft_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
 	"raft.proto\x12\n" +
-	"slipway.v1\"\x90\x01\n" +
+	"slipway.v1\"\xa8\x01\n" +
 	"\aCommand\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x1d\n" +
@@ -167,7 +175,8 @@ const file_raft_proto_rawDesc = "" +
 	"request_id\x18\x03 \x01(\tR\trequestId\x12\x0e\n" +
 	"\x02at\x18\x04 \x01(\x03R\x02at\x12\x14\n" +
 	"\x05actor\x18\x05 \x01(\tR\x05actor\x12\x12\n" +
-	"\x04body\x18\x06 \x01(\fR\x04body\"6\n" +
+	"\x04body\x18\x06 \x01(\fR\x04body\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\"6\n" +
 	"\x05Batch\x12-\n" +
 	"\acommand\x18\x01 \x03(\v2\x13.slipway.v1.CommandR\acommandB\x10Z\x0eslipway/api/pbb\x06proto3"
 

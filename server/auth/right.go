@@ -1,6 +1,8 @@
 package auth
 
 import (
+	"maps"
+
 	"slipway/api/pb"
 )
 
@@ -46,7 +48,7 @@ const control, agents = "/slipway.v1.Control/", "/slipway.v1.Agents/"
 func rules() map[string]rule {
 	read, deploy, admin := rule{right: RightRead}, rule{right: RightDeploy}, rule{right: RightAdmin}
 	node := rule{right: RightNode}
-	return map[string]rule{
+	table := map[string]rule{
 		control + "GetRack":   read,
 		control + "ListNodes": read,
 		control + "Events":    {right: RightRead, allApps: true},
@@ -93,15 +95,37 @@ func rules() map[string]rule {
 		control + "WhatIf":   {right: RightRead, allApps: true, more: supposing},
 		control + "Capacity": read,
 
-		control + "ListPools": read,
-		control + "PutPool":   admin,
-
 		agents + "Register": node,
 		agents + "Attach":   node,
 		agents + "Tunnel":   node,
 
 		agents + "IssueCertificate": node,
 		agents + "FetchSource":      {right: RightSource},
+	}
+	maps.Copy(table, machineRules())
+	return table
+}
+
+// machineRules are those of the methods about machines and about who may use the rack.
+func machineRules() map[string]rule {
+	read, admin := rule{right: RightRead}, rule{right: RightAdmin}
+	return map[string]rule{
+		control + "GetNode":    read,
+		control + "PlanDrain":  read,
+		control + "UpdateNode": admin,
+		control + "RemoveNode": admin,
+		control + "ListPools":  read,
+		control + "PutPool":    admin,
+
+		control + "ListServers":  read,
+		control + "RemoveServer": admin,
+		control + "Backup":       admin,
+
+		control + "ListTokens":      admin,
+		control + "CreateToken":     admin,
+		control + "DeleteToken":     admin,
+		control + "RotateJoinToken": admin,
+		control + "RotateCA":        admin,
 	}
 }
 

@@ -1,0 +1,41 @@
+package api
+
+import "time"
+
+// Server is one server of a rack.
+type Server struct {
+	ID   string `json:"id"`
+	Name string `json:"name"` // the host name
+	// Addr is where clients and agents reach it, Registry where images and metrics are, Raft where
+	// the other servers reach it.
+	Addr     string    `json:"addr"`
+	Registry string    `json:"registry"`
+	Raft     string    `json:"raft"`
+	Version  string    `json:"version"`
+	Joined   time.Time `json:"joined"`
+	// Leader and Voter are Raft's words for it. Contact is when the leader last heard of it; zero
+	// for the leader itself, and for a server that it has never heard of.
+	Leader  bool      `json:"leader,omitempty"`
+	Voter   bool      `json:"voter,omitempty"`
+	Status  string    `json:"status"` // alive, silent
+	Contact time.Time `json:"contact,omitzero"`
+}
+
+// Token is an access token as the rack knows it: everything but its secret.
+type Token struct {
+	ID      string    `json:"id"`
+	Name    string    `json:"name"`
+	Role    string    `json:"role"`           // admin, deployer, viewer; join-server, join-agent
+	Apps    []AppName `json:"apps,omitempty"` // empty is all apps
+	Created time.Time `json:"created"`
+	Expires time.Time `json:"expires,omitzero"`
+}
+
+// Trust says which certificate authorities the machines of a rack trust.
+type Trust struct {
+	// Fingerprints are SHA-256 of the certificates, in hex. Active signs.
+	Active   string   `json:"active"`
+	Trusted  []string `json:"trusted"`
+	Stage    string   `json:"stage"`    // stable, added, switched
+	Machines int      `json:"machines"` // whose certificate is still of another authority
+}
