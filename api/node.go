@@ -1,6 +1,9 @@
 package api
 
-import "time"
+import (
+	"maps"
+	"time"
+)
 
 // NodeStatus is what the servers believe about a node.
 type NodeStatus string
@@ -37,6 +40,9 @@ type Node struct {
 	Status   NodeStatus `json:"status"`
 	// Since is when Status last changed.
 	Since time.Time `json:"since"`
+	// Changed is the index of the last change to what constraints look at: name, pool, labels,
+	// attributes. A plan from before it was made for another machine.
+	Changed uint64 `json:"changed,omitempty"`
 	// RoutesAcked is the newest version of the route table that the node's router serves;
 	// 0 for a node without a router. RoutesDraining lists the processes that have requests in
 	// flight there although the table does not name them any more.
@@ -50,6 +56,11 @@ func (n *Node) Available() Amount { return n.Capacity.Sub(n.Reserved) }
 
 // Eligible reports whether new processes may be placed on the node.
 func (n *Node) Eligible() bool { return n.Status == NodeReady && !n.Cordoned && !n.Draining }
+
+// Alike reports whether constraints see no difference between two records of a node.
+func (n *Node) Alike(o *Node) bool {
+	return n.Name == o.Name && n.Pool == o.Pool && maps.Equal(n.Labels, o.Labels) && maps.Equal(n.Attributes, o.Attributes)
+}
 
 // NodeInfo is a node with what it runs.
 type NodeInfo struct {

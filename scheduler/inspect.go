@@ -334,6 +334,16 @@ func (c *Cluster) hint(r refusal, text string) string {
 				names["node."+k] = true
 			}
 		}
+	case hasNo:
+		name = r.what
+		for _, i := range c.inOrder() {
+			for _, d := range c.nodes[i].Devices {
+				for _, ask := range []api.DeviceAsk{{}, {Vendor: d.Vendor}, {Model: d.Model}, {Vendor: d.Vendor, Model: d.Model}} {
+					ask.Kind = d.Kind
+					names[ask.String()] = true
+				}
+			}
+		}
 	default:
 		return text
 	}

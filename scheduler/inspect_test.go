@@ -125,6 +125,49 @@ func TestHints(t *testing.T) {
 	}
 }
 
+func TestDeviceHints(t *testing.T) {
+	r := newRack()
+	n := r.node("n1", api.Amount{CPU: 4000, Memory: 8 * api.GiB})
+	n.Devices = []api.Device{{Kind: "gpu", Vendor: "nvidia", Model: "a100", Instances: []string{"gpu0"}}, {Kind: "coral", Instances: []string{"c0"}}}
+	r.node("n2", api.Amount{CPU: 4000, Memory: 8 * api.GiB})
+	for _, c := range []struct {
+		ask  api.DeviceAsk
+		want string
+	}{
+		{api.DeviceAsk{Kind: "corall", Count: 1}, "2 nodes have no corall (no node has corall, did you mean coral?)"},
+		{api.DeviceAsk{Kind: "gpu", Vendor: "nvidea", Count: 1}, "2 nodes have no nvidea gpu (no node has nvidea gpu, did you mean nvidia gpu?)"},
+		{api.DeviceAsk{Kind: "fpga", Count: 1}, "2 nodes have no fpga (no node has fpga)"},
+		{api.DeviceAsk{Kind: "gpu", Model: "a100", Count: 2}, "1 node has no gpu a100; 1 node has not 2 gpu a100 free"},
+	} {
+		r.spec("R1", &api.ServiceSpec{Name: "ml", Devices: []api.DeviceAsk{c.ask}})
+		r.want("ml", api.Want{Release: "R1", Count: 1})
+		plan, _ := r.schedule()
+		if got := plan.Waiting[key("ml")]; !strings.HasSuffix(got, c.want) {
+			t.Errorf("%v: %s", c.ask, got)
+		}
+	}
+}
+
+// TestFarTooManyCopies: what fits is placed, the rest is one sentence, and it costs nothing to
+// find that out again.
+func TestFarTooManyCopies(t *testing.T) {
+	r := newRack()
+	for _, id := range []string{"n1", "n2", "n3"} {
+		r.node(id, api.Amount{CPU: 4000, Memory: 8 * api.GiB})
+	}
+	r.spec("R1", &api.ServiceSpec{Name: "web", Scale: api.Scale{Ask: api.Amount{CPU: 250, Memory: api.GiB}}})
+	r.want("web", api.Want{Release: "R1", Count: 1_000_000})
+	plan, _ := r.schedule()
+	placed := 0
+	for _, g := range plan.Place {
+		placed += len(g.Copies)
+	}
+	const says = "999976 waiting: not enough memory on 3 nodes (needs 1 GiB, largest free 0 B)"
+	if placed != 24 || !strings.HasSuffix(plan.Waiting[key("web")], says) {
+		t.Errorf("placed %d: %s", placed, plan.Waiting[key("web")])
+	}
+}
+
 func (r *rack) forced() []*api.Service {
 	var out []*api.Service
 	for _, k := range r.keys() {

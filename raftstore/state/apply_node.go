@@ -29,7 +29,7 @@ func (c *change) registerNode(cmd RegisterNode) *api.Error {
 	if n.Pool == "" {
 		n.Pool = "default"
 	}
-	c.putNode(n)
+	c.putNode(c.marked(n))
 	switch {
 	case !known:
 		c.event("node.joined", "", string(n.ID), n.Name)
@@ -40,6 +40,15 @@ func (c *change) registerNode(cmd RegisterNode) *api.Error {
 		c.event("node.ready", "", string(n.ID), n.Name)
 	}
 	return nil
+}
+
+// marked notes in a record that is about to be stored that constraints may see another node.
+func (c *change) marked(n api.Node) api.Node {
+	n.Changed = c.index
+	if old, known := c.Node(n.ID); known && old.Alike(&n) {
+		n.Changed = old.Changed
+	}
+	return n
 }
 
 func (c *change) node(id api.NodeID) (api.Node, *api.Error) {
@@ -66,7 +75,7 @@ func (c *change) updateNode(cmd UpdateNode) *api.Error {
 	if cmd.Labels != nil {
 		n.Labels = cmd.Labels
 	}
-	c.putNode(n)
+	c.putNode(c.marked(n))
 	return nil
 }
 

@@ -158,6 +158,7 @@ func (c *change) setDesired(cmd SetDesired) *api.Error {
 
 // applyPlan stores what still holds of a plan.
 func (c *change) applyPlan(cmd ApplyPlan) *api.Error {
+	c.planned = cmd.Index
 	for _, s := range cmd.Stop {
 		if p, ok := c.Process(s.Process); ok && p.Live() {
 			c.retire(p, s.Reason)
@@ -302,6 +303,8 @@ func (c *change) takes(node api.NodeID, ask api.Amount, grant *api.Grant) (*api.
 	switch collision := used.Collides(grant); {
 	case !n.Eligible():
 		return nil, fmt.Sprintf("node %q takes no new processes", node)
+	case c.planned > 0 && n.Changed > c.planned:
+		return nil, fmt.Sprintf("node %q has another pool, labels or attributes since", node)
 	case !ask.Fits(n.Available().Sub(used.Amount)):
 		return nil, fmt.Sprintf("node %q has no room any more", node)
 	case collision != "":

@@ -99,8 +99,8 @@ type (
 // The commands that the leader's steps decide on.
 type (
 	// ApplyPlan stores placements and stops. Index is the state the plan was made from; what
-	// does not fit any more (capacity, eligibility, wanted count, taken slot) is left out and
-	// named in the result.
+	// does not fit any more (capacity, eligibility, wanted count, taken slot, a node that
+	// constraints see differently since) is left out and named in the result. Index 0 is not known.
 	ApplyPlan struct {
 		Index   uint64
 		Place   []api.Group

@@ -15,6 +15,8 @@ type change struct {
 	at    time.Time
 	actor string
 	res   Result
+	// planned is the index of the state that the plan at hand was made from; 0 for no plan.
+	planned uint64
 }
 
 // event records something for people.
