@@ -1,9 +1,15 @@
 package api
 
-import "time"
+import (
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
 
 // Event tells that something happened to an object. Events are a stream for people and other
-// systems; no decision is ever taken from one.
+// systems; no decision is ever taken from one. Those of what users did, and of what became of
+// apps, nodes and the rack, are kept for a while; those of processes pass by.
 type Event struct {
 	Index   uint64    `json:"index"` // of the command that caused it; several may share one
 	At      time.Time `json:"at"`
@@ -12,6 +18,22 @@ type Event struct {
 	Object  string    `json:"object"` // the ID or name
 	Actor   string    `json:"actor,omitempty"`
 	Message string    `json:"message,omitempty"`
+	// Reason is why, in the words of the actor.
+	Reason string `json:"reason,omitempty"`
+}
+
+// ReasonMax bounds Event.Reason, in bytes.
+const ReasonMax = 500
+
+// CheckReason reports why a text cannot be the reason of a change, or nil.
+func CheckReason(text string) error {
+	switch {
+	case len(text) > ReasonMax:
+		return Errorf(CodeInvalid, "the reason is %d bytes long, the limit is %d; say it shorter", len(text), ReasonMax)
+	case !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return Errorf(CodeInvalid, "the reason %.80q holds what cannot be printed; write it as one line of text", text)
+	}
+	return nil
 }
 
 // LogLine is one line that a process, or the rack on behalf of one, wrote.

@@ -114,6 +114,9 @@ func (s *IDs) Deployment() DeploymentID { return DeploymentID(s.letters('D', 'A'
 // Process mints a process ID.
 func (s *IDs) Process() ProcessID { return ProcessID(s.letters('p', 'a')) }
 
+// Token mints the ID of an access token: "T" and ten letters.
+func (s *IDs) Token() string { return s.letters('T', 'A') }
+
 // Request mints a request ID.
 func (s *IDs) Request() RequestID {
 	return RequestID(fmt.Sprintf("%016x%016x", s.Uint64(), s.Uint64()))

@@ -21,6 +21,18 @@ type Server struct {
 	Contact time.Time `json:"contact,omitzero"`
 }
 
+// The roles of tokens that belong to people and to their programs.
+const (
+	RoleAdmin    = "admin"    // everything
+	RoleDeployer = "deployer" // everything inside its apps
+	RoleViewer   = "viewer"   // reads, without environment values
+)
+
+// UserRole reports whether tokens of a role belong to people, and not to machines of the rack.
+func UserRole(role string) bool {
+	return role == RoleAdmin || role == RoleDeployer || role == RoleViewer
+}
+
 // Token is an access token as the rack knows it: everything but its secret.
 type Token struct {
 	ID      string    `json:"id"`

@@ -22,7 +22,7 @@ var commandTypes = typesOf(
 	state.CreateApp{}, state.DeleteApp{}, state.LockApp{}, state.CreateBuild{}, state.CreateRelease{},
 	state.CreateDeployment{}, state.CancelDeployment{}, state.SetScale{}, state.RestartService{},
 	state.CreateProcess{}, state.StopProcess{}, state.PutToken{}, state.DeleteToken{}, state.ConfigureRack{},
-	state.UpdateNode{}, state.RegisterNode{}, state.UpdateProcesses{}, state.AckRoutes{}, state.ApplyPlan{},
+	state.UpdateNode{}, state.RemoveNode{}, state.RegisterNode{}, state.UpdateProcesses{}, state.AckRoutes{}, state.ApplyPlan{},
 	state.SetWant{}, state.UpdateDeployment{}, state.SetRoutes{}, state.SetReady{}, state.SetDesired{},
 	state.PutPool{}, state.SetNodeStatus{}, state.StartBuild{}, state.EndBuild{}, state.Reap{},
 )
@@ -45,7 +45,7 @@ func Encode(entries []state.Entry) ([]byte, error) {
 		}
 		batch.Command[i] = &pb.Command{
 			Version: version, Type: e.Command.Type(), RequestId: string(e.Request),
-			At: e.At.UnixNano(), Actor: e.Actor, Body: body,
+			At: e.At.UnixNano(), Actor: e.Actor, Reason: e.Reason, Body: body,
 		}
 	}
 	b, err := proto.Marshal(batch)
@@ -70,7 +70,7 @@ func Decode(b []byte) ([]state.Entry, error) {
 		}
 		entries[i] = state.Entry{
 			Request: api.RequestID(c.RequestId), At: time.Unix(0, c.At).UTC(), Actor: c.Actor,
-			Command: command,
+			Reason: c.Reason, Command: command,
 		}
 	}
 	return entries, nil

@@ -149,7 +149,7 @@ func TestEveryCommandSurvivesTheLog(t *testing.T) {
 	for name, typ := range commandTypes {
 		v := reflect.New(typ)
 		fill(v.Elem(), 3)
-		in := []state.Entry{{Request: "r", At: time.Unix(3, 4).UTC(), Actor: "ann", Command: v.Elem().Interface().(state.Command)}}
+		in := []state.Entry{{Request: "r", At: time.Unix(3, 4).UTC(), Actor: "ann", Reason: "why", Command: v.Elem().Interface().(state.Command)}}
 		b, err := Encode(in)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)

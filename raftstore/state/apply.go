@@ -57,7 +57,7 @@ func (s *State) ApplyAll(index uint64, entries []Entry) []Result {
 // apply applies an entry. joined: the tables of the change before are not seen by anybody.
 func (s *State) apply(index uint64, e Entry, joined bool) Result {
 	c := s.change(index, joined)
-	c.at, c.actor = e.At, e.Actor
+	c.at, c.actor, c.reason = e.At, e.Actor, e.Reason
 	if e.Request != "" {
 		if o, known := c.requests.get(string(e.Request)); known {
 			s.view = &c.View
@@ -69,6 +69,7 @@ func (s *State) apply(index uint64, e Entry, joined bool) Result {
 		c = s.change(index, false)
 		c.res.Err = err
 	}
+	c.keepEvents()
 	if e.Request != "" {
 		put(c, &c.requests, string(e.Request), &outcome{At: e.At, Err: c.res.Err, Value: c.res.Value})
 	}
@@ -135,32 +136,32 @@ func (c *change) apply(cmd Command) *api.Error {
 		return c.registerNode(cmd)
 	case UpdateNode:
 		return c.updateNode(cmd)
+	case RemoveNode:
+		return c.removeNode(cmd)
 	case SetNodeStatus:
 		return c.setNodeStatus(cmd)
 	case AckRoutes:
 		return c.ackRoutes(cmd)
 	case PutToken:
-		c.putToken(cmd.Token)
-		return nil
+		return c.putTokenCommand(cmd)
 	case DeleteToken:
 		return c.deleteToken(cmd)
 	case ConfigureRack:
-		c.rack = cmd.Rack
-		c.res.Changes.All = true
-		return nil
+		return c.configureRack(cmd)
 	case Reap:
 		return c.reap(cmd)
 	}
 	return api.Errorf(api.CodeInternal, "command %s is not known to this version", fmt.Sprint(cmd.Type()))
 }
 
-// deleteToken revokes a token.
-func (c *change) deleteToken(cmd DeleteToken) *api.Error {
-	t, ok := c.Token(cmd.ID)
-	if !ok {
-		return api.NotFound("token", cmd.ID, nil)
+// configureRack stores the rack's own record.
+func (c *change) configureRack(cmd ConfigureRack) *api.Error {
+	what := "rack.changed"
+	if c.rack.ClusterID == "" {
+		what = "rack.created"
 	}
-	drop(c, &c.tokens, t.ID)
-	drop(c, &c.tokenByHash, string(t.Hash))
+	c.rack = cmd.Rack
+	c.res.Changes.All = true
+	c.event(what, "", c.rack.Name, "")
 	return nil
 }

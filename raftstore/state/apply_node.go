@@ -1,7 +1,11 @@
 package state
 
 import (
+	"fmt"
+	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"slipway/api"
 )
@@ -15,6 +19,10 @@ func (c *change) registerNode(cmd RegisterNode) *api.Error {
 	}
 	if n.Capacity.CPU <= 0 || n.Capacity.Memory <= 0 {
 		return api.Errorf(api.CodeInvalid, "node %q reports a capacity of %s and %s", n.Name, n.Capacity.CPU, n.Capacity.Memory)
+	}
+	if gone, ok := c.removed.get(string(n.ID)); ok {
+		return api.Errorf(api.CodeDenied, "node %s (%s) was removed from the rack by %s on %s; to let the machine join anew, remove the data directory of its agent and start it with a join token",
+			n.ID, gone.Name, gone.By, gone.At.UTC().Format(time.DateOnly))
 	}
 	n.Status, n.Since = api.NodeReady, c.at
 	old, known := c.Node(n.ID)
@@ -75,8 +83,72 @@ func (c *change) updateNode(cmd UpdateNode) *api.Error {
 	if cmd.Labels != nil {
 		n.Labels = cmd.Labels
 	}
+	if n.Labels, err = relabelled(&n, cmd); err != nil {
+		return err
+	}
+	old, _ := c.Node(n.ID)
 	c.putNode(c.marked(n))
+	for _, change := range changesOf(old, &n) {
+		c.event(change[0], "", string(n.ID), change[1])
+	}
 	return nil
+}
+
+// LabelsMax bounds the labels of a node.
+const LabelsMax = 64
+
+// relabelled returns the labels of a node after a command.
+func relabelled(n *api.Node, cmd UpdateNode) (map[string]string, *api.Error) {
+	if len(cmd.Label)+len(cmd.Unlabel) == 0 {
+		return n.Labels, nil
+	}
+	labels := maps.Clone(n.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	for _, name := range cmd.Unlabel {
+		if _, ok := labels[name]; !ok {
+			return nil, api.NotFound("label", name, slices.Collect(maps.Keys(labels)))
+		}
+		delete(labels, name)
+	}
+	maps.Copy(labels, cmd.Label)
+	if len(labels) > LabelsMax {
+		return nil, api.Errorf(api.CodeExhausted, "node %s would have %d labels, the limit is %d; remove some", n.Name, len(labels), LabelsMax)
+	}
+	return labels, nil
+}
+
+// changesOf says what an operator changed of a node: the type of an event and its message, each.
+func changesOf(old, n *api.Node) (out [][2]string) {
+	flip := func(was, is bool, begun, ended string) {
+		switch {
+		case is && !was:
+			out = append(out, [2]string{"node." + begun, n.Name})
+		case was && !is:
+			out = append(out, [2]string{"node." + ended, n.Name})
+		}
+	}
+	flip(old.Cordoned, n.Cordoned, "cordoned", "uncordoned")
+	flip(old.Draining, n.Draining, "draining", "undrained")
+	if old.Pool != n.Pool {
+		out = append(out, [2]string{"node.moved", fmt.Sprintf("%s: from pool %s to %s", n.Name, old.Pool, n.Pool)})
+	}
+	var labels []string
+	for _, name := range slices.Sorted(maps.Keys(n.Labels)) {
+		if was, ok := old.Labels[name]; !ok || was != n.Labels[name] {
+			labels = append(labels, name+"="+n.Labels[name])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(old.Labels)) {
+		if _, ok := n.Labels[name]; !ok {
+			labels = append(labels, name+"-")
+		}
+	}
+	if len(labels) > 0 {
+		out = append(out, [2]string{"node.labelled", n.Name + ": " + strings.Join(labels, " ")})
+	}
+	return out
 }
 
 func (c *change) setNodeStatus(cmd SetNodeStatus) *api.Error {

@@ -21,7 +21,9 @@ type Entry struct {
 	// At is the proposer's clock.
 	At time.Time
 	// Actor is who asked: a user's name, "node/<id>", or "rack".
-	Actor   string
+	Actor string
+	// Reason is why, in the actor's words; "" when nobody said.
+	Reason  string
 	Command Command
 }
 
@@ -74,7 +76,13 @@ type (
 		Draining *bool
 		Pool     *api.PoolName
 		Labels   map[string]string // nil keeps them
+		// Label sets some labels, Unlabel removes some; the others stay.
+		Label   map[string]string
+		Unlabel []string
 	}
+	// RemoveNode forgets a node that is down, or that nothing runs on. Its agent is not let in
+	// any more.
+	RemoveNode struct{ Node api.NodeID }
 )
 
 // The commands that agents cause.
@@ -211,6 +219,7 @@ func (PutToken) Type() string         { return "put_token" }
 func (DeleteToken) Type() string      { return "delete_token" }
 func (ConfigureRack) Type() string    { return "configure_rack" }
 func (UpdateNode) Type() string       { return "update_node" }
+func (RemoveNode) Type() string       { return "remove_node" }
 func (RegisterNode) Type() string     { return "register_node" }
 func (UpdateProcesses) Type() string  { return "update_processes" }
 func (AckRoutes) Type() string        { return "ack_routes" }

@@ -44,7 +44,10 @@ func (v *View) Encode(w io.Writer) error {
 		func() error { return encodeTable(enc, "pool", v.pools) },
 		func() error { return encodeTable(enc, "routes", v.routes) },
 		func() error { return encodeTable(enc, "token", v.tokens) },
+		func() error { return encodeTable(enc, "removed", v.removed) },
 		func() error { return encodeTable(enc, "request", v.requests) },
+		func() error { return encodeTable(enc, "audit", v.audit) },
+		func() error { return encodeTable(enc, "history", v.history) },
 	} {
 		if err := write(); err != nil {
 			return err
@@ -121,6 +124,12 @@ func (c *change) restore(rec snapshotRecord) error {
 		return restore(rec, c.putToken)
 	case "routes":
 		return restore(rec, func(r appRoutes) { put(c, &c.routes, rec.Key, &r) })
+	case "removed":
+		return restore(rec, func(r removal) { put(c, &c.removed, rec.Key, &r) })
+	case "audit":
+		return c.restoreEvent(&c.audit, rec)
+	case "history":
+		return c.restoreEvent(&c.history, rec)
 	case "request":
 		return restore(rec, func(o outcome) { put(c, &c.requests, rec.Key, &o) })
 	}

@@ -20,7 +20,7 @@ func draw(t *rapid.T) Command {
 	process := api.ProcessID(fmt.Sprint("p", pick("process", 12)))
 	key := api.ServiceKey{App: app, Service: "web"}
 	ask := api.Amount{CPU: 600, Memory: api.Bytes(pick("memory", 4)) * 300 * api.MiB}
-	switch pick("command", 16) {
+	switch pick("command", 20) {
 	case 1:
 		return CreateApp{App: api.App{Name: app}}
 	case 2:
@@ -41,6 +41,18 @@ func draw(t *rapid.T) Command {
 		return SetNodeStatus{Node: node, Status: api.NodeDown}
 	case 15:
 		return ApplyPlan{Stop: []api.Stop{{Process: process, Reason: "test"}}}
+	case 16:
+		drains := pick("drains", 2) == 1
+		return UpdateNode{Node: node, Draining: &drains, Label: map[string]string{"zone": fmt.Sprint(pick("zone", 2))}}
+	case 17:
+		return RemoveNode{Node: node}
+	case 18, 19:
+		role := []string{"admin", "viewer", "node"}[pick("role", 3)-1]
+		id := fmt.Sprint("t", pick("token", 3))
+		if pick("delete", 2) == 1 {
+			return DeleteToken{ID: id}
+		}
+		return PutToken{Token: Token{ID: id, Name: fmt.Sprint("name", pick("name", 3)), Role: role, Hash: []byte(id)}}
 	}
 	return Reap{Processes: []api.ProcessID{process}, Releases: []api.ReleaseID{release}, Apps: []api.AppName{app}}
 }
@@ -84,7 +96,8 @@ func TestReplicasStayEqual(t *testing.T) {
 		n := rapid.IntRange(1, 60).Draw(t, "entries")
 		restore := rapid.IntRange(1, n).Draw(t, "restored at")
 		for i := begin + 1; i <= begin+n; i++ {
-			e := Entry{At: time.Unix(int64(i), 0).UTC(), Actor: "test", Command: draw(t)}
+			actor := []string{"test", "rack", "node/n1"}[rapid.IntRange(0, 2).Draw(t, "actor")]
+			e := Entry{At: time.Unix(int64(i), 0).UTC(), Actor: actor, Reason: "why not", Command: draw(t)}
 			if rapid.Bool().Draw(t, "has request") {
 				e.Request = api.RequestID(fmt.Sprint("q", rapid.IntRange(1, 20).Draw(t, "request")))
 			}

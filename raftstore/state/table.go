@@ -44,6 +44,14 @@ func (t *table[V]) all(prefix string) iter.Seq2[string, V] {
 	}
 }
 
+// len counts the records, first returns the lowest key.
+func (t *table[V]) len() int { return t.tree.Len() }
+
+func (t *table[V]) first() (string, bool) {
+	r, ok := t.tree.Min()
+	return r.key, ok
+}
+
 // own returns the table that a change may write to.
 func (t *table[V]) own(tx uint64) *table[V] {
 	if t.tx == tx {

@@ -14,7 +14,9 @@ type change struct {
 	View
 	at    time.Time
 	actor string
-	res   Result
+	// reason is why, in the actor's words.
+	reason string
+	res    Result
 	// planned is the index of the state that the plan at hand was made from; 0 for no plan.
 	planned uint64
 }
@@ -22,7 +24,7 @@ type change struct {
 // event records something for people.
 func (c *change) event(kind string, app api.AppName, object, message string) {
 	c.res.Events = append(c.res.Events, api.Event{
-		Index: c.index, At: c.at, Type: kind, App: app, Object: object, Actor: c.actor, Message: message,
+		Index: c.index, At: c.at, Type: kind, App: app, Object: object, Actor: c.actor, Message: message, Reason: c.reason,
 	})
 }
 

@@ -22,7 +22,7 @@ var commands = func() map[string]reflect.Type {
 		CreateApp{}, DeleteApp{}, LockApp{}, CreateBuild{}, CreateRelease{}, CreateDeployment{}, CancelDeployment{},
 		SetScale{}, RestartService{}, CreateProcess{}, StopProcess{}, PutToken{}, DeleteToken{}, ConfigureRack{}, UpdateNode{},
 		RegisterNode{}, UpdateProcesses{}, AckRoutes{}, ApplyPlan{}, SetWant{}, UpdateDeployment{}, SetRoutes{}, SetReady{},
-		SetDesired{}, SetNodeStatus{}, StartBuild{}, EndBuild{}, Reap{},
+		SetDesired{}, SetNodeStatus{}, StartBuild{}, EndBuild{}, Reap{}, PutPool{}, RemoveNode{},
 	} {
 		out[c.Type()] = reflect.TypeOf(c)
 	}
@@ -30,7 +30,7 @@ var commands = func() map[string]reflect.Type {
 }()
 
 // TestTranscripts plays the logs in testdata. Each command is an entry of the log: its name,
-// who asked (ann unless by= says otherwise) and a request ID (request=), with its body as JSON
+// who asked (ann unless by= says otherwise), why (reason=) and a request ID (request=), with its body as JSON
 // below. What follows the line is what Apply made of it: events, what was dropped, or the
 // rejection. Entries are a second apart. show prints tables as a snapshot has them.
 func TestTranscripts(t *testing.T) {
@@ -75,6 +75,8 @@ func play(t *testing.T, s *State, index uint64, d *datadriven.TestData) string {
 			e.Actor = a.Vals[0]
 		case "request":
 			e.Request = api.RequestID(a.Vals[0])
+		case "reason":
+			e.Reason = a.Vals[0]
 		default:
 			t.Fatalf("%s: unknown argument %q", d.Pos, a.Key)
 		}

@@ -15,6 +15,7 @@ type View struct {
 	index         uint64
 	tx            uint64 // of the change that made it
 	routesVersion uint64
+	lastEvent     uint64 // number of the last event that was kept
 	rack          Rack
 
 	apps        *table[*api.App]
@@ -27,7 +28,10 @@ type View struct {
 	pools       *table[*api.Pool]
 	routes      *table[*appRoutes]
 	tokens      *table[*Token]
+	removed     *table[*removal]
 	requests    *table[*outcome]
+	audit       *table[*api.Event] // by users; audit and history by number
+	history     *table[*api.Event]
 
 	// Indexes hold the primary key as value and are derived: a snapshot does not carry them.
 	buildsOf      *table[string] // app NUL inverted time, id
@@ -63,7 +67,8 @@ func newView() View {
 		apps: newTable[*api.App](), builds: newTable[*api.Build](), releases: newTable[*api.Release](),
 		deployments: newTable[*api.Deployment](), services: newTable[*api.Service](),
 		processes: newTable[*api.Process](), nodes: newTable[*api.Node](), pools: newTable[*api.Pool](), routes: newTable[*appRoutes](),
-		tokens: newTable[*Token](), requests: newTable[*outcome](),
+		tokens: newTable[*Token](), removed: newTable[*removal](), requests: newTable[*outcome](),
+		audit: newTable[*api.Event](), history: newTable[*api.Event](),
 		buildsOf: newTable[string](), buildsOpen: newTable[string](), releasesOf: newTable[string](),
 		deploymentsOf: newTable[string](), deploysOpen: newTable[string](), processesOf: newGroups(),
 		liveOn: newGroups(), pending: newGroups(),

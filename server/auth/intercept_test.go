@@ -57,7 +57,7 @@ func TestStreamEndsWithItsToken(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s, secret := &store{state: state.New()}, NewSecret()
-			s.put(t, state.PutToken{Token: state.Token{ID: "t", Name: "t", Role: RoleAdmin, Hash: Hash(secret), Expires: time.Now().Add(time.Hour)}})
+			s.put(t, state.PutToken{Token: state.Token{ID: "t", Name: "t", Role: RoleDeployer, Hash: Hash(secret), Expires: time.Now().Add(time.Hour)}})
 			ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+secret))
 			ended := make(chan error, 1)
 			go func() {
@@ -89,7 +89,7 @@ func TestStreamEndsWithItsToken(t *testing.T) {
 func TestStreamEndsByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, secret := &store{state: state.New()}, NewSecret()
-		s.put(t, state.PutToken{Token: state.Token{ID: "t", Role: RoleViewer, Hash: Hash(secret)}})
+		s.put(t, state.PutToken{Token: state.Token{ID: "t", Name: "t", Role: RoleViewer, Hash: Hash(secret)}})
 		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+secret))
 		guard := NewGuard(s, time.Now).Stream()
 		for _, want := range []error{nil, status.Error(codes.NotFound, "gone")} {
