@@ -126,6 +126,9 @@ func (s *Store) start() error {
 		if known {
 			return api.Errorf(api.CodeConflict, "%s holds the state of a rack already; start without --bootstrap", s.cfg.Dir)
 		}
+		if err := SetEpoch(s.cfg.Dir, NewEpoch("")); err != nil {
+			return err
+		}
 		voter := raft.Configuration{Servers: []raft.Server{{ID: conf.LocalID, Address: transport.LocalAddr()}}}
 		if err := raft.BootstrapCluster(conf, s.log, s.log, snaps, transport, voter); err != nil {
 			return fmt.Errorf("bootstrap: %w", err)
