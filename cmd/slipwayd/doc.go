@@ -8,6 +8,7 @@
 //	slipwayd down      stop everything that dev started
 //	slipwayd image     put base images into the rack's registry
 //	slipwayd inspect   questions about placement, answered from a snapshot
+//	slipwayd check     whether this machine can be a server or a node
 //	slipwayd version
 //
 // It is the only package that sees both the server's side and the agent's.

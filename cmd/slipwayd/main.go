@@ -43,14 +43,14 @@ func exitCode(err error) int {
 // run is the whole program, as tests call it.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	root := &cobra.Command{
-		Use: "slipwayd", Short: "The daemon of a Slipway rack", SilenceUsage: true, SilenceErrors: true,
+		Use: "slipwayd", Short: "The daemon of a Slipway rack", Version: version, SilenceUsage: true, SilenceErrors: true,
 	}
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.AddCommand(
-		devCommand(), serverCommand(), agentCommand(), routerCommand(), downCommand(), imageCommand(), inspectCommand(), simCommand(),
+		devCommand(), serverCommand(), agentCommand(), routerCommand(), downCommand(), imageCommand(), inspectCommand(), simCommand(), checkCommand(),
 		&cobra.Command{
 			Use: "builder", Short: "Build images; started by the agent", Hidden: true, Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return build.ChildMain(cmd.Context(), cmd.InOrStdin()) },
