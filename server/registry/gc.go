@@ -19,7 +19,7 @@ import (
 //
 // keep returns the digests ("sha256:…") to keep of a repository; their platforms and blobs stay
 // with them. A nil map keeps the whole repository, an empty one nothing. What was touched
-// within Config.Grace stays in any case.
+// within Config.Grace stays in any case, and so does what is being replicated.
 //
 // GC waits for a moment without uploads and holds up new ones until it is done; pulls go on.
 // When ctx ends, or the process dies, the next GC finishes the work. A manifest whose content is
@@ -30,6 +30,7 @@ func (r *Registry) GC(ctx context.Context, keep func(repo string) map[string]boo
 		return 0, api.Errorf(api.CodeUnavailable, "collect images: uploads are in progress: %w", err)
 	}
 	defer reopen()
+	defer r.removals.Add(1)
 
 	g := &collection{Registry: r, now: time.Now()}
 	if err := g.sweepManifests(ctx, keep); err != nil {
@@ -124,6 +125,9 @@ func (g *collection) markAll(ctx context.Context, keep func(string) map[string]b
 		g.repos = append(g.repos, sweep)
 		return nil
 	})
+	for _, d := range g.allPinned() {
+		g.marked[d] = true // perhaps for a repository that has no manifest yet
+	}
 	if isNotFound(err) {
 		return nil // nothing was ever pushed
 	}
@@ -147,7 +151,7 @@ func (g *collection) markRepo(ctx context.Context, name string, keep map[string]
 
 	here := map[digest.Digest]bool{}
 	for _, d := range all {
-		if keep == nil || keep[d.String()] || g.young(ctx, manifestLink(name, d.Encoded())) {
+		if keep == nil || keep[d.String()] || g.pinned(d) || g.young(ctx, manifestLink(name, d.Encoded())) {
 			err := mark(ctx, manifests, d, here)
 			if isNotFound(err) {
 				g.config.Logger.Error("image lost its content", "repository", name, "digest", d.String())
@@ -169,7 +173,7 @@ func (g *collection) markRepo(ctx context.Context, name string, keep map[string]
 	for _, d := range layers {
 		switch {
 		case here[d]:
-		case g.young(ctx, layerLink(name, d.Encoded())):
+		case g.pinned(d) || g.young(ctx, layerLink(name, d.Encoded())):
 			here[d] = true
 		default:
 			sweep.layers = append(sweep.layers, d)

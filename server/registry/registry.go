@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/distribution/distribution/v3"
@@ -17,6 +19,7 @@ import (
 	"github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
 	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
 
 	"slipway/api"
 )
@@ -62,6 +65,19 @@ type Config struct {
 	// UploadIdle ends an upload that sends nothing for so long: collections wait for uploads.
 	// Zero means UploadIdleDefault.
 	UploadIdle time.Duration
+
+	// ID names this server in answers about who holds what.
+	ID string
+	// Peers returns the other servers of the rack as they are now; nil means that there are none.
+	Peers func() []Peer
+	// Client reaches the PeerHandler of the peers, by mTLS. It has no overall timeout.
+	Client *http.Client
+	// PeerIdle gives a peer up that sends nothing for so long. Zero means PeerIdleDefault.
+	PeerIdle time.Duration
+	// Shared reports whether a repository belongs to no app. The state names the images of apps;
+	// those of shared repositories the servers copy from one another, with their tags. Nil
+	// means that none is shared.
+	Shared func(repo string) bool
 }
 
 func (c *Config) setDefaults() error {
@@ -72,6 +88,15 @@ func (c *Config) setDefaults() error {
 		return api.Errorf(api.CodeInvalid, "registry: no HTTP secret is configured")
 	case c.Authorize == nil:
 		return api.Errorf(api.CodeInvalid, "registry: nothing decides who is authorized")
+	}
+	if c.Peers != nil && c.Client == nil {
+		return api.Errorf(api.CodeInvalid, "registry: there are peers, but no client to reach them")
+	}
+	if c.Shared == nil {
+		c.Shared = func(string) bool { return false }
+	}
+	if c.PeerIdle == 0 {
+		c.PeerIdle = PeerIdleDefault
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -100,6 +125,22 @@ type Registry struct {
 	gate  gate
 	// names is held while GC removes manifests, and shared by those who ask whether one exists.
 	names sync.RWMutex
+
+	peers *Peers
+	hints hints
+	// removals counts what may have removed images.
+	removals atomic.Int64
+
+	// tags is held while a tag is written, so that its age belongs to it.
+	tags sync.Mutex
+
+	flightsMu sync.Mutex
+
+	flights map[string]*flight // by repository@hex
+
+	pinsMu sync.Mutex
+
+	pins map[digest.Digest]int // what is being replicated, which GC leaves alone
 }
 
 // New returns a registry over config.Root, made if need be.
@@ -110,7 +151,10 @@ func New(config Config) (*Registry, error) {
 	if err := registerAuth(); err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
-	for _, dir := range layoutDirs {
+	if err := os.RemoveAll(filepath.Join(config.Root, fetchDir)); err != nil {
+		return nil, fmt.Errorf("registry: remove half fetched blobs: %w", err)
+	}
+	for _, dir := range append([]string{fetchDir}, layoutDirs...) {
 		if err := os.MkdirAll(filepath.Join(config.Root, dir), 0o700); err != nil {
 			return nil, fmt.Errorf("registry: %w", err)
 		}
@@ -122,8 +166,14 @@ func New(config Config) (*Registry, error) {
 		return nil, fmt.Errorf("registry %q: %w", config.Root, err)
 	}
 	app := sync.OnceValues(func() (*handlers.App, error) { return newApp(ctx, config) })
-	return &Registry{config: config, app: app, driver: drv, store: store}, nil
+	return &Registry{
+		config: config, app: app, driver: drv, store: store, peers: newPeers(&config), hints: hints{added: make(chan struct{}, 1)},
+		flights: map[string]*flight{}, pins: map[digest.Digest]int{},
+	}, nil
 }
+
+// Peers asks the other servers, for whoever keeps content beside the registry.
+func (r *Registry) Peers() *Peers { return r.peers }
 
 // driverThreads bounds the files that are open at once.
 const driverThreads = 100

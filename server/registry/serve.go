@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +24,9 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "the registry does not start; see the log of the server", http.StatusInternalServerError)
 		return
 	}
+	if r.peers.any() && r.fromPeers(w, req) {
+		return
+	}
 	head := req.Method == http.MethodHead
 	if head {
 		w = &touchWriter{ResponseWriter: w, registry: r, path: req.URL.Path}
@@ -38,16 +40,32 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 
+	write := !head && req.Method != http.MethodDelete
+	if write {
+		req.Body = &upload{ReadCloser: req.Body, registry: r, conn: http.NewResponseController(w)}
+	}
+	if write && r.peers.any() {
+		if !r.gather(w, req) {
+			return
+		}
+		if manifestPath.MatchString(req.URL.Path) { // its body is here by now
+			r.tags.Lock()
+			defer r.tags.Unlock()
+		}
+	}
+
 	// Only a push asks whether a blob exists, and what it is told must hold: no sweep meanwhile.
 	if err := r.gate.enter(req.Context()); err != nil {
 		return // the client has gone
 	}
 	defer r.gate.leave()
-	if head || req.Method == http.MethodDelete {
+	if !write {
 		app.ServeHTTP(w, req)
+		if !head {
+			r.removals.Add(1)
+		}
 		return
 	}
-	req.Body = &upload{ReadCloser: req.Body, registry: r, conn: http.NewResponseController(w)}
 	full := &fullWriter{ResponseWriter: w, registry: r, req: req}
 	app.ServeHTTP(full, req)
 	if full.replaced {
@@ -111,6 +129,10 @@ func (r *Registry) full() bool {
 	return api.Bytes(fs.Bavail)*api.Bytes(fs.Bsize) < r.config.FreeMin
 }
 
+func (r *Registry) fullText() string {
+	return fmt.Sprintf("the disk of the rack's registry has less than %s free; remove old releases or add a disk", r.config.FreeMin)
+}
+
 // fullWriter turns the answer to a write into 507 with a sentence when the disk is full:
 // before an upload begins, and in place of any 5xx. distribution checks rights before it
 // answers 202 or 5xx, so the sentence is not shown to strangers.
@@ -141,14 +163,7 @@ func (w *fullWriter) WriteHeader(status int) {
 	for _, name := range []string{"Location", "Docker-Upload-Uuid", "Docker-Content-Digest", "Range", "Content-Length"} {
 		h.Del(name)
 	}
-	h.Set("Content-Type", "application/json")
-	w.ResponseWriter.WriteHeader(http.StatusInsufficientStorage)
-	type item struct {
-		Code    string `json:"code"`
-		Message string `json:"message"`
-	}
-	message := fmt.Sprintf("the disk of the rack's registry has less than %s free; remove old releases or add a disk", w.registry.config.FreeMin)
-	_ = json.NewEncoder(w.ResponseWriter).Encode(map[string][]item{"errors": {{"UNAVAILABLE", message}}})
+	writeError(w.ResponseWriter, http.StatusInsufficientStorage, w.registry.fullText())
 }
 
 // Write implements http.ResponseWriter.
@@ -164,7 +179,7 @@ func (w *fullWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 var (
 	blobPath     = regexp.MustCompile(`^/v2/(.+)/blobs/sha256:([0-9a-f]{64})$`)
-	manifestPath = regexp.MustCompile(`^/v2/(.+)/manifests/[^/]+$`)
+	manifestPath = regexp.MustCompile(`^/v2/(.+)/manifests/([^/]+)$`)
 )
 
 // touchWriter renews the age of a blob or a manifest that a client has just been told exists.
@@ -191,10 +206,15 @@ func (w *touchWriter) touch() {
 	if m := manifestPath.FindStringSubmatch(w.path); m != nil && ok && len(hex) == 64 {
 		paths = []string{manifestLink(m[1], hex)}
 	}
+	w.registry.touch(paths...)
+}
+
+// touch makes files of the store young.
+func (r *Registry) touch(paths ...string) {
 	now := time.Now()
 	for _, p := range paths {
 		// What cannot be touched is as old as it is: the push may have to repeat it.
-		_ = os.Chtimes(filepath.Join(w.registry.config.Root, p), now, now)
+		_ = os.Chtimes(filepath.Join(r.config.Root, p), now, now)
 	}
 }
 
@@ -219,4 +239,8 @@ func layerLink(repo, hex string) string {
 
 func manifestLink(repo, hex string) string {
 	return repoPath(repo) + "/_manifests/revisions/sha256/" + hex + "/link"
+}
+
+func tagLink(repo, tag string) string {
+	return repoPath(repo) + "/_manifests/tags/" + tag + "/current/link"
 }
