@@ -224,9 +224,14 @@ func (*ListNodesRequest) Descriptor() ([]byte, []int) {
 }
 
 type EventsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	App           string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`      // "" is all apps
-	After         uint64                 `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"` // events with a higher index; 0 starts now
+	state protoimpl.MessageState `protogen:"open.v1"`
+	App   string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`      // "" is all apps
+	After uint64                 `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"` // events with a higher index; 0 starts now
+	// Of the events that are kept, those from a moment on (ns since 1970; 0 is no moment), and the
+	// last so many (0 is no bound), come first. With neither, none does.
+	Since         int64 `protobuf:"varint,3,opt,name=since,proto3" json:"since,omitempty"`
+	Last          int32 `protobuf:"varint,4,opt,name=last,proto3" json:"last,omitempty"`
+	Past          bool  `protobuf:"varint,5,opt,name=past,proto3" json:"past,omitempty"` // ends after them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -273,6 +278,27 @@ func (x *EventsRequest) GetAfter() uint64 {
 		return x.After
 	}
 	return 0
+}
+
+func (x *EventsRequest) GetSince() int64 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
+func (x *EventsRequest) GetLast() int32 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *EventsRequest) GetPast() bool {
+	if x != nil {
+		return x.Past
+	}
+	return false
 }
 
 type ListAppsRequest struct {
@@ -2941,10 +2967,13 @@ const file_control_proto_rawDesc = "" +
 	"\tDocuments\x12\x12\n" +
 	"\x04json\x18\x01 \x03(\fR\x04json\"\x10\n" +
 	"\x0eGetRackRequest\"\x12\n" +
-	"\x10ListNodesRequest\"7\n" +
+	"\x10ListNodesRequest\"u\n" +
 	"\rEventsRequest\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
-	"\x05after\x18\x02 \x01(\x04R\x05after\"\x11\n" +
+	"\x05after\x18\x02 \x01(\x04R\x05after\x12\x14\n" +
+	"\x05since\x18\x03 \x01(\x03R\x05since\x12\x12\n" +
+	"\x04last\x18\x04 \x01(\x05R\x04last\x12\x12\n" +
+	"\x04past\x18\x05 \x01(\bR\x04past\"\x11\n" +
 	"\x0fListAppsRequest\"=\n" +
 	"\n" +
 	"AppRequest\x12\x10\n" +

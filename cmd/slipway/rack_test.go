@@ -233,6 +233,13 @@ type callers struct{}
 func (callers) Actor(ctx context.Context) string                  { return auth.Actor(ctx) }
 func (callers) Visible(ctx context.Context, app api.AppName) bool { return auth.Visible(ctx, app) }
 func (callers) Enters(ctx context.Context) bool                   { return auth.Enters(ctx) }
+func (callers) Administers(ctx context.Context) bool              { return auth.Administers(ctx) }
+
+// NewToken draws the secret of a token.
+func (callers) NewToken() (secret string, hash []byte) {
+	secret = auth.NewSecret()
+	return secret, auth.Hash(secret)
+}
 
 func mint() uint64 {
 	var b [8]byte

@@ -47,7 +47,7 @@ type Agents interface {
 	OpenStream(ctx context.Context, node api.NodeID, open *pb.Open) (Stream, error)
 }
 
-// Callers tells who makes a call.
+// Callers tells who makes a call, and what they prove it with.
 type Callers interface {
 	// Actor is the name that commands are recorded under.
 	Actor(ctx context.Context) string
@@ -55,6 +55,10 @@ type Callers interface {
 	Visible(ctx context.Context, app api.AppName) bool
 	// Enters reports whether the caller may enter processes, and so see what they are given.
 	Enters(ctx context.Context) bool
+	// Administers reports whether the caller may change the rack.
+	Administers(ctx context.Context) bool
+	// NewToken draws the secret of a token, and returns what is kept of it.
+	NewToken() (secret string, hash []byte)
 }
 
 // Config is what a Server is made of. SourceMax, Version and Servers may be left out.
@@ -112,12 +116,15 @@ func New(cfg Config) *Server {
 type request struct {
 	id    string // "" when the caller gave none
 	actor string
-	ids   *api.IDs
+	// reason is why, in the caller's words.
+	reason string
+	ids    *api.IDs
 }
 
 // request begins a writing call.
 func (s *Server) request(ctx context.Context, id string) request {
 	r := request{id: id, actor: s.cfg.Callers.Actor(ctx)}
+	r.reason, _ = pb.Reason(ctx) // a bad one was refused at the door
 	if id == "" {
 		r.ids = api.NewIDs(s.cfg.Mint())
 		return r
@@ -130,7 +137,7 @@ func (s *Server) request(ctx context.Context, id string) request {
 // propose writes one command. step names the command within its call: each is applied once,
 // however often the call is made.
 func (s *Server) propose(ctx context.Context, r request, step string, cmd state.Command) (state.Result, error) {
-	e := state.Entry{At: s.cfg.Now(), Actor: r.actor, Command: cmd}
+	e := state.Entry{At: s.cfg.Now(), Actor: r.actor, Reason: r.reason, Command: cmd}
 	if r.id != "" {
 		e.Request = api.RequestID(r.actor + "/" + r.id + "/" + step)
 	}
