@@ -52,7 +52,10 @@ func (n *Network) add(ctx context.Context, id api.ProcessID) (Endpoint, error) {
 	if err := n.connect(path, vethName(id), addr); err != nil {
 		return Endpoint{}, fmt.Errorf("network of process %s: %w", id, err)
 	}
-	n.last, e.Addr = addr, addr
+	if err := n.keepLast(addr); err != nil {
+		return Endpoint{}, fmt.Errorf("network of process %s: %w", id, err)
+	}
+	e.Addr = addr
 	return e, ctx.Err()
 }
 
@@ -73,6 +76,10 @@ func (n *Network) remove(ctx context.Context, id api.ProcessID) error {
 			return fmt.Errorf("remove link of process %s: %w", id, err)
 		}
 	}
+	return n.removeNamespace(id)
+}
+
+func (n *Network) removeNamespace(id api.ProcessID) error {
 	path := filepath.Join(n.namespaces(), string(id))
 	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("unmount namespace of process %s: %w", id, err)
@@ -105,7 +112,7 @@ func (n *Network) connect(path, veth string, addr netip.Addr) error {
 	}
 	defer ns.Close()
 	pair := &netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{Name: veth, MTU: mtu, MasterIndex: bridge.Attrs().Index},
+		LinkAttrs: netlink.LinkAttrs{Name: veth, MTU: n.mtu, MasterIndex: bridge.Attrs().Index},
 		PeerName:  "eth0", PeerNamespace: netlink.NsFd(int(ns)),
 	}
 	if err := netlink.LinkAdd(pair); err != nil {
@@ -119,6 +126,9 @@ func (n *Network) finish(path, veth string, addr netip.Addr) error {
 	outside, err := netlink.LinkByName(veth)
 	if err != nil {
 		return fmt.Errorf("find link: %w", err)
+	}
+	if err := fit(outside, n.mtu, netlink.LinkSetMTU); err != nil {
+		return fmt.Errorf("link: %w", err)
 	}
 	if err := netlink.LinkSetUp(outside); err != nil {
 		return fmt.Errorf("link: %w", err)
@@ -139,6 +149,9 @@ func (n *Network) finish(path, veth string, addr netip.Addr) error {
 			return fmt.Errorf("find %s: %w", name, err)
 		}
 		if name == "eth0" {
+			if err := fit(link, n.mtu, inside.LinkSetMTU); err != nil {
+				return fmt.Errorf("link: %w", err)
+			}
 			if err := inside.AddrReplace(link, &netlink.Addr{IPNet: ipNet(addr, n.cfg.Subnet.Bits())}); err != nil {
 				return fmt.Errorf("address %s: %w", addr, err)
 			}
@@ -210,6 +223,7 @@ func (n *Network) address(path string) (netip.Addr, error) {
 // as long as possible before another process gets it.
 func (n *Network) free() (netip.Addr, error) {
 	used := map[netip.Addr]bool{n.Gateway(): true}
+	known := n.last.IsValid()
 	entries, err := os.ReadDir(n.namespaces())
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("list namespaces: %w", err)
@@ -217,7 +231,7 @@ func (n *Network) free() (netip.Addr, error) {
 	for _, e := range entries {
 		if a, err := n.address(filepath.Join(n.namespaces(), e.Name())); err == nil {
 			used[a] = true
-			if !n.last.IsValid() || n.last.Less(a) {
+			if !known && (!n.last.IsValid() || n.last.Less(a)) {
 				n.last = a
 			}
 		}

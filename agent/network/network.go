@@ -22,32 +22,49 @@ import (
 	"slipway/api"
 )
 
-// mtu of bridge and processes.
-const mtu = 1500
-
 // Config is what a Network is made of.
 type Config struct {
 	// Name tells racks on one machine apart; bridge, table and directory carry it.
 	Name string
 	// Subnet of the bridge; its first address is the gateway. The zero value finds a free one
-	// below 10.88.0.0/13 and keeps it in Dir.
+	// below 10.88.0.0/13, and finds it again as long as the bridge is there. With a Cluster it
+	// has to be given.
 	Subnet netip.Prefix
-	// Dir holds the namespaces; it is gone after a reboot, as they are.
+	// Cluster holds the addresses of all processes of the rack; every node has a subnet of it.
+	// The zero value is a rack of one node.
+	Cluster netip.Prefix
+	// Rack is the same on all nodes of a rack, and no other's: packets between nodes carry a
+	// number made of it. "" is Name.
+	Rack string
+	// Underlay is where the other nodes reach this one: an IPv4 address of the machine.
+	Underlay netip.Addr
+	// Direct says whether a peer on the same link is reached without the overlay.
+	Direct Direct
+	// Port is the UDP port of the overlay; 0 is 4789.
+	Port uint16
+	// Dir holds the namespaces, the peers and what is known of addresses; it is gone after a
+	// reboot, as they are.
 	Dir string
 	// Domain is what names are searched in: <app>.<Domain>.
 	Domain string
 	Log    *slog.Logger
+
+	dmi string // where the kernel tells who made the machine
 }
 
 // Network is the network of one node.
 type Network struct {
-	cfg    Config
-	bridge string
-	table  string
+	cfg     Config
+	bridge  string
+	overlay string
+	table   string
+	routing int // the kernel's table of routes for what processes send to other nodes
 
 	mu    sync.Mutex // guards creation and removal: addresses are chosen from what exists
+	mtu   int        // of bridge and processes, in bytes
 	last  netip.Addr // the newest address given out; the next search begins behind it
 	ports map[api.ProcessID]published
+	peers []Peer
 }
 
 // Endpoint is the network of one process.
@@ -58,18 +75,26 @@ type Endpoint struct {
 	Hostname string
 }
 
-// New makes bridge and rules, or finds those of before.
+// New makes bridge, overlay and rules, or finds those of before, with the peers of before.
+// Whoever lives on them notices nothing. It fails with CodeConflict when the node has processes
+// in another subnet than the one it is given.
 func New(ctx context.Context, cfg Config) (*Network, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
 	h := fnv.New32a()
 	h.Write([]byte(cfg.Name))
 	tag := fmt.Sprintf("%08x", h.Sum32())
-	n := &Network{cfg: cfg, bridge: "slw" + tag, table: "slipway_" + tag}
+	n := &Network{
+		cfg: cfg, bridge: "slw" + tag, overlay: "slx" + tag, table: "slipway_" + tag,
+		routing: 1<<30 | int(h.Sum32()>>2), // far from those that people number
+	}
 	for _, dir := range []string{n.namespaces(), n.portsDir()} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, fmt.Errorf("network: %w", err)
 		}
 	}
-	if err := n.chooseSubnet(); err != nil {
+	if err := n.settle(); err != nil {
 		return nil, err
 	}
 	if err := n.ensureBridge(); err != nil {
@@ -78,7 +103,9 @@ func New(ctx context.Context, cfg Config) (*Network, error) {
 	if err := n.loadPorts(); err != nil {
 		return nil, err
 	}
-	return n, n.applyRules(ctx)
+	n.loadLast()
+	n.loadPeers()
+	return n, n.reconcile(ctx)
 }
 
 func (n *Network) namespaces() string { return filepath.Join(n.cfg.Dir, "netns") }
@@ -92,69 +119,12 @@ func (n *Network) Subnet() netip.Prefix { return n.cfg.Subnet }
 // Bridge is the name of the bridge.
 func (n *Network) Bridge() string { return n.bridge }
 
-// chooseSubnet takes the subnet of the bridge that exists, or the first /20 of 10.88.0.0/13
-// that overlaps nothing the node has an address or a route in.
-func (n *Network) chooseSubnet() error {
-	if n.cfg.Subnet.IsValid() {
-		return nil
-	}
-	if link, err := netlink.LinkByName(n.bridge); err == nil {
-		addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
-		if err == nil && len(addrs) == 1 {
-			ones, _ := addrs[0].Mask.Size()
-			if ip, ok := netip.AddrFromSlice(addrs[0].IP.To4()); ok {
-				n.cfg.Subnet = netip.PrefixFrom(ip, ones).Masked()
-				return nil
-			}
-		}
-	}
-	taken, err := takenPrefixes()
-	if err != nil {
-		return err
-	}
-	h := fnv.New32a()
-	h.Write([]byte(n.cfg.Name))
-	const blocks = 128 // /20 in a /13
-	for i := range uint32(blocks) {
-		block := (h.Sum32() + i) % blocks
-		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(88 + block/16), byte(block % 16 * 16), 0}), 20)
-		free := true
-		for _, t := range taken {
-			free = free && !t.Overlaps(p)
-		}
-		if free {
-			n.cfg.Subnet = p
-			return nil
-		}
-	}
-	return api.Errorf(api.CodeExhausted, "no free subnet below 10.88.0.0/13; choose one with --subnet")
-}
-
-// takenPrefixes lists what the node's routes lead to.
-func takenPrefixes() ([]netip.Prefix, error) {
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
-	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
-	}
-	var out []netip.Prefix
-	for _, r := range routes {
-		if r.Dst == nil {
-			continue
-		}
-		ones, _ := r.Dst.Mask.Size()
-		if ip, ok := netip.AddrFromSlice(r.Dst.IP.To4()); ok && ones > 0 {
-			out = append(out, netip.PrefixFrom(ip, ones))
-		}
-	}
-	return out, nil
-}
-
-// ensureBridge makes the bridge with the gateway's address on it.
+// ensureBridge makes the bridge with the gateway's address on it, and no other.
 func (n *Network) ensureBridge() error {
 	mac := bridgeMAC(n.bridge)
 	link, err := netlink.LinkByName(n.bridge)
 	if err != nil {
-		link = &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: n.bridge, MTU: mtu, HardwareAddr: mac}}
+		link = &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: n.bridge, MTU: mtuAlone, HardwareAddr: mac}}
 		err = netlink.LinkAdd(link)
 	} else if !bytes.Equal(link.Attrs().HardwareAddr, mac) {
 		err = netlink.LinkSetHardwareAddr(link, mac)
@@ -162,9 +132,11 @@ func (n *Network) ensureBridge() error {
 	if err != nil {
 		return fmt.Errorf("create bridge %s: %w", n.bridge, err)
 	}
-	addr := &netlink.Addr{IPNet: ipNet(n.Gateway(), n.cfg.Subnet.Bits())}
-	if err := netlink.AddrReplace(link, addr); err != nil {
-		return fmt.Errorf("address of bridge %s: %w", n.bridge, err)
+	if err := address(link, ipNet(n.Gateway(), n.cfg.Subnet.Bits())); err != nil {
+		return fmt.Errorf("bridge: %w", err)
+	}
+	if err := noIPv6(n.bridge); err != nil {
+		return err
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("bridge %s: %w", n.bridge, err)
@@ -176,6 +148,38 @@ func (n *Network) ensureBridge() error {
 	// way: the input chain drops what processes send to the node.
 	if err := os.WriteFile("/proc/sys/net/ipv4/conf/"+n.bridge+"/route_localnet", []byte("1"), 0o644); err != nil {
 		return fmt.Errorf("let the loopback address reach bridge %s: %w", n.bridge, err)
+	}
+	return nil
+}
+
+// address gives a link this address and takes all others away; routes that were bound to those go
+// with them.
+func address(link netlink.Link, want *net.IPNet) error {
+	name := link.Attrs().Name
+	there, err := netlink.AddrList(link, netlink.FAMILY_V4)
+	if err != nil {
+		return fmt.Errorf("addresses of %s: %w", name, err)
+	}
+	for _, a := range there {
+		if a.IPNet.String() == want.String() {
+			continue
+		}
+		if err := netlink.AddrDel(link, &a); err != nil {
+			return fmt.Errorf("address %s of %s: %w", a.IPNet, name, err)
+		}
+	}
+	if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: want}); err != nil {
+		return fmt.Errorf("address %s of %s: %w", want, name, err)
+	}
+	return nil
+}
+
+// noIPv6 keeps a link of the node without IPv6: processes would reach the node's programs by its
+// link-local address, past all rules.
+func noIPv6(link string) error {
+	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+link+"/disable_ipv6", []byte("1"), 0o644)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a kernel without IPv6
+		return fmt.Errorf("keep link %s without IPv6: %w", link, err)
 	}
 	return nil
 }
@@ -196,14 +200,15 @@ func ipNet(a netip.Addr, bits int) *net.IPNet {
 	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(bits, 32)}
 }
 
-// Close removes everything: namespaces, bridge and rules. Processes lose their network.
+// Close removes everything: namespaces, bridge, overlay, routes and rules. Processes lose their
+// network.
 func (n *Network) Close(ctx context.Context) error {
 	err := n.Collect(ctx, nil)
 	if link, missing := netlink.LinkByName(n.bridge); missing == nil {
 		err = errors.Join(err, netlink.LinkDel(link))
 	}
-	err = errors.Join(err, n.dropRules(ctx))
-	for _, dir := range []string{n.namespaces(), n.portsDir(), n.cfg.Dir} {
+	err = errors.Join(err, n.dropOverlay(), n.dropRules(ctx))
+	for _, dir := range []string{n.namespaces(), n.portsDir(), n.lastFile(), n.peersFile(), n.cfg.Dir} {
 		if again := os.Remove(dir); again != nil && !errors.Is(again, fs.ErrNotExist) && !errors.Is(again, unix.ENOTEMPTY) {
 			err = errors.Join(err, again)
 		}

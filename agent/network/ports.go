@@ -88,11 +88,8 @@ func (n *Network) keepPorts(id api.ProcessID, p published) error {
 	if err != nil {
 		return fmt.Errorf("host ports of process %s: %w", id, err)
 	}
-	tmp := filepath.Join(n.portsDir(), "."+string(id)) // nothing that loadPorts would take for a process
-	if err := os.WriteFile(tmp, doc, 0o600); err != nil {
-		return fmt.Errorf("host ports of process %s: %w", id, err)
-	}
-	if err := os.Rename(tmp, filepath.Join(n.portsDir(), string(id))); err != nil {
+	// Its name while it is written is nothing that loadPorts would take for a process.
+	if err := writeWhole(filepath.Join(n.portsDir(), string(id)), doc); err != nil {
 		return fmt.Errorf("host ports of process %s: %w", id, err)
 	}
 	return nil
