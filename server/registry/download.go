@@ -34,8 +34,7 @@ func (p *Peers) Download(ctx context.Context, path, digest string, sink Sink) er
 	d := &download{Peers: p, path: path, digest: digest, sink: sink, sum: sha256.New(), out: map[string]bool{}, by: map[string]bool{}}
 	var last error
 	for _, floor := range []int64{rateMin, 1} { // the second time, slow is better than nothing
-		up, down := p.order()
-		for _, peer := range append(up, down...) {
+		for _, peer := range p.orderFor(path) {
 			if d.out[peer.ID] {
 				continue
 			}
@@ -169,7 +168,7 @@ func (d *download) verify(peer Peer) error {
 	if len(d.by) == 1 {
 		d.out[peer.ID] = true
 		err = fmt.Errorf("server %s sent other bytes than %s", peer.ID, d.digest)
-		d.log.Error("peer sent wrong content", "peer", peer.ID, "path", d.path)
+		d.blame(peer.ID, d.path)
 	}
 	d.restart()
 	return err

@@ -23,6 +23,9 @@ const PeerIdleDefault = 10 * time.Second
 // downTime is how long a peer that did not answer is asked last, and by HEAD requests not at all.
 const downTime = 15 * time.Second
 
+// wrongTime is how long a peer that sent wrong bytes is asked for the same only after all others.
+const wrongTime = time.Hour
+
 // Peer is another server of the rack.
 type Peer struct {
 	ID string
@@ -40,11 +43,15 @@ type Peers struct {
 	mu sync.Mutex
 
 	failed map[string]time.Time // when a peer did not answer, by ID
+	wrong  map[blame]time.Time  // when a peer sent wrong bytes
 }
+
+// blame says who sent wrong bytes for what.
+type blame struct{ id, path string }
 
 // newPeers returns the peers that list names at the time; none for a nil list.
 func newPeers(config *Config) *Peers {
-	p := &Peers{list: config.Peers, client: config.Client, idle: config.PeerIdle, log: config.Logger, failed: map[string]time.Time{}}
+	p := &Peers{list: config.Peers, client: config.Client, idle: config.PeerIdle, log: config.Logger, failed: map[string]time.Time{}, wrong: map[blame]time.Time{}}
 	if p.list == nil {
 		p.list = func() []Peer { return nil }
 	}
@@ -75,6 +82,28 @@ func (p *Peers) order() (up, down []Peer) {
 		}
 	}
 	return up, down
+}
+
+// orderFor returns all peers, those that sent wrong bytes for path last: the one that did so
+// longest ago first, so that who tries again does not meet the same one.
+func (p *Peers) orderFor(path string) []Peer {
+	up, down := p.order()
+	peers := append(up, down...)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	slices.SortStableFunc(peers, func(a, b Peer) int {
+		return p.wrong[blame{a.ID, path}].Compare(p.wrong[blame{b.ID, path}])
+	})
+	return peers
+}
+
+// blame remembers that a peer sent wrong bytes.
+func (p *Peers) blame(id, path string) {
+	p.log.Error("peer sent wrong content", "peer", id, "path", path)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.wrong, func(_ blame, at time.Time) bool { return time.Since(at) > wrongTime })
+	p.wrong[blame{id, path}] = time.Now()
 }
 
 // note remembers whether a peer answered.
@@ -202,19 +231,19 @@ type document struct {
 // says what is wrong with one that came; the next peer is asked then. With quick set, peers that
 // did not answer lately are not asked.
 func (p *Peers) document(ctx context.Context, path string, quick bool, check func(document) error) (document, error) {
-	up, down := p.order()
-	if !quick {
-		up = append(up, down...)
+	peers := p.orderFor(path)
+	if quick {
+		peers, _ = p.order()
 	}
 	var last error
-	for _, peer := range up {
+	for _, peer := range peers {
 		doc, err := p.documentOf(ctx, peer, path)
 		if err == nil {
 			if err = check(doc); err == nil {
 				return doc, nil
 			}
 			err = fmt.Errorf("server %s: %w", peer.ID, err)
-			p.log.Error("peer sent wrong content", "peer", peer.ID, "path", path, "err", err)
+			p.blame(peer.ID, path)
 		}
 		if ctx.Err() != nil {
 			return document{}, context.Cause(ctx)
