@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -27,6 +28,11 @@ const (
 type Store struct {
 	blobs string
 	tmp   string
+	peers Peers // nil without any
+
+	mu sync.Mutex
+
+	fetching map[string]chan struct{} // closed when the transfer of a digest has ended
 }
 
 // Object describes one stored object.
@@ -40,7 +46,7 @@ type Object struct {
 // Open returns the store in dir, made if need be. Uploads that an earlier run left half done
 // are removed, so only one process may use a directory.
 func Open(dir string) (*Store, error) {
-	s := &Store{blobs: filepath.Join(dir, "blobs", "sha256"), tmp: filepath.Join(dir, "tmp")}
+	s := &Store{blobs: filepath.Join(dir, "blobs", "sha256"), tmp: filepath.Join(dir, "tmp"), fetching: map[string]chan struct{}{}}
 	if err := os.RemoveAll(s.tmp); err != nil {
 		return nil, fmt.Errorf("object store %q: remove half uploads: %w", dir, err)
 	}

@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// Sink takes the bytes of a download.
-type Sink interface {
+// Sink takes the bytes of a download. It is an alias, so that packages that do not know this one
+// can ask for a Peers.
+type Sink = interface {
 	io.Writer
 	// Reset tells the size, in bytes, before the first byte comes. All that came before is void:
 	// it was not what the digest names.
