@@ -36,6 +36,7 @@ func machines(t *testing.T, count int, direct Direct) []*host {
 	if os.Geteuid() != 0 || testing.Short() {
 		t.Skip("needs root")
 	}
+	t.Parallel() // no host is seen by another test
 	dir := t.TempDir()
 	wire := namespace(t, filepath.Join(dir, "switch"))
 	commands(t, wire, "ip link add br0 type bridge", "ip link set br0 up")

@@ -65,6 +65,9 @@ type Network struct {
 	last  netip.Addr // the newest address given out; the next search begins behind it
 	ports map[api.ProcessID]published
 	peers []Peer
+	// listed is the table of rules as the kernel shows it; "" after it was written, until it is
+	// looked at.
+	listed string
 }
 
 // Endpoint is the network of one process.
@@ -105,7 +108,13 @@ func New(ctx context.Context, cfg Config) (*Network, error) {
 	}
 	n.loadLast()
 	n.loadPeers()
-	return n, n.reconcile(ctx)
+	if err := n.reconcile(ctx); errors.As(err, new(unreached)) {
+		// The link to a peer may not be up yet. The next SetPeers will do it, or Run.
+		n.cfg.Log.Warn("peers of before not all reached", "err", err)
+	} else if err != nil {
+		return nil, err
+	}
+	return n, nil
 }
 
 func (n *Network) namespaces() string { return filepath.Join(n.cfg.Dir, "netns") }

@@ -41,13 +41,6 @@ func (n *Network) SetPeers(ctx context.Context, peers []Peer) error {
 	return errors.Join(refused, err, n.reconcile(ctx))
 }
 
-// Repair makes kernel and rules again what they have to be, for the peers of the last SetPeers.
-func (n *Network) Repair(ctx context.Context) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.reconcile(ctx)
-}
-
 // possible returns the peers that can be reached, in the order of their subnets, without the node
 // itself.
 func (n *Network) possible(peers []Peer) (good []Peer, refused error) {
@@ -60,15 +53,15 @@ func (n *Network) possible(peers []Peer) (good []Peer, refused error) {
 		same := slices.IndexFunc(good, func(o Peer) bool { return o.Subnet.Overlaps(p.Subnet) || o.Addr == p.Addr })
 		switch {
 		case !p.Addr.Is4():
-			why = "is no IPv4 address"
+			why = "has no IPv4 address"
 		case n.cfg.Cluster.Contains(p.Addr):
-			why = fmt.Sprintf("lies inside the rack's network %s", n.cfg.Cluster)
+			why = fmt.Sprintf("has its address inside the rack's network %s", n.cfg.Cluster)
 		case !p.Subnet.IsValid() || !inside(p.Subnet, n.cfg.Cluster):
 			why = fmt.Sprintf("has a subnet outside the rack's network %s", n.cfg.Cluster)
 		case p.Subnet.Overlaps(n.cfg.Subnet):
 			why = fmt.Sprintf("has a subnet that overlaps this node's %s", n.cfg.Subnet)
 		case same >= 0:
-			why = fmt.Sprintf("meets node %s at %s with subnet %s", good[same].Node, good[same].Addr, good[same].Subnet)
+			why = fmt.Sprintf("has something in common with node %s at %s with subnet %s", good[same].Node, good[same].Addr, good[same].Subnet)
 		}
 		if why != "" {
 			refused = errors.Join(refused, api.Errorf(api.CodeInvalid, "node %s at %s with subnet %s cannot be reached: it %s; remove it from the rack and join it again", p.Node, p.Addr, p.Subnet, why))
@@ -80,13 +73,21 @@ func (n *Network) possible(peers []Peer) (good []Peer, refused error) {
 	return good, refused
 }
 
-// reconcile makes device, rules and routes what they have to be. Rules come before routes: what
-// takes a new route finds them.
+// reconcile makes rules, device and routes what they have to be. Rules come before routes: what
+// takes a new route finds them. A rack of one node loses what was there for peers.
 func (n *Network) reconcile(ctx context.Context) error {
 	if !n.cfg.Cluster.IsValid() {
 		n.mtu = mtuAlone
-		return errors.Join(n.resize(), n.dropOverlay(), n.applyRules(ctx))
+		return errors.Join(n.resize(), n.dropOverlay(), removeFile(n.peersFile()), n.applyRules(ctx))
 	}
+	if err := n.applyRules(ctx); err != nil {
+		return err
+	}
+	return n.reroute()
+}
+
+// reroute makes device and routes what they have to be.
+func (n *Network) reroute() error {
 	underlay, err := n.underlayMTU()
 	if err != nil {
 		return err
@@ -99,11 +100,17 @@ func (n *Network) reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := n.applyRules(ctx); err != nil {
+	if err := n.ensureRule(true); err != nil {
 		return err
 	}
-	return errors.Join(n.ensureRule(true), n.applyReach(overlay, n.reach(overlay, n.onLink)))
+	if err := n.applyReach(overlay, n.reach(overlay, n.onLink)); err != nil {
+		return unreached{err}
+	}
+	return nil
 }
+
+// unreached is that some peers are not reached, and everything else is as it has to be.
+type unreached struct{ error }
 
 // onLink returns the link that this node shares with an address; false when packets to it take a
 // router, or when the rack wants the overlay.

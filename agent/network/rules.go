@@ -115,20 +115,35 @@ func (n *Network) peerRules() (sets, input, forward, nat string) {
 	return sets, input, forward, "		ip saddr SUBNET ip daddr @hosts accept\n"
 }
 
-func (n *Network) applyRules(ctx context.Context) error { return nft(ctx, n.rules()) }
-
-func (n *Network) dropRules(ctx context.Context) error {
-	return nft(ctx, fmt.Sprintf("table ip %[1]s\ndelete table ip %[1]s\n", n.table))
+func (n *Network) applyRules(ctx context.Context) error {
+	n.listed = ""
+	_, err := nft(ctx, n.rules(), "-f", "-")
+	return err
 }
 
-// nft applies a script as one transaction.
-func nft(ctx context.Context, script string) error {
-	cmd := exec.CommandContext(ctx, "nft", "-f", "-")
-	cmd.Stdin = strings.NewReader(script)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("apply nft rules: %w: %s", err, strings.TrimSpace(out.String()))
+// repairRules writes the table again if it is gone, or not as it was when it was first looked at.
+func (n *Network) repairRules(ctx context.Context) (repaired bool, err error) {
+	now, gone := nft(ctx, "", "list", "table", "ip", n.table)
+	if gone == nil && (n.listed == "" || n.listed == now) {
+		n.listed = now
+		return false, nil
 	}
-	return nil
+	return true, n.applyRules(ctx)
+}
+
+func (n *Network) dropRules(ctx context.Context) error {
+	_, err := nft(ctx, fmt.Sprintf("table ip %[1]s\ndelete table ip %[1]s\n", n.table), "-f", "-")
+	return err
+}
+
+// nft runs the program of that name; a script on its standard input is one transaction.
+func nft(ctx context.Context, script string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "nft", args...)
+	cmd.Stdin = strings.NewReader(script)
+	var out, wrong bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &wrong
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("nft %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(wrong.String()))
+	}
+	return out.String(), nil
 }
