@@ -28,6 +28,7 @@ func peerWhole(repo, dgst string) string   { return PeerPath + repo + "/whole/" 
 //
 //	GET, HEAD /images/REPO/blobs/DIGEST      ranges as well
 //	GET, HEAD /images/REPO/manifests/REF     a digest or a tag
+//	DELETE    /images/REPO/manifests/REF     of a shared repository only
 //	HEAD      /images/REPO/whole/DIGEST      200 if the image is here completely
 //	POST      /images/REPO/whole/DIGEST      replicate it, then 204
 //	GET       /images/                       the tags of the shared repositories
@@ -46,6 +47,8 @@ func (r *Registry) PeerHandler(authorize func(*http.Request) error) http.Handler
 			http.NotFound(w, req)
 		case m[2] == "whole":
 			r.serveWhole(w, req, m[1], m[3])
+		case m[2] == "manifests" && req.Method == http.MethodDelete:
+			r.serveDelete(w, req, m[1], m[3])
 		case !read:
 			http.Error(w, "peers only read", http.StatusMethodNotAllowed)
 		case m[2] == "blobs":

@@ -44,6 +44,9 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if write {
 		req.Body = &upload{ReadCloser: req.Body, registry: r, conn: http.NewResponseController(w)}
 	}
+	if !head && !write && r.peers.any() && !r.deleteFromPeers(w, req) {
+		return
+	}
 	if write && r.peers.any() {
 		if !r.gather(w, req) {
 			return

@@ -13,8 +13,11 @@ import (
 	"time"
 
 	"github.com/distribution/distribution/v3"
+	"github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/opencontainers/go-digest"
 	imagespec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"slipway/api"
 )
 
 // tagsInterval is the time between two looks at the tags of the peers.
@@ -190,4 +193,79 @@ func (r *Registry) serveTags(w http.ResponseWriter, req *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(tags) // the peer may be gone
+}
+
+// deleteFromPeers removes a shared manifest or tag from all other servers before it goes from this
+// one: any that keeps it would bring it back. It returns false after it has answered that one
+// cannot be asked.
+func (r *Registry) deleteFromPeers(w http.ResponseWriter, req *http.Request) bool {
+	m := manifestPath.FindStringSubmatch(req.URL.Path)
+	if m == nil || !manifestRef.MatchString(m[2]) || !r.config.Shared(m[1]) || !r.may(req, m[1], ActionDelete) {
+		return true
+	}
+	for _, peer := range r.peers.list() {
+		ctx, cancel := context.WithTimeout(req.Context(), r.config.PeerIdle)
+		_, err := r.peers.once(ctx, peer, http.MethodDelete, peerManifest(m[1], m[2]))
+		cancel()
+		if err != nil && !errors.Is(err, errNotThere) {
+			return !r.refuseMissing(w, req, api.Errorf(api.CodeUnavailable,
+				"%s of %s is not removed from server %s, which would bring it back; try again when that server answers: %w", m[2], m[1], peer.ID, err))
+		}
+	}
+	return true
+}
+
+// serveDelete removes a shared manifest with its tags, or a tag, for a peer.
+func (r *Registry) serveDelete(w http.ResponseWriter, req *http.Request, repo, ref string) {
+	if !r.config.Shared(repo) {
+		http.Error(w, "only shared images are removed by peers", http.StatusForbidden)
+		return
+	}
+	r.tags.Lock()
+	defer r.tags.Unlock()
+	if err := r.gate.enter(req.Context()); err != nil {
+		return // the peer has gone
+	}
+	defer r.gate.leave()
+	defer r.removals.Add(1)
+	err := r.deleteShared(req.Context(), repo, ref)
+	if isNotFound(err) {
+		http.NotFound(w, req)
+		return
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (r *Registry) deleteShared(ctx context.Context, repo, ref string) error {
+	repository, err := r.repository(ctx, repo)
+	if err != nil {
+		return err
+	}
+	tags := repository.Tags(ctx)
+	d, err := digest.Parse(ref)
+	if err != nil {
+		return tags.Untag(ctx, ref)
+	}
+	named, err := tags.Lookup(ctx, imagespec.Descriptor{Digest: d})
+	if err != nil && !isNotFound(err) {
+		return fmt.Errorf("tags of %s@%s: %w", repo, ref, err)
+	}
+	for _, tag := range named {
+		if err := tags.Untag(ctx, tag); err != nil {
+			return fmt.Errorf("remove tag %s:%s: %w", repo, tag, err)
+		}
+	}
+	manifests, err := repository.Manifests(ctx)
+	if err != nil {
+		return err
+	}
+	err = manifests.Delete(ctx, d)
+	if errors.Is(err, distribution.ErrBlobUnknown) {
+		return driver.PathNotFoundError{Path: ref}
+	}
+	return err
 }
