@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -25,8 +27,9 @@ const (
 type Server struct {
 	addr      string // host:port
 	zone      string // fully qualified, lower case
+	inside    []netip.Prefix
 	upstreams upstreams
-	table     atomic.Pointer[map[string][]net.IP] // "service.app" → addresses; nil before the first Set
+	table     atomic.Pointer[table] // nil before the first Set
 }
 
 // New returns a server for names below domain, for example "dev.local". Questions for other
@@ -36,18 +39,14 @@ func New(addr, domain string) *Server {
 	return &Server{addr: addr, zone: dns.Fqdn(strings.ToLower(domain)), upstreams: upstreams{file: "/etc/resolv.conf", self: addr}}
 }
 
-// Set replaces the table: "service.app" to addresses.
-func (s *Server) Set(names map[string][]string) {
-	t := make(map[string][]net.IP, len(names))
-	for name, addrs := range names {
-		for _, a := range addrs {
-			if ip := net.ParseIP(a).To4(); ip != nil {
-				t[name] = append(t[name], ip)
-			}
-		}
-	}
-	s.table.Store(&t)
-}
+// Inside makes the server refuse whoever asks from elsewhere than these networks and the loopback;
+// to be called before Run. Without it everybody is answered.
+func (s *Server) Inside(networks ...netip.Prefix) { s.inside = networks }
+
+// Set replaces the table: "service.app" to addresses. An address may carry a port that the process
+// listens on ("10.88.1.2:8080", "10.88.1.2:53/udp"), which is answered as an SRV record; the same
+// address may be there without one, and with others.
+func (s *Server) Set(names map[string][]string) { s.table.Store(newTable(names)) }
 
 // Run serves until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
@@ -74,7 +73,10 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) handle(w dns.ResponseWriter, q *dns.Msg) {
-	m := s.answer(q)
+	m := s.refuse(w.RemoteAddr(), q)
+	if m == nil {
+		m = s.answer(q)
+	}
 	if m == nil {
 		m = s.upstreams.ask(q, w.LocalAddr().Network())
 	}
@@ -89,20 +91,34 @@ func (s *Server) handle(w dns.ResponseWriter, q *dns.Msg) {
 	_ = w.WriteMsg(m)
 }
 
-// answer answers what is below the zone, and "service.app" where that can be no name of the
-// outside; nil for anything else. A name that exists has no address but those of type A, which
-// is an empty answer and not the absence of the name.
+// refuse answers who asks from outside; nil for others.
+func (s *Server) refuse(from net.Addr, q *dns.Msg) *dns.Msg {
+	if s.inside == nil {
+		return nil
+	}
+	at, err := netip.ParseAddrPort(from.String())
+	who := at.Addr().Unmap()
+	if err == nil && (who.IsLoopback() || slices.ContainsFunc(s.inside, func(p netip.Prefix) bool { return p.Contains(who) })) {
+		return nil
+	}
+	return new(dns.Msg).SetRcode(q, dns.RcodeRefused)
+}
+
+// answer answers what is below the zone, and names of the table that can be none of the outside;
+// nil for anything else. A name that exists, or below which one does, has no records but those it
+// has: that is an empty answer and not the absence of the name.
 func (s *Server) answer(q *dns.Msg) *dns.Msg {
 	if len(q.Question) != 1 {
 		return new(dns.Msg).SetRcode(q, dns.RcodeFormatError)
 	}
 	name := strings.ToLower(q.Question[0].Name)
-	table := s.table.Load()
+	t := s.table.Load()
 	below := name == s.zone || strings.HasSuffix(name, "."+s.zone)
+	key := strings.TrimSuffix(strings.TrimSuffix(name, s.zone), ".")
 	switch {
-	case table == nil && below:
+	case t == nil && below:
 		return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
-	case !below && (table == nil || len((*table)[strings.TrimSuffix(name, ".")]) == 0 || public(name)):
+	case !below && (t == nil || !t.has(key) || public(name)):
 		return nil
 	}
 	m := new(dns.Msg).SetReply(q)
@@ -110,24 +126,52 @@ func (s *Server) answer(q *dns.Msg) *dns.Msg {
 	if q.IsEdns0() != nil {
 		m.SetEdns0(udpSizeMax, false)
 	}
-	ips := (*table)[strings.TrimSuffix(strings.TrimSuffix(name, s.zone), ".")]
+	kind := q.Question[0].Qtype
+	if kind == dns.TypeA || kind == dns.TypeANY {
+		m.Answer = addresses(q.Question[0].Name, t.addresses(key))
+	}
+	if kind == dns.TypeSRV || kind == dns.TypeANY {
+		s.addPorts(m, q.Question[0].Name, t.ports[key])
+	}
 	switch {
-	case len(ips) == 0 && name != s.zone:
+	case name == s.zone && (kind == dns.TypeSOA || kind == dns.TypeANY):
+		m.Answer = append(m.Answer, s.soa())
+	case name != s.zone && !t.has(key) && !t.parents[key]:
 		m.Rcode = dns.RcodeNameError
-	case q.Question[0].Qtype == dns.TypeA || q.Question[0].Qtype == dns.TypeANY:
-		for _, i := range rand.Perm(len(ips)) {
-			m.Answer = append(m.Answer, &dns.A{
-				Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: ttl}, A: ips[i],
-			})
-		}
 	}
 	if len(m.Answer) == 0 {
-		m.Ns = []dns.RR{&dns.SOA{
-			Hdr: dns.RR_Header{Name: s.zone, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: negativeTTL},
-			Ns:  "ns." + s.zone, Mbox: "root." + s.zone, Serial: 1, Refresh: 60, Retry: 10, Expire: 600, Minttl: negativeTTL,
-		}}
+		m.Ns = []dns.RR{s.soa()}
 	}
 	return m
+}
+
+// soa is what bounds how long the absence of something is remembered.
+func (s *Server) soa() dns.RR {
+	return &dns.SOA{
+		Hdr: dns.RR_Header{Name: s.zone, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: negativeTTL},
+		Ns:  "ns." + s.zone, Mbox: "root." + s.zone, Serial: 1, Refresh: 60, Retry: 10, Expire: 600, Minttl: negativeTTL,
+	}
+}
+
+// addresses are the records of a name, in an order that differs each time.
+func addresses(name string, ips []net.IP) (out []dns.RR) {
+	for _, i := range rand.Perm(len(ips)) {
+		out = append(out, &dns.A{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: ttl}, A: ips[i]})
+	}
+	return out
+}
+
+// addPorts answers with ports, and says the addresses of their names along, so that nobody has to
+// ask again.
+func (s *Server) addPorts(m *dns.Msg, name string, ports []port) {
+	for _, i := range rand.Perm(len(ports)) {
+		target := ports[i].target + "." + s.zone
+		m.Answer = append(m.Answer, &dns.SRV{
+			Hdr:    dns.RR_Header{Name: name, Rrtype: dns.TypeSRV, Class: dns.ClassINET, Ttl: ttl},
+			Weight: 1, Port: ports[i].number, Target: target,
+		})
+		m.Extra = append(m.Extra, addresses(target, []net.IP{ports[i].ip})...)
+	}
 }
 
 // public reports whether a name ends in a top-level domain of the outside. An app may be called

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,7 +25,8 @@ func TestAnswers(t *testing.T) {
 	if m := ask("web.stall.", dns.TypeA); m != nil {
 		t.Errorf("before the first table a foreign name was answered: %v", m)
 	}
-	s.Set(map[string][]string{"web.shop": {"10.88.0.2", "10.88.0.3"}, "web.stall": {"10.88.0.4"}, "example.com": {"10.88.0.5"}, "none.stall": {"fd00::1", "x"}})
+	s.Set(map[string][]string{"web.shop": {"10.88.0.2", "10.88.0.3"}, "web.stall": {"10.88.0.4", "10.88.0.4:80"}, "example.com": {"10.88.0.5"}, "none.stall": {"fd00::1", "x"}, "nodot": {"10.88.0.9"},
+		"api.shop": {"10.88.0.6", "10.88.0.6:8080", "10.88.0.6:53/udp", "10.88.0.7:8080", "10.88.0.7:9090", "10.88.0.8:80/sctp", "10.88.0.8:x"}})
 	for _, c := range []struct {
 		name    string
 		qtype   uint16
@@ -36,6 +38,21 @@ func TestAnswers(t *testing.T) {
 		{"web.shop.dev.local.", dns.TypeAAAA, dns.RcodeSuccess, 0},
 		{"web.shop.dev.local.", dns.TypeSRV, dns.RcodeSuccess, 0},
 		{"dev.local.", dns.TypeA, dns.RcodeSuccess, 0},
+		{"dev.local.", dns.TypeSOA, dns.RcodeSuccess, 1},
+		{"shop.dev.local.", dns.TypeA, dns.RcodeSuccess, 0}, // there are names below it
+		{"_tcp.shop.dev.local.", dns.TypeSRV, dns.RcodeSuccess, 0},
+		{"api.shop.dev.local.", dns.TypeA, dns.RcodeSuccess, 2},
+		{"_api._tcp.shop.dev.local.", dns.TypeSRV, dns.RcodeSuccess, 3},
+		{"_API._tcp.shop.dev.local.", dns.TypeANY, dns.RcodeSuccess, 3},
+		{"_api._tcp.shop.dev.local.", dns.TypeA, dns.RcodeSuccess, 0},
+		{"_api._udp.shop.dev.local.", dns.TypeSRV, dns.RcodeSuccess, 1},
+		{"_web._tcp.stall.", dns.TypeSRV, dns.RcodeSuccess, 1},
+		{"_web._tcp.shop.dev.local.", dns.TypeSRV, dns.RcodeNameError, 0}, // no port is known
+		{"10-88-0-7.api.shop.dev.local.", dns.TypeA, dns.RcodeSuccess, 1},
+		{"10-88-0-7.api.shop.dev.local.", dns.TypeAAAA, dns.RcodeSuccess, 0},
+		{"10-88-0-8.api.shop.dev.local.", dns.TypeA, dns.RcodeNameError, 0},
+		{"10-88-0-7.web.shop.dev.local.", dns.TypeA, dns.RcodeNameError, 0},
+		{"nodot.dev.local.", dns.TypeA, dns.RcodeNameError, 0},
 		{"db.shop.dev.local.", dns.TypeA, dns.RcodeNameError, 0},
 		{"db.shop.dev.local.", dns.TypeAAAA, dns.RcodeNameError, 0},
 		{"none.stall.dev.local.", dns.TypeA, dns.RcodeNameError, 0},
@@ -48,6 +65,7 @@ func TestAnswers(t *testing.T) {
 			t.Errorf("%s %s: %v", c.name, dns.TypeToString[c.qtype], m)
 		}
 	}
+	checkTimes(t, ask)
 	// An app may be called like a domain of the outside, and must not take its names.
 	for _, name := range []string{"example.test.", "example.com.", "web.shop.", "xdev.local.", "local.", "other.stall."} {
 		if m := ask(name, dns.TypeA); m != nil {
@@ -60,6 +78,53 @@ func TestAnswers(t *testing.T) {
 	}
 	if len(first) != 2 {
 		t.Errorf("answers begin with %v only", first)
+	}
+}
+
+// checkTimes looks at what answers say beside their number.
+func checkTimes(t *testing.T, ask func(string, uint16) *dns.Msg) {
+	t.Helper()
+	for _, name := range []string{"db.shop.dev.local.", "web.shop.dev.local.", "shop.dev.local."} {
+		soa, ok := ask(name, dns.TypeAAAA).Ns[0].(*dns.SOA)
+		if !ok || soa.Minttl != 1 || soa.Hdr.Ttl != 1 || soa.Hdr.Name != "dev.local." {
+			t.Errorf("the absence of %s is remembered by %v", name, soa)
+		}
+	}
+	if got := ask("web.shop.dev.local.", dns.TypeA).Answer[0].Header().Ttl; got != 2 {
+		t.Errorf("addresses are kept for %d s", got)
+	}
+	m := ask("_api._tcp.shop.dev.local.", dns.TypeSRV)
+	ports := map[string]bool{}
+	for i, rr := range m.Answer {
+		srv, a := rr.(*dns.SRV), m.Extra[i].(*dns.A)
+		ports[fmt.Sprintf("%s at %s %s:%d for %d s", srv.Target, a.Hdr.Name, a.A, srv.Port, srv.Hdr.Ttl)] = true
+		if again := ask(srv.Target, dns.TypeA); len(again.Answer) != 1 || !again.Answer[0].(*dns.A).A.Equal(a.A) {
+			t.Errorf("the target %s leads to %v", srv.Target, again.Answer)
+		}
+	}
+	for _, want := range []string{"10.88.0.6:8080", "10.88.0.7:8080", "10.88.0.7:9090"} {
+		host, _, _ := strings.Cut(want, ":")
+		target := strings.ReplaceAll(host, ".", "-") + ".api.shop.dev.local."
+		if line := fmt.Sprintf("%s at %s %s for 2 s", target, target, want); !ports[line] {
+			t.Errorf("no %q in %v", line, ports)
+		}
+	}
+}
+
+// TestOutsideIsRefused: internal names, and help with others, are for processes only.
+func TestOutsideIsRefused(t *testing.T) {
+	s := New("127.0.0.1:0", "dev.local")
+	s.Set(map[string][]string{"web.shop": {"10.88.0.2"}})
+	q := new(dns.Msg).SetQuestion("web.shop.dev.local.", dns.TypeA)
+	from := func(addr string) net.Addr { return net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addr)) }
+	if m := s.refuse(from("192.0.2.1:1000"), q); m != nil {
+		t.Errorf("without a limit: %v", m)
+	}
+	s.Inside(netip.MustParsePrefix("10.88.1.0/24"))
+	for addr, refused := range map[string]bool{"10.88.1.7:53000": false, "127.0.0.1:9": false, "[::ffff:10.88.1.7]:9": false, "10.88.2.7:53000": true, "192.0.2.1:9": true, "[fe80::1%eth0]:9": true} {
+		if m := s.refuse(from(addr), q); (m != nil) != refused || refused && (m.Rcode != dns.RcodeRefused || len(m.Answer) != 0) {
+			t.Errorf("from %s: %v, want refused %v", addr, m, refused)
+		}
 	}
 }
 
