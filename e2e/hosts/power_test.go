@@ -1,0 +1,144 @@
+package hosts
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"slipway/api"
+)
+
+const bootIDFile = "/proc/sys/kernel/random/boot_id"
+
+func TestPowerOff(t *testing.T) {
+	r := newRig(t, 2)
+	h, other := r.Host(1), r.Host(0)
+	bystander := exec.CommandContext(t.Context(), "sleep", "1000")
+	must(t, bystander.Start())
+	defer func() {
+		bystander.Process.Kill()
+		bystander.Wait()
+	}()
+	_, _, _, otherAddr := server(t, other)
+	srv, _, _, addr := server(t, h)
+	c := dial(t, other, addr)
+	// An orphan in a session of its own, a container's way of hiding, and a frozen process.
+	output(t, h, "sh", "-c", `set -e
+		setsid sleep 1001 >/dev/null 2>&1 &
+		setsid unshare --pid --fork --mount --net --uts sleep 1002 >/dev/null 2>&1 &
+		sleep 1003 >/dev/null 2>&1 & pid=$!
+		until [ $(pgrep -c -x sleep) = 4 ]; do :; done # with the first process
+		if [ -d /sys/fs/cgroup/freezer ]; then
+			mkdir /sys/fs/cgroup/freezer/ice
+			echo $pid >/sys/fs/cgroup/freezer/ice/cgroup.procs
+			echo FROZEN >/sys/fs/cgroup/freezer/ice/freezer.state
+		fi`)
+	all, err := h.Processes()
+	if err != nil || len(all) != 5 { // and unshare and the server
+		t.Errorf("before: %+v, %v", all, err)
+	}
+	boot := output(t, h, "cat", bootIDFile)
+	output(t, h, "sh", "-c", "echo 1 >/run/gone; echo 1 >"+filepath.Join(h.Dir(), "kept"))
+
+	must(t, h.PowerOff())
+	must(t, h.PowerOff()) // it is off
+	if h.On() || !other.On() {
+		t.Error("the wrong host is off")
+	}
+	for _, p := range all {
+		if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.PID)); err == nil && len(b) > 0 {
+			t.Errorf("process %d %q lives on", p.PID, p.Args)
+		}
+	}
+	if err := srv.Wait(); err == nil || srv.ProcessState.String() != "signal: killed" {
+		t.Errorf("the server: %v", err)
+	}
+	if err := bystander.Process.Signal(nil); errors.Is(err, os.ErrProcessDone) {
+		t.Error("a process outside of the hosts has ended")
+	}
+	dial(t, other, otherAddr)
+	c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	if n, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a peer hears of the power failure: %d bytes, %v", n, err)
+	}
+	if err := h.Command(t.Context(), "true").Run(); api.CodeOf(err) != api.CodeConflict {
+		t.Errorf("a command in a host that is off: %v", err)
+	}
+
+	must(t, h.PowerOn())
+	must(t, h.PowerOn()) // it is on
+	if all, err := h.Processes(); err != nil || len(all) != 0 {
+		t.Errorf("after the boot: %+v, %v", all, err)
+	}
+	if again, machine := output(t, h, "cat", bootIDFile), output(t, other, "cat", bootIDFile); again == boot || again == machine || len(again) != 36 {
+		t.Errorf("boot ID %q, before %q, of another host %q", again, boot, machine)
+	}
+	if out := output(t, h, "sh", "-c", "hostname; ls /run; ls "+h.Dir()+"; ls /sys/fs/cgroup/freezer | grep ice || true"); out != "h1\nkept" {
+		t.Errorf("the host has %q", out)
+	}
+	_, _, _, addr = server(t, h)
+	if !strings.HasPrefix(addr, h.Addr().String()) {
+		t.Errorf("it is at %s, before %s", addr, h.Addr())
+	}
+	dial(t, other, addr)
+}
+
+// A host that is cut off stays so when it boots.
+func TestFaultsOutliveThePower(t *testing.T) {
+	r := newRig(t, 3)
+	must(t, r.Cut(1))
+	must(t, r.Partition([]int{2}, []int{0, 1}))
+	for _, i := range []int{1, 2} {
+		must(t, r.Host(i).PowerOff())
+		must(t, r.Host(i).PowerOn())
+	}
+	air := radios(t, r)
+	air[0].deafTo(air[1], "cut")
+	air[0].deafTo(air[2], "parted")
+	must(t, r.HealAll())
+	air[0].hears(air[1], "healed")
+	air[0].hears(air[2], "healed")
+}
+
+// Whoever kills a host's first process has switched it off, whatever the rig knows of it.
+func TestPowerFailureUnasked(t *testing.T) {
+	r := newRig(t, 2)
+	s, err := load(r.dir)
+	must(t, err)
+	first, err := os.FindProcess(s.Hosts[0].Pause.PID)
+	must(t, err)
+	_, _, _, addr := server(t, r.Host(0))
+	must(t, first.Kill())
+	must(t, waitFor(func() error {
+		if r.Host(0).On() {
+			return errors.New("it is on")
+		}
+		return nil
+	}))
+	if err := r.Host(0).Command(t.Context(), "true").Run(); api.CodeOf(err) != api.CodeConflict {
+		t.Errorf("a command in a host that is off: %v", err)
+	}
+	must(t, r.Host(0).PowerOn())
+	_, _, _, addr = server(t, r.Host(0))
+	dial(t, r.Host(1), addr)
+}
+
+func TestAllOffAllOn(t *testing.T) {
+	r := newRig(t, 3)
+	for range 3 {
+		for _, h := range r.Hosts() {
+			must(t, h.PowerOff())
+		}
+		for _, h := range r.Hosts() {
+			must(t, h.PowerOn())
+		}
+	}
+	air := radios(t, r)
+	air[0].hears(air[1], "on")
+	air[1].hears(air[2], "on")
+}
