@@ -66,7 +66,7 @@ var Mutants = []Mutant{
 	{"stop before drained", "server/steps/ingress/step.go", "drained := !p.acks.any || p.acks.oldest >= p.v.RoutesChanged(q.App) && !p.acks.draining[q.ID]", "drained := true", scenario("TestRollingDeployKeepsTheMinimum")},
 	{"no grace after an election", "server/steps/liveness/step.go", "\tat := in.Leader\n", "\tat := time.Time{}\n", scenario("TestLeaderLossTouchesNoProcess")},
 	{"a silent node stays ready", "server/steps/liveness/step.go", "if deadline := s.since.Add(limit); in.Now.Before(deadline) {", "if deadline := s.since.Add(limit); in.Now.Before(deadline.Add(240 * time.Hour)) {", scenario("TestNodeLossMovesCopies")},
-	{"drain everything at once", "server/steps/drain/step.go", "budget := ready - (wanted - max(1, missing))", "budget := ready + 0*missing", scenario("TestDrainKeepsTheMinimum")},
+	{"drain everything at once", "server/steps/rollout/want.go", "keep := min(wantOld, t.staleReady)", "keep := 0 * min(wantOld, t.staleReady)", scenario("TestDrainKeepsTheMinimum")},
 
 	{"forget to go back", "server/steps/rollout/step.go", "switch there := p.move(d.Previous) &&", "switch there := p.move(d.Release) &&", scenario("TestBadReleasesFailFastAndGoBack")},
 	{"depend on the order of a map", "server/schedule.go", "return slices.SortedFunc(maps.Keys(keys), func(a, b api.ServiceKey) int { return strings.Compare(a.String(), b.String()) })", "_ = strings.Compare\n\treturn slices.Collect(maps.Keys(keys))", scenario("TestSameSeedSameHistory")},

@@ -88,6 +88,11 @@ func (c *change) updateNode(cmd UpdateNode) *api.Error {
 	}
 	old, _ := c.Node(n.ID)
 	c.putNode(c.marked(n))
+	if old.Draining != n.Draining {
+		for p := range c.ProcessesOn(n.ID) {
+			c.res.Changes.service(p.Key()) // the rollout sees others to replace
+		}
+	}
 	for _, change := range changesOf(old, &n) {
 		c.event(change[0], "", string(n.ID), change[1])
 	}

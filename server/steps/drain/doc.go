@@ -1,4 +1,4 @@
-// Package drain empties nodes that are to go. A copy of a service leaves only as far as enough
-// others are ready elsewhere, and comes back on another node before the next one leaves;
-// one-offs and builds get to their own end.
+// Package drain empties nodes that are to go of the copies that run once on every node. Those of
+// other services are replaced by the rollout, at their service's pace; one-offs and builds get to
+// their own end.
 package drain

@@ -15,16 +15,28 @@ const progressDeadline = 10 * time.Minute
 
 // Step paces all deployments that are open and keeps all other services at their scale.
 func Step(v *state.View, ch state.Changes, in steps.Input) (cmds []state.Command, wake time.Time) {
+	leaving := draining(v)
 	for _, a := range apps(v, ch) {
 		if a.Deleting {
 			continue
 		}
-		p := &pass{v: v, app: a, in: in}
+		p := &pass{v: v, app: a, in: in, draining: leaving}
 		p.step()
 		cmds = append(cmds, p.cmds...)
 		wake = steps.Sooner(wake, p.wake)
 	}
 	return cmds, wake
+}
+
+// draining returns the names of the nodes that drain.
+func draining(v *state.View) map[api.NodeID]string {
+	names := map[api.NodeID]string{}
+	for n := range v.Nodes() {
+		if n.Draining {
+			names[n.ID] = n.Name
+		}
+	}
+	return names
 }
 
 // apps returns the apps that changed, and those whose scale follows the nodes that changed.
@@ -60,6 +72,8 @@ type pass struct {
 	in   steps.Input
 	cmds []state.Command
 	wake time.Time
+	// draining names the nodes that drain.
+	draining map[api.NodeID]string
 }
 
 func (p *pass) step() {

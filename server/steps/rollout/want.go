@@ -13,14 +13,27 @@ type tally struct {
 	fresh, ready int            // copies of the release that are meant to run; those ready
 	old          int            // copies to be replaced that hold room, leaving ones included
 	leaving      int            // those that drain or stop
-	stale        []*api.Process // running copies of the release from before a requested restart
+	stale        []*api.Process // running copies of the release that are to be replaced, see pass.stale
 	others       []api.Want     // what Want names of other releases, the most ready first
 	readyOf      map[api.ReleaseID]int
 	staleReady   int
 }
 
+// stale says why a copy of the release that is in force is to be replaced by another one of it; ""
+// if it may stay. Copies that run once on every node leave a draining one with nobody to follow.
+func (p *pass) stale(svc *api.Service, spec *api.ServiceSpec, q *api.Process) string {
+	if q.Created.Before(svc.RestartAt) {
+		return "the service was restarted"
+	}
+	if node, drains := p.draining[q.Node]; drains && spec != nil && !spec.Agent {
+		return "node " + node + " is draining"
+	}
+	return ""
+}
+
 func (p *pass) tally(svc *api.Service, release api.ReleaseID) (t tally) {
 	t.readyOf = map[api.ReleaseID]int{}
+	spec, _ := p.v.Spec(release, svc.Key.Service)
 	for q := range p.v.LiveOf(svc.Key) {
 		if q.Kind != api.KindService {
 			continue
@@ -28,7 +41,7 @@ func (p *pass) tally(svc *api.Service, release api.ReleaseID) (t tally) {
 		if q.Ready {
 			t.readyOf[q.Release]++
 		}
-		running, stale := q.Desired == api.DesiredRun, q.Created.Before(svc.RestartAt)
+		running, stale := q.Desired == api.DesiredRun, p.stale(svc, spec, q) != ""
 		if !running && (stale || q.Release != release) {
 			t.leaving++
 		}
@@ -72,8 +85,8 @@ func (p *pass) tally(svc *api.Service, release api.ReleaseID) (t tally) {
 // want computes what should be alive of a service on its way to a release, and whether it is
 // there: every copy ready, nothing else alive. A scale change needs no more than this, for a
 // release that is in force is one that is already on its way to itself. Copies from before a
-// requested restart count as old; they are stopped one by one, for they are of the release
-// that Want names.
+// requested restart and those on draining nodes count as old; they are stopped one by one, for
+// they are of the release that Want names.
 func (p *pass) want(svc *api.Service, release api.ReleaseID) ([]api.Want, bool) {
 	spec, ok := p.v.Spec(release, svc.Key.Service)
 	if !ok {
@@ -92,7 +105,7 @@ func (p *pass) want(svc *api.Service, release api.ReleaseID) ([]api.Want, bool) 
 	}
 	keep := min(wantOld, t.staleReady)
 	for _, q := range t.stale[keep:] {
-		p.cmds = append(p.cmds, state.StopProcess{Process: q.ID, Reason: "the service was restarted"})
+		p.cmds = append(p.cmds, state.StopProcess{Process: q.ID, Reason: p.stale(svc, spec, q)})
 	}
 	var want []api.Want
 	if wantNew+keep > 0 {

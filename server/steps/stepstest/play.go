@@ -22,7 +22,7 @@ const app api.AppName = "shop"
 //	release <name> <service>=<count> … [behave=(boot=1s,crash=1s,never,badimage,inflight=5s,fades=3s)]
 //	        [bounds=<min>/<max>] [mem=<MiB>] [agent] [singleton]    a service "web" is routed
 //	promote <name> · cancel · scale <service>=<n> · restart <service> · stop <service> <slot>
-//	down <node> · up <node> · reboot <node> · drain <node> · elect · delete
+//	down <node> · up <node> · reboot <node> · drain <node> · undrain <node> · elect · delete
 //	build                           a build is asked for
 //	run <duration>                  time passes
 //	show                            what is alive, wanted and routed
@@ -82,7 +82,6 @@ func (r *Rack) Play(t *testing.T, d *datadriven.TestData) string {
 }
 
 func (r *Rack) playNode(t *testing.T, cmd string, id api.NodeID) {
-	drain := true
 	switch cmd {
 	case "down":
 		r.up[id] = false
@@ -91,7 +90,8 @@ func (r *Rack) playNode(t *testing.T, cmd string, id api.NodeID) {
 	case "reboot":
 		r.up[id] = true
 		r.register(id, strconv.FormatUint(r.index, 10))
-	case "drain":
+	case "drain", "undrain":
+		drain := cmd == "drain"
 		r.apply("ann", state.UpdateNode{Node: id, Draining: &drain})
 	case "elect":
 		r.leader, r.beats, r.changes = r.now, map[api.NodeID]time.Time{}, state.Everything()
