@@ -187,19 +187,24 @@ func leftovers(t *testing.T, dir string, namespaces map[string]bool) string {
 	return b.String()
 }
 
-// inHost calls f in the network of a host: sockets that it makes belong to the host for good.
-func inHost[T any](t *testing.T, h *Host, f func() (T, error)) T {
-	t.Helper()
+// within calls f in the network of a host: sockets that it makes belong to the host for good.
+func within(h *Host, f func() error) error {
 	s, err := load(h.rig.dir)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	var out T
-	err = onThread(func() error {
+	return onThread(func() error {
 		if err := enter(s.Hosts[h.index].Pause, unix.CLONE_NEWNET); err != nil {
 			return err
 		}
-		var err error
+		return f()
+	})
+}
+
+// inHost returns what f makes in the network of a host.
+func inHost[T any](t *testing.T, h *Host, f func() (T, error)) (out T) {
+	t.Helper()
+	err := within(h, func() (err error) {
 		out, err = f()
 		return err
 	})
