@@ -1,23 +1,30 @@
 package boltlog
 
 import (
-	"encoding/binary"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
 )
 
-// The layout of the file: logs, index (8 bytes, big-endian) → entry; stable, key → value.
+// The layout of the tree: logs, index (8 bytes, big-endian) → entry; stable, key → value;
+// journal, "salt" and "applied" → number (8 bytes).
 //
 // An entry is: term (8 bytes) type (1) appended at, ns since 1970 (8) length of data (4) data
 // extensions.
 var (
-	bucketLogs   = []byte("logs")
-	bucketStable = []byte("stable")
+	bucketLogs    = []byte("logs")
+	bucketStable  = []byte("stable")
+	bucketJournal = []byte("journal")
+
+	keySalt    = []byte("salt")
+	keyApplied = []byte("applied") // number of the last frame of the journal that the tree has
 )
 
 const entryHead = 8 + 1 + 8 + 4
@@ -27,11 +34,28 @@ var errKeyNotFound = errors.New("not found")
 
 // Log is a raft.LogStore and a raft.StableStore. It is safe for concurrent use.
 type Log struct {
-	db *bbolt.DB
+	db      *bbolt.DB
+	disk    Disk
+	running running
+
+	writing sync.Mutex // held by who changes the log; taken before mu
+
+	journal journal
+	carried chan struct{} // closed when the transaction behind the appends has ended; nil if none was begun
 
 	mu          sync.RWMutex
-	first, last uint64 // 0 when empty
-	reserve     reserve
+	first, last uint64          // 0 when empty
+	recent      map[uint64]held // entries that the tree has not yet
+	carriedTo   uint64          // number of the last frame that the tree has
+	failed      error           // after which the disk is not trusted
+
+	reserve reserve
+}
+
+// held is an entry in memory and the frame that it is in.
+type held struct {
+	raft.Log
+	frame uint64
 }
 
 var (
@@ -39,41 +63,115 @@ var (
 	_ raft.StableStore = (*Log)(nil)
 )
 
-// Open opens or creates the file. A file that another process holds is an error after a
-// second.
-func Open(path string) (*Log, error) {
+// Open opens or creates the files. A log that another process holds is an error after a second.
+func Open(path string) (*Log, error) { return OpenOn(path, OSDisk{}) }
+
+// OpenOn is Open on another disk than that of the machine.
+func OpenOn(path string, disk Disk) (*Log, error) { return openOn(path, disk, reserveSize) }
+
+func openOn(path string, disk Disk, reserved int64) (*Log, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open raft log %s: %w", path, err)
 	}
-	l := &Log{db: db, reserve: reserve{path: path}}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketLogs, bucketStable} {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
-			}
-		}
-		c := tx.Bucket(bucketLogs).Cursor()
-		if k, _ := c.First(); k != nil {
-			l.first = binary.BigEndian.Uint64(k)
-		}
-		if k, _ := c.Last(); k != nil {
-			l.last = binary.BigEndian.Uint64(k)
-		}
-		return nil
-	})
-	if err != nil {
-		db.Close()
+	l := &Log{db: db, disk: disk, recent: map[uint64]held{}, reserve: reserve{path: path, want: reserved}}
+	if err := l.open(path); err != nil {
+		l.closeFiles()
 		return nil, fmt.Errorf("open raft log %s: %w", path, err)
 	}
 	l.reserve.renew(time.Now())
 	return l, nil
 }
 
-// Close closes the file.
-func (l *Log) Close() error { return l.db.Close() }
+// open makes the buckets and brings what is in the journal only into the tree.
+func (l *Log) open(path string) error {
+	err := l.db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{bucketLogs, bucketStable, bucketJournal} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		b := tx.Bucket(bucketJournal)
+		if b.Get(keySalt) == nil {
+			salt := make([]byte, 8)
+			rand.Read(salt)
+			if err := b.Put(keySalt, salt); err != nil {
+				return err
+			}
+		}
+		l.journal.salt, l.carriedTo = number(b.Get(keySalt)), number(b.Get(keyApplied))
+		l.journal.number = l.carriedTo
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for i := range l.journal.seg {
+		s := &l.journal.seg[i]
+		if s.file, err = l.disk.Open(fmt.Sprintf("%s.%d", path, i)); err != nil {
+			return err
+		}
+		if s.size, err = s.file.Size(); err != nil {
+			return err
+		}
+		s.size -= s.size % sector
+	}
+	frames, err := l.journal.read(l.journal.number)
+	if err != nil {
+		return err
+	}
+	for _, f := range frames {
+		l.hold(f.number, f.entries)
+		l.journal.number = f.number
+	}
+	if len(frames) > 0 {
+		return l.carry(nil)
+	}
+	return l.bounds()
+}
+
+// Close brings the journal into the tree and closes the files.
+func (l *Log) Close() error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	var err error
+	l.wait()
+	if l.Failed() == nil && (len(l.recent) > 0 || l.journal.stale) {
+		err = l.carry(nil)
+	}
+	if again := l.closeFiles(); err == nil {
+		err = again
+	}
+	return err
+}
+
+func (l *Log) closeFiles() error {
+	err := l.db.Close()
+	for _, s := range l.journal.seg {
+		if s.file == nil {
+			continue
+		}
+		if again := s.file.Close(); err == nil {
+			err = again
+		}
+	}
+	return err
+}
+
+// Failed returns the error after which the log takes no more, nil while it is well. After a sync
+// that failed it is not known what the disk has, and asking again would not tell: only a new
+// start, which reads it, can go on.
+func (l *Log) Failed() error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.failed
+}
+
+// BusySince returns when the oldest operation that the disk has not ended yet began, the zero
+// time if there is none.
+func (l *Log) BusySince() time.Time { return l.running.oldest() }
 
 // FirstIndex returns the index of the oldest entry, 0 for an empty log.
 func (l *Log) FirstIndex() (uint64, error) {
@@ -91,6 +189,13 @@ func (l *Log) LastIndex() (uint64, error) {
 
 // GetLog reads one entry; raft.ErrLogNotFound if it is not there.
 func (l *Log) GetLog(index uint64, out *raft.Log) error {
+	l.mu.RLock()
+	h, ok := l.recent[index]
+	l.mu.RUnlock()
+	if ok {
+		*out = h.Log
+		return nil
+	}
 	return l.db.View(func(tx *bbolt.Tx) error {
 		v := tx.Bucket(bucketLogs).Get(key(index))
 		if v == nil {
@@ -103,132 +208,216 @@ func (l *Log) GetLog(index uint64, out *raft.Log) error {
 // StoreLog appends one entry.
 func (l *Log) StoreLog(entry *raft.Log) error { return l.StoreLogs([]*raft.Log{entry}) }
 
-// StoreLogs appends entries in one transaction: all are durable or none is.
+// StoreLogs appends entries as one: all are durable or none is.
 func (l *Log) StoreLogs(entries []*raft.Log) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	err := l.db.Update(func(tx *bbolt.Tx) error {
-		b := tx.Bucket(bucketLogs)
-		b.FillPercent = 0.95 // keys only rise
-		for _, e := range entries {
-			if err := b.Put(key(e.Index), encode(e)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	defer l.running.begin()()
+	err := l.Failed()
+	if err == nil {
+		err = l.append(entries)
+	}
 	if err != nil {
 		return fmt.Errorf("append raft log %d to %d: %w", entries[0].Index, entries[len(entries)-1].Index, err)
 	}
+	return nil
+}
+
+// append writes to the journal, or, if that has no room, to the tree.
+func (l *Log) append(entries []*raft.Log) error {
+	copied := make([]raft.Log, len(entries))
+	for i, e := range entries {
+		copied[i] = *e
+	}
+	frame := l.journal.encode(entries)
+	if l.journal.mustTurn(frame) {
+		l.wait()
+		if l.carriedOther() {
+			l.begin()
+			l.journal.turn()
+		}
+	}
+	err := l.journal.write(frame)
+	if errors.Is(err, errNoRoom) {
+		l.wait()
+		return l.carry(func(b *bbolt.Bucket) error { return putAll(b, copied) })
+	}
+	if err != nil {
+		return l.fail(err)
+	}
+	l.hold(l.journal.number, copied)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.first == 0 {
-		l.first = entries[0].Index
+		l.first = copied[0].Index
 	}
-	l.last = entries[len(entries)-1].Index
-	l.reserve.renew(time.Now())
+	l.last = copied[len(copied)-1].Index
 	return nil
+}
+
+// hold keeps entries in memory until the tree has them.
+func (l *Log) hold(frame uint64, entries []raft.Log) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range entries {
+		l.recent[e.Index] = held{e, frame}
+	}
 }
 
 // DeleteRange removes the entries from min to max, both included.
 func (l *Log) DeleteRange(min, max uint64) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	err := l.db.Update(func(tx *bbolt.Tx) error {
-		c := tx.Bucket(bucketLogs).Cursor()
-		for k, _ := c.Seek(key(min)); k != nil && binary.BigEndian.Uint64(k) <= max; k, _ = c.Next() {
-			if err := c.Delete(); err != nil {
-				return err
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	defer l.running.begin()()
+	l.wait()
+	err := l.Failed()
+	if err == nil {
+		err = l.carry(func(b *bbolt.Bucket) error {
+			c := b.Cursor()
+			// Next would skip entries behind one that is deleted.
+			for k, _ := c.Seek(key(min)); k != nil && number(k) <= max; k, _ = c.Seek(key(min)) {
+				if err := c.Delete(); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
-	})
+			return nil
+		})
+	}
 	if err != nil {
 		return fmt.Errorf("delete raft log %d to %d: %w", min, max, err)
 	}
+	return nil
+}
+
+// begin starts the transaction that brings what is in memory now into the tree, while appends go
+// on in the other file.
+func (l *Log) begin() {
+	upTo, done := l.journal.number, make(chan struct{})
+	l.carried = done
+	go func() {
+		defer close(done)
+		defer l.running.begin()()
+		// Without room, the entries stay where they are and the next append tries again; other
+		// errors stay in failed.
+		_ = l.commit(upTo, nil)
+	}()
+}
+
+// wait returns when no transaction runs behind the appends.
+func (l *Log) wait() {
+	if l.carried != nil {
+		<-l.carried
+		l.carried = nil
+	}
+}
+
+// carriedOther reports whether the tree has all of the file that is not written at present.
+func (l *Log) carriedOther() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.failed == nil && l.journal.seg[1-l.journal.active].last <= l.carriedTo
+}
+
+// carry brings all that is in memory into the tree, does more in the same transaction, and begins
+// the journal anew. The caller has waited. A number is left out: a frame that has it was refused
+// by the disk, or never written, and must not count when what came after it is gone.
+func (l *Log) carry(more func(*bbolt.Bucket) error) error {
+	upTo := l.journal.number + 1
+	if err := l.commit(upTo, more); err != nil {
+		return err
+	}
+	l.journal.restart(upTo)
 	return l.bounds()
 }
 
-// bounds reads the first and last index again.
+// bounds reads the first and last index from the tree, which has all.
 func (l *Log) bounds() error {
-	l.first, l.last = 0, 0
-	return l.db.View(func(tx *bbolt.Tx) error {
+	var first, last uint64
+	err := l.db.View(func(tx *bbolt.Tx) error {
 		c := tx.Bucket(bucketLogs).Cursor()
 		if k, _ := c.First(); k != nil {
-			l.first = binary.BigEndian.Uint64(k)
+			first = number(k)
 		}
 		if k, _ := c.Last(); k != nil {
-			l.last = binary.BigEndian.Uint64(k)
+			last = number(k)
 		}
 		return nil
 	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.first, l.last = first, last
+	return err
 }
 
-// Set stores a stable value.
-func (l *Log) Set(k, v []byte) error {
-	return l.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketStable).Put(k, v) })
-}
-
-// Get reads a stable value.
-func (l *Log) Get(k []byte) (v []byte, err error) {
-	err = l.db.View(func(tx *bbolt.Tx) error {
-		stored := tx.Bucket(bucketStable).Get(k)
-		if stored == nil {
-			return errKeyNotFound
+// commit is one transaction: what is in memory up to a frame, then what more does.
+func (l *Log) commit(upTo uint64, more func(*bbolt.Bucket) error) error {
+	var indexes []uint64
+	l.mu.RLock()
+	for i, h := range l.recent {
+		if h.frame <= upTo {
+			indexes = append(indexes, i)
 		}
-		v = append([]byte{}, stored...)
-		return nil
+	}
+	slices.Sort(indexes)
+	entries := make([]raft.Log, len(indexes))
+	for i, index := range indexes {
+		entries[i] = l.recent[index].Log
+	}
+	l.mu.RUnlock()
+	err := l.disk.Commit(func() error {
+		return l.db.Update(func(tx *bbolt.Tx) error {
+			b := tx.Bucket(bucketLogs)
+			b.FillPercent = 0.95 // keys only rise
+			if err := putAll(b, entries); err != nil {
+				return err
+			}
+			if more != nil {
+				if err := more(b); err != nil {
+					return err
+				}
+			}
+			return tx.Bucket(bucketJournal).Put(keyApplied, key(upTo))
+		})
 	})
-	return v, err
-}
-
-// SetUint64 stores a stable number.
-func (l *Log) SetUint64(k []byte, v uint64) error { return l.Set(k, key(v)) }
-
-// GetUint64 reads a stable number; 0 if there is none.
-func (l *Log) GetUint64(k []byte) (uint64, error) {
-	v, err := l.Get(k)
 	if err != nil {
-		if errors.Is(err, errKeyNotFound) {
-			return 0, errKeyNotFound
+		return l.fail(err)
+	}
+	l.mu.Lock()
+	for _, i := range indexes {
+		if l.recent[i].frame <= upTo { // else there is a newer entry in its place
+			delete(l.recent, i)
 		}
-		return 0, err
 	}
-	if len(v) != 8 {
-		return 0, fmt.Errorf("stable value %q has %d bytes, want 8", k, len(v))
-	}
-	return binary.BigEndian.Uint64(v), nil
+	l.carriedTo = upTo
+	l.mu.Unlock()
+	l.reserve.renew(time.Now())
+	return nil
 }
 
-func key(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
-
-func encode(e *raft.Log) []byte {
-	b := make([]byte, 0, entryHead+len(e.Data)+len(e.Extensions))
-	b = binary.BigEndian.AppendUint64(b, e.Term)
-	b = append(b, byte(e.Type))
-	b = binary.BigEndian.AppendUint64(b, uint64(e.AppendedAt.UnixNano()))
-	b = binary.BigEndian.AppendUint32(b, uint32(len(e.Data)))
-	b = append(b, e.Data...)
-	return append(b, e.Extensions...)
+// fail keeps an error after which nothing is known of the disk; a disk without room is none.
+func (l *Log) fail(err error) error {
+	if full(err) {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failed == nil {
+		l.failed = err
+	}
+	return err
 }
 
-func decode(index uint64, b []byte, out *raft.Log) error {
-	if len(b) < entryHead {
-		return fmt.Errorf("raft log %d is damaged: %d bytes; restore this server from a backup or let it join again empty", index, len(b))
-	}
-	n := int(binary.BigEndian.Uint32(b[17:]))
-	if entryHead+n > len(b) {
-		return fmt.Errorf("raft log %d is damaged: says %d bytes of data, has %d; restore this server from a backup or let it join again empty", index, n, len(b)-entryHead)
-	}
-	data := append([]byte(nil), b[entryHead:]...)
-	*out = raft.Log{
-		Index: index, Term: binary.BigEndian.Uint64(b), Type: raft.LogType(b[8]),
-		AppendedAt: time.Unix(0, int64(binary.BigEndian.Uint64(b[9:]))),
-		Data:       data[:n:n],
-	}
-	if len(data) > n {
-		out.Extensions = data[n:]
+// full reports whether a disk took nothing because it has no room.
+func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+func putAll(b *bbolt.Bucket, entries []raft.Log) error {
+	for i := range entries {
+		if err := b.Put(key(entries[i].Index), appendEntry(nil, &entries[i])); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -101,6 +101,9 @@ func TestDamagedEntryIsNamed(t *testing.T) {
 	if err := l.StoreLog(entry(1)); err != nil {
 		t.Fatal(err)
 	}
+	if err := l.DeleteRange(9, 9); err != nil { // brings the entry into the tree
+		t.Fatal(err)
+	}
 	err := l.db.Update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(bucketLogs)
 		return b.Put(key(1), b.Get(key(1))[:entryHead+2])

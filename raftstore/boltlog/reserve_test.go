@@ -14,10 +14,13 @@ func TestTheLogHoldsMoreOfTheDiskThanItUses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "raft.db")
 	l := open(t, path)
 	sizes := map[int64]bool{}
-	for i := range uint64(100) {
+	for i := range uint64(400) {
 		if err := l.StoreLog(&raft.Log{Index: i + 1, Data: make([]byte, 64<<10)}); err != nil {
 			t.Fatal(err)
 		}
+		l.writing.Lock()
+		l.wait() // else the file may be growing at this moment
+		l.writing.Unlock()
 		info, err := os.Stat(path)
 		if err != nil {
 			t.Fatal(err)
