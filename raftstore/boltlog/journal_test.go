@@ -420,6 +420,8 @@ func TestReadersSeeEveryEntryWhileTheTreeCatchesUp(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
 	if n := len(l.recent); n > 2*segmentSize/(200<<10) {
 		t.Errorf("%d entries are kept in memory", n)
 	}
