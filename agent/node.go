@@ -27,12 +27,14 @@ type Options struct {
 	Dir string // everything that outlives a restart
 	Run string // everything that does not outlive a reboot: namespaces, sockets
 	// Name tells nodes on one machine apart; "" is the host's name.
-	Name       string
-	Addr       string // where routers and peers reach the node
-	Rack       string
-	ID         api.NodeID // for a node that has none yet
-	Version    string
-	Server     grpc.ClientConnInterface
+	Name    string
+	Addr    string // where routers and peers reach the node
+	Rack    string
+	ID      api.NodeID // for a node that has none yet
+	Version string
+	Server  grpc.ClientConnInterface
+	// Servers is told where the servers are, whenever that changes; may be nil.
+	Servers    func(*pb.Servers)
 	Runtime    runtime.Runtime
 	Build      build.Config // Root, Registry and Cgroup; the rest has defaults
 	Ingress    Ingress
@@ -73,7 +75,7 @@ func OpenNode(ctx context.Context, o Options) (*Node, error) {
 		machine.Name = o.Name
 	}
 	domain := o.Rack + ".local"
-	if n.network, err = network.New(ctx, network.Config{Name: o.Dir, Dir: o.Run, Domain: domain, Log: o.Log}); err != nil {
+	if n.network, err = openNetwork(ctx, o, machine, domain); err != nil {
 		return nil, err
 	}
 	n.names = dns.New(net.JoinHostPort(n.network.Gateway().String(), "53"), domain)
@@ -90,7 +92,7 @@ func OpenNode(ctx context.Context, o Options) (*Node, error) {
 		Dir: o.Dir, Server: o.Server, Node: machine, DiskTotal: total, Runtime: o.Runtime, Networks: links{n.network}, Logs: n.logs,
 		Observer: w, Builder: &workshop{builder: n.builder, agents: pb.NewAgentsClient(o.Server), logs: n.logs},
 		Ingress: o.Ingress, Streams: &sessions{runtime: o.Runtime, logs: n.logs, witness: w},
-		Names: n.names.Set, Collect: n.collect, Privileged: o.Privileged, Metrics: o.Metrics, LogBytes: n.logs.Size, Now: time.Now, Log: o.Log,
+		Names: n.names.Set, Peers: n.setPeers, Servers: o.Servers, Collect: n.collect, Privileged: o.Privileged, Metrics: o.Metrics, LogBytes: n.logs.Size, Now: time.Now, Log: o.Log,
 	})
 	if err != nil {
 		return nil, err

@@ -141,6 +141,12 @@ func (w *worker) receive(ctx context.Context, stream pb.Agents_AttachClient, age
 			keepNewest(w.agent.tables, k.Routes.Table)
 		case *pb.ServerMessage_Names:
 			keepNewest(w.agent.names, k.Names)
+		case *pb.ServerMessage_Peers:
+			keepNewest(w.agent.peers, k.Peers)
+		case *pb.ServerMessage_Servers:
+			if w.agent.cfg.Servers != nil {
+				w.agent.cfg.Servers(k.Servers)
+			}
 		case *pb.ServerMessage_Acknowledged:
 			w.reports.acknowledge(k.Acknowledged)
 		case *pb.ServerMessage_Open:

@@ -21,6 +21,8 @@ type Node struct {
 	Name string `json:"name"` // the host name
 	// Addr is where routers and peers reach the node.
 	Addr string `json:"addr"`
+	// Subnet is where its processes have their addresses, a CIDR; "" when the node chose it.
+	Subnet string `json:"subnet,omitempty"`
 	// Capacity is what the machine has, Reserved what is kept for the system.
 	Capacity Amount `json:"capacity"`
 	Reserved Amount `json:"reserved"`

@@ -11,6 +11,7 @@ type Server struct {
 	Addr     string    `json:"addr"`
 	Registry string    `json:"registry"`
 	Raft     string    `json:"raft"`
+	Gossip   string    `json:"gossip,omitempty"`
 	Version  string    `json:"version"`
 	Joined   time.Time `json:"joined"`
 	// Leader and Voter are Raft's words for it. Contact is when the leader last heard of it; zero

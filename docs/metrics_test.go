@@ -49,7 +49,7 @@ func TestMetrics(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	tables := map[string]string{}
 	reg := prometheus.NewRegistry()
-	s, err := server.New(server.Config{
+	s, err := server.New(t.Context(), server.Config{
 		Dir: filepath.Join(dir, "server"), Bootstrap: true, Rack: "test", Domain: "test", Alone: true, Metrics: reg, Log: log,
 		GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0", RaftAddr: "127.0.0.1:0",
 	})

@@ -4,40 +4,37 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
 
 	"slipway/api"
+	"slipway/api/machine"
 	"slipway/raftstore"
 	"slipway/raftstore/state"
 	"slipway/server/auth"
+	"slipway/server/link"
 	"slipway/server/registry"
 )
 
 // aloneTimeout is the election timeout of a server that no other can vote for.
 const aloneTimeout = 50 * time.Millisecond
 
+// electionTimeout is after how long without a word from the leader servers look for another.
+const electionTimeout = 500 * time.Millisecond
+
 // The files of a bootstrapped server that hold the first secrets, mode 0600.
 const (
-	AdminTokenFile = "admin.token"
-	NodeTokenFile  = "node.token"
+	AdminTokenFile      = "admin.token"
+	JoinServerTokenFile = "join-server.token"
+	JoinAgentTokenFile  = "join-agent.token"
 )
-
-// authority opens the rack's CA, and makes it for a new rack.
-func authority(cfg Config) (*auth.CA, error) {
-	dir := filepath.Join(cfg.Dir, "ca")
-	ca, err := auth.LoadCA(dir)
-	if api.CodeOf(err) == api.CodeNotFound && cfg.Bootstrap {
-		return auth.CreateCA(dir, cfg.Rack, time.Now())
-	}
-	return ca, err
-}
 
 // issuePEM signs a certificate and writes chain and key as one text.
 func issuePEM(ca *auth.CA, hosts []string) ([]byte, error) {
@@ -58,71 +55,108 @@ func issuePEM(ca *auth.CA, hosts []string) ([]byte, error) {
 
 // openStore opens the replica. Bootstrap on a directory that holds a rack goes on with it, so
 // that the same command starts a server every time.
-func openStore(cfg Config, committed func(time.Duration)) (*raftstore.Store, error) {
-	id, err := serverID(cfg.Dir)
-	if err != nil {
-		return nil, err
-	}
-	var tune func(*raft.Config)
-	if cfg.Alone {
-		tune = func(c *raft.Config) {
-			c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = aloneTimeout, aloneTimeout, aloneTimeout
+func (s *Server) openStore() (*raftstore.Store, error) {
+	dir, transport := raftDir(s.cfg), s.cfg.Transport
+	fresh := s.cfg.Bootstrap && !raftstore.HasState(dir)
+	if fresh {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
+		if err := raftstore.SetEpoch(dir, raftstore.NewEpoch("")); err != nil {
+			return nil, err
 		}
 	}
+	if transport == nil {
+		epoch, err := raftstore.Epoch(dir)
+		if err != nil {
+			return nil, err
+		}
+		l, err := net.Listen("tcp", s.cfg.RaftAddr)
+		if err != nil {
+			return nil, fmt.Errorf("listen for the other servers: %w", err)
+		}
+		s.link = link.New(l, s.identity, epoch, s.cfg.Log)
+		transport = s.link.Transport()
+	}
 	return raftstore.Open(raftstore.Config{
-		Tune: tune, Transport: cfg.Transport, Committed: committed,
-		Dir: filepath.Join(cfg.Dir, "raft"), ID: id, Addr: cfg.RaftAddr, Log: cfg.Log,
-		Bootstrap: cfg.Bootstrap && !raftstore.HasState(filepath.Join(cfg.Dir, "raft")),
+		Tune: s.timing(), Transport: transport, Committed: s.metrics.committed,
+		Dir: dir, ID: s.identity.Name().ID, Log: s.cfg.Log, Bootstrap: fresh,
 	})
 }
 
-// serverID returns the identity of the server, minted on first use.
-func serverID(dir string) (string, error) {
-	path := filepath.Join(dir, "server.id")
-	b, err := os.ReadFile(path)
-	if err == nil {
-		return string(b), nil
+// timing makes elections quick: at once where there is nobody else to ask, and else so that a
+// leader that is gone is missed for less than a second and a half.
+func (s *Server) timing() func(*raft.Config) {
+	timeout := electionTimeout
+	if s.cfg.Alone {
+		timeout = aloneTimeout
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("server identity: %w", err)
+	return func(c *raft.Config) {
+		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = timeout, timeout, timeout/2
 	}
-	id := string(api.NewIDs(randomSeed()).Request())
-	if err := os.WriteFile(path, []byte(id), 0o600); err != nil {
-		return "", fmt.Errorf("server identity: %w", err)
-	}
-	return id, nil
 }
 
-// found writes the first records of a new rack: its name and the first two tokens. The
-// secrets are on disk before their hashes enter the state, so that a crash in between loses
-// none; a rack that exists is left alone, but for what the command line says of the routers.
+// found writes the first records of a new rack: its name, its authority, this server, and the
+// first tokens. The secrets are on disk before their hashes enter the state, so that a crash in
+// between loses none; a rack that exists is left alone, but for what the command line says.
 func (s *Server) found(ctx context.Context) error {
 	rack := s.store.View().Rack()
 	if rack.ClusterID != "" || !s.cfg.Bootstrap {
 		return s.reconfigure(ctx, rack)
 	}
-	ids := api.NewIDs(randomSeed())
+	ca, err := newAuthority(s.cfg)
+	if err != nil {
+		return err
+	}
+	record, err := s.authority.seal(ca, time.Now())
+	if err != nil {
+		return err
+	}
+	record.Active = true
 	entries := []state.Entry{s.entry(state.ConfigureRack{Rack: state.Rack{
-		Name: s.cfg.Rack, ClusterID: string(ids.Request()), Domain: s.cfg.Domain,
+		Name: s.cfg.Rack, ClusterID: s.identity.Name().Cluster, Domain: s.cfg.Domain, Network: s.cfg.Network,
 		HTTPPort: s.cfg.HTTPPort, HTTPSPort: s.cfg.HTTPSPort, Created: time.Now(),
-	}})}
-	for file, t := range map[string]state.Token{
-		AdminTokenFile: {ID: "admin", Name: "admin", Role: auth.RoleAdmin},
-		NodeTokenFile:  {ID: "node", Name: "nodes", Role: auth.RoleNode},
+	}}), s.entry(state.PutAuthority{Authority: record}), s.entry(state.PutServer{Server: s.cfg.about(s.identity.Name().ID)})}
+	for _, first := range []struct {
+		file  string
+		token state.Token
+		join  bool
+	}{
+		{AdminTokenFile, state.Token{ID: "admin", Name: "admin", Role: auth.RoleAdmin}, false},
+		{JoinServerTokenFile, state.Token{ID: auth.RoleJoinServer, Name: auth.RoleJoinServer, Role: auth.RoleJoinServer}, true},
+		{JoinAgentTokenFile, state.Token{ID: auth.RoleJoinAgent, Name: auth.RoleJoinAgent, Role: auth.RoleJoinAgent}, true},
 	} {
 		secret := auth.NewSecret()
-		if err := os.WriteFile(filepath.Join(s.cfg.Dir, file), []byte(secret), 0o600); err != nil {
+		first.token.Hash, first.token.Created = auth.Hash(secret), time.Now()
+		if first.join {
+			secret = machine.JoinToken(secret, ca.Fingerprint())
+		}
+		if err := os.WriteFile(filepath.Join(s.cfg.Dir, first.file), []byte(secret), 0o600); err != nil {
 			return fmt.Errorf("write first token: %w", err)
 		}
-		t.Hash, t.Created = auth.Hash(secret), time.Now()
-		entries = append(entries, s.entry(state.PutToken{Token: t}))
+		entries = append(entries, s.entry(state.PutToken{Token: first.token}))
 	}
-	_, err := s.store.ProposeBatch(ctx, entries)
-	return err
+	if _, err := s.store.ProposeBatch(ctx, entries); err != nil {
+		return err
+	}
+	return os.RemoveAll(filepath.Join(s.cfg.Dir, newCADir)) // the state has it, sealed
 }
 
 // reconfigure follows a changed command line.
 func (s *Server) reconfigure(ctx context.Context, rack state.Rack) error {
+	if rack.ClusterID == "" {
+		return nil
+	}
+	id := s.identity.Name().ID
+	self := s.cfg.about(id)
+	if known, ok := s.store.View().Server(id); ok {
+		self.Joined = known.Joined
+		if *known != self {
+			if _, err := s.store.Propose(ctx, s.entry(state.PutServer{Server: self})); err != nil {
+				return err
+			}
+		}
+	}
 	next := rack
 	if s.cfg.Domain != "" {
 		next.Domain = s.cfg.Domain
@@ -130,7 +164,7 @@ func (s *Server) reconfigure(ctx context.Context, rack state.Rack) error {
 	if s.cfg.HTTPPort != 0 {
 		next.HTTPPort, next.HTTPSPort = s.cfg.HTTPPort, s.cfg.HTTPSPort
 	}
-	if next == rack || rack.ClusterID == "" {
+	if next == rack {
 		return nil
 	}
 	_, err := s.store.Propose(ctx, s.entry(state.ConfigureRack{Rack: next}))
@@ -141,9 +175,32 @@ func (s *Server) entry(c state.Command) state.Entry {
 	return state.Entry{At: time.Now(), Actor: "rack", Command: c}
 }
 
+// machinesNeedNoPassword lets machines of the rack into the registry by their certificates: the
+// registry asks for a name and a password, and gets one that nobody else knows.
+func (s *Server) machinesNeedNoPassword(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+			who, err := s.guard.IdentifyMachine(*r.TLS)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusUnauthorized)
+				return
+			}
+			r.SetBasicAuth(who.Name, s.machineSecret)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // mayUseImages decides who may do what in the registry.
-func (s *Server) mayUseImages(_, password, repo, action string) error {
+func (s *Server) mayUseImages(user, password, repo, action string) error {
 	who, err := s.guard.Identify(password)
+	if password != "" && password == s.machineSecret {
+		role, id, _ := strings.Cut(user, "/")
+		who, err = auth.Identity{Name: user, Role: role}, nil
+		if role == auth.RoleNode && s.store.View().Removed(api.NodeID(id)) {
+			err = api.Errorf(api.CodeDenied, "node %s was removed from the rack", id)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -162,7 +219,7 @@ func imageRight(who auth.Identity, repo, action string) bool {
 	switch who.Role {
 	case auth.RoleAdmin:
 		return true
-	case auth.RoleNode, auth.RoleBuilder:
+	case auth.RoleNode:
 		return action == registry.ActionLogin || action == registry.ActionPull || action == registry.ActionPush && ofApp
 	case auth.RoleDeployer, auth.RoleViewer:
 		return action == registry.ActionLogin || action == registry.ActionPull && (!ofApp || who.May(api.AppName(repo)))

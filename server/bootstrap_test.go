@@ -20,7 +20,7 @@ func TestImageRights(t *testing.T) {
 		{auth.Identity{Role: auth.RoleNode}, "shop", "yyynnn"},
 		{auth.Identity{Role: auth.RoleNode}, "library/busybox", "yynnnn"},
 		{auth.Identity{Role: auth.RoleNode}, "shop/x", "yynnnn"},
-		{auth.Identity{Role: auth.RoleBuilder}, "shop", "yyynnn"},
+		{auth.Identity{Role: auth.RoleServer}, "shop", "nnnnnn"},
 		{auth.Identity{Role: auth.RoleDeployer}, "shop", "yynnnn"},
 		{auth.Identity{Role: auth.RoleDeployer, Apps: scoped}, "shop", "yynnnn"},
 		{auth.Identity{Role: auth.RoleDeployer, Apps: scoped}, "shop2", "ynnnnn"},

@@ -63,6 +63,7 @@ func (s *Server) term(ctx context.Context) error {
 		return err
 	}
 	s.cfg.Log.Info("leading")
+	defer s.dispatch.Lead()()
 	l := &loop{
 		store: s.store, heartbeats: s.dispatch.Heartbeats, now: time.Now, seed: randomSeed, log: s.cfg.Log,
 		passed: s.metrics.passed,
@@ -71,6 +72,7 @@ func (s *Server) term(ctx context.Context) error {
 	group.Go(func() error { return l.run(ctx) })
 	group.Go(func() error { return s.control.RunFinisher(ctx) })
 	group.Go(func() error { return s.collect(ctx) })
+	group.Go(func() error { return s.keepMembers(ctx) })
 	return group.Wait()
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"slipway/api"
+	"slipway/api/machine"
 	"slipway/raftstore/state"
 	"slipway/server/auth"
 )
@@ -21,7 +22,7 @@ import (
 // serve runs a new rack of one server until the test ends.
 func serve(t *testing.T) *Server {
 	t.Helper()
-	s, err := New(Config{
+	s, err := New(t.Context(), Config{
 		Dir: t.TempDir(), Bootstrap: true, Rack: "test", Domain: "test", Alone: true, Log: slog.New(slog.DiscardHandler),
 		GRPCAddr: "127.0.0.1:0", HTTPAddr: "127.0.0.1:0", RaftAddr: "127.0.0.1:0",
 	})
@@ -64,8 +65,11 @@ func TestMetrics(t *testing.T) {
 	if _, err := s.store.Propose(t.Context(), s.entry(state.CreateApp{App: api.App{Name: "shop"}})); err != nil {
 		t.Fatal(err)
 	}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: s.tls.Clone()}, Timeout: 20 * time.Second}
-	client.Transport.(*http.Transport).TLSClientConfig.RootCAs = s.CA().Pool()
+	conf, err := machine.TrustServers(s.Trust())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: conf}, Timeout: 20 * time.Second}
 	defer client.CloseIdleConnections()
 	var text string
 	want := map[string]float64{
@@ -125,7 +129,7 @@ func TestMetricsAreForFriends(t *testing.T) {
 	s := serve(t)
 	secrets := map[string]string{"": "", "nonsense": "nonsense"}
 	for name, token := range map[string]state.Token{
-		"viewer": {Role: auth.RoleViewer}, "viewer of one app": {Role: auth.RoleViewer, Apps: []api.AppName{"shop"}}, "another node": {Role: auth.RoleNode},
+		"viewer": {Role: auth.RoleViewer}, "viewer of one app": {Role: auth.RoleViewer, Apps: []api.AppName{"shop"}}, "join": {Role: auth.RoleJoinAgent},
 	} {
 		secret := auth.NewSecret()
 		token.ID, token.Name, token.Hash, token.Created = strings.ReplaceAll(name, " ", "-"), name, auth.Hash(secret), time.Now()
@@ -134,7 +138,7 @@ func TestMetricsAreForFriends(t *testing.T) {
 		}
 		secrets[name] = secret
 	}
-	for _, role := range []string{AdminTokenFile, NodeTokenFile} {
+	for _, role := range []string{AdminTokenFile, JoinAgentTokenFile} {
 		b, err := os.ReadFile(filepath.Join(s.cfg.Dir, role))
 		if err != nil {
 			t.Fatal(err)

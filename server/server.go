@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -20,12 +20,15 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"slipway/api"
+	"slipway/api/machine"
 	"slipway/api/pb"
 	"slipway/raftstore"
 	"slipway/raftstore/keyring"
 	"slipway/server/auth"
 	"slipway/server/control"
 	"slipway/server/dispatch"
+	"slipway/server/gossip"
+	"slipway/server/link"
 	"slipway/server/objects"
 	"slipway/server/registry"
 )
@@ -33,16 +36,23 @@ import (
 // Config is what a Server is made of.
 type Config struct {
 	Dir string // the data directory
-	// Bootstrap makes a new rack; the rest of its facts follow.
+	// Bootstrap makes a new rack; the rest of its facts follow. Join names servers of a rack that
+	// exists, and Token is what it is joined with. Both are for an empty data directory.
 	Bootstrap bool
+	Join      []string
+	Token     string
 	Rack      string // name
 	Domain    string // of the routes
 	HTTPPort  int    // of the routers, as clients see them
 	HTTPSPort int
+	// Network is where the addresses of processes come from; "" lets nodes choose, in a rack of one.
+	Network string
 	// GRPCAddr serves clients and agents, HTTPAddr registry, metrics and health, RaftAddr the
-	// other servers.
-	GRPCAddr, HTTPAddr, RaftAddr string
-	Version                      string
+	// other servers. They find one another on GossipAddr; "" is a server that stays alone.
+	GRPCAddr, HTTPAddr, RaftAddr, GossipAddr string
+	Version                                  string
+	// CertificateLife is how long the certificates of machines are good; 0 is thirty days.
+	CertificateLife time.Duration
 	// AllowPrivileged takes manifests whose services can take over their node: privileged ones,
 	// those that add dangerous capabilities or run without a seccomp profile.
 	AllowPrivileged bool
@@ -59,32 +69,43 @@ type Config struct {
 
 // Server is one server of a rack.
 type Server struct {
-	cfg      Config
-	store    *raftstore.Store
-	ca       *auth.CA
-	guard    *auth.Guard
+	cfg       Config
+	store     *raftstore.Store
+	identity  *machine.Identity
+	keyring   *keyring.Keyring
+	authority *authority
+	link      *link.Link
+	gossip    *gossip.Gossip
+	forward   *forwarder
+	guard     *auth.Guard
+	// machineSecret is what the registry's handler is shown for machines; it never leaves.
+	machineSecret string
+
+	seenMu sync.Mutex
+	seen   map[string]sighting // servers, by ID
+
 	dispatch *dispatch.Server
 	control  *control.Server
 	registry *registry.Registry
 	sources  *objects.Store
 	metrics  *metrics
 	grpc     *grpc.Server
-	tls      *tls.Config
 
 	grpcListener, httpListener net.Listener
 	ready                      chan struct{}
 }
 
-// New opens the data directory and the listeners. Run serves.
-func New(cfg Config) (*Server, error) {
+// New opens the data directory and the listeners, and joins the rack if this server is to. Run
+// serves.
+func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	if cfg.Metrics == nil {
 		cfg.Metrics = prometheus.NewRegistry()
 	}
-	s := &Server{cfg: cfg, ready: make(chan struct{})}
-	if err := s.open(); err != nil {
+	s := &Server{cfg: cfg, ready: make(chan struct{}), seen: map[string]sighting{}, machineSecret: auth.NewSecret()}
+	if err := s.open(ctx); err != nil {
 		s.close()
 		return nil, err
 	}
@@ -92,56 +113,73 @@ func New(cfg Config) (*Server, error) {
 }
 
 // open opens everything below the data directory, and the listeners.
-func (s *Server) open() (err error) {
-	keys, err := keyring.Open(s.cfg.Dir)
-	if err != nil {
+func (s *Server) open(ctx context.Context) (err error) {
+	if s.identity, s.keyring, err = enter(ctx, s.cfg); err != nil {
 		return err
 	}
-	if s.ca, err = authority(s.cfg); err != nil {
-		return err
-	}
-	leaf, err := s.ca.Issue(time.Now(), hosts(s.cfg)...)
-	if err != nil {
-		return err
-	}
-	s.tls = &tls.Config{Certificates: []tls.Certificate{leaf}, MinVersion: tls.VersionTLS12}
 	s.metrics = newMetrics()
-	if s.store, err = openStore(s.cfg, s.metrics.committed); err != nil {
+	if s.store, err = s.openStore(); err != nil {
 		return err
 	}
+	s.authority = &authority{view: s.store.View, keyring: s.keyring, life: s.cfg.certificateLife()}
+	if s.forward, err = newForwarder(s.store.IsLeader, s.leaderAddr, s.identity); err != nil {
+		return err
+	}
+	if err := s.openServices(); err != nil {
+		return err
+	}
+	if err := s.metrics.register(s.cfg.Metrics, s.store); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
+	s.serveGRPC()
+	if err := s.openGossip(); err != nil {
+		return err
+	}
+	return s.listen()
+}
+
+// openServices opens what serves clients and agents.
+func (s *Server) openServices() (err error) {
 	if s.sources, err = objects.Open(filepath.Join(s.cfg.Dir, "sources")); err != nil {
 		return err
 	}
 	s.guard = auth.NewGuard(s.store, time.Now)
 	s.registry, err = registry.New(registry.Config{
-		Root: filepath.Join(s.cfg.Dir, "registry"), HTTPSecret: keys.Digest([]byte("registry")),
+		Root: filepath.Join(s.cfg.Dir, "registry"), HTTPSecret: s.keyring.Digest([]byte("registry")),
 		Authorize: s.mayUseImages, Logger: s.cfg.Log,
 	})
 	if err != nil {
 		return err
 	}
-	secrets := control.NewSecrets(keys)
+	secrets := control.NewSecrets(s.keyring)
 	s.dispatch = dispatch.New(dispatch.Config{
 		Store: s.store, Secrets: secrets, Sources: sourceFiles{s.sources}, Now: time.Now, Log: s.cfg.Log,
-		Authorize: auth.AuthorizeNode, Issue: func(hosts ...string) ([]byte, error) { return issuePEM(s.ca, hosts) },
+		Authorize: auth.AuthorizeNode, Issue: s.authority.issue, Leader: s.leaderAddr,
+		Servers: func() *pb.Servers { return serverAddresses(s.store.View(), s.leaderID()) },
 	})
 	s.control = control.New(control.Config{
-		Store: s.store, Keyring: keys, Objects: sourceFiles{s.sources}, Agents: tunnels{s.dispatch},
+		Store: s.store, Keyring: s.keyring, Objects: sourceFiles{s.sources}, Agents: tunnels{s.dispatch},
 		Callers: callers{}, Scheduler: Planner{}, Mint: randomSeed, Now: time.Now, Log: s.cfg.Log,
 		Version: s.cfg.Version, AllowPrivileged: s.cfg.AllowPrivileged, Servers: s.store.Servers,
 	})
-	if err := s.metrics.register(s.cfg.Metrics, s.store); err != nil {
-		return fmt.Errorf("register metrics: %w", err)
-	}
-	s.serveGRPC()
-	return s.listen()
+	return nil
 }
 
-// serveGRPC sets up what clients and agents dial.
+// leaderAddr is where the leader serves clients and agents, "" when nobody leads.
+func (s *Server) leaderAddr() string {
+	if known, ok := s.store.View().Server(s.leaderID()); ok {
+		return known.Addr
+	}
+	return ""
+}
+
+// serveGRPC sets up what clients, agents and machines that join dial.
 func (s *Server) serveGRPC() {
-	s.grpc = grpc.NewServer(append(s.guard.ServerOptions(), grpc.Creds(credentials.NewTLS(s.tls.Clone())))...)
+	options := append(s.guard.ServerOptions(s.forward), grpc.Creds(credentials.NewTLS(s.identity.Server())))
+	s.grpc = grpc.NewServer(options...)
 	pb.RegisterControlServer(s.grpc, s.control)
 	pb.RegisterAgentsServer(s.grpc, s.dispatch)
+	pb.RegisterMachinesServer(s.grpc, machines{server: s})
 }
 
 func (s *Server) listen() (err error) {
@@ -178,16 +216,20 @@ func (s *Server) GRPCAddr() string { return s.grpcListener.Addr().String() }
 // HTTPAddr is the address of registry and metrics.
 func (s *Server) HTTPAddr() string { return s.httpListener.Addr().String() }
 
-// CA returns the rack's certificate authority.
-func (s *Server) CA() *auth.CA { return s.ca }
+// Trust returns the authorities that vouch for the servers of the rack, in PEM.
+func (s *Server) Trust() []byte { return s.identity.Trust() }
 
 // Run serves until ctx ends or a part fails.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
-	web := &http.Server{Handler: s.routes(), TLSConfig: s.tls.Clone(), ReadHeaderTimeout: 10 * time.Second,
+	web := &http.Server{Handler: s.routes(), TLSConfig: s.identity.Server(), ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug)}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.lead(ctx) })
+	group.Go(func() error { return s.identity.KeepFresh(ctx, s.renew, s.notRenewed) })
+	if s.gossip != nil {
+		group.Go(func() error { return s.gossip.Run(ctx) })
+	}
 	group.Go(func() error {
 		if err := s.awaitRack(ctx); err != nil {
 			return err
@@ -232,13 +274,30 @@ func (s *Server) awaitRack(ctx context.Context) error {
 	return nil
 }
 
+// renew signs a new certificate for this server: every server can.
+func (s *Server) renew(context.Context) error {
+	key, request, err := machine.NewRequest()
+	if err != nil {
+		return err
+	}
+	cert, err := s.authority.certify(s.identity.Name(), hosts(s.cfg), request)
+	if err != nil {
+		return err
+	}
+	return s.identity.Replace(key, cert.Chain, cert.Trust)
+}
+
+func (s *Server) notRenewed(err error) {
+	s.cfg.Log.Warn("certificate of this server not renewed", "err", err)
+}
+
 // Ready is closed once clients are served.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
 // routes are what the HTTPS listener serves.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/v2/", s.registry)
+	mux.Handle("/v2/", s.machinesNeedNoPassword(s.registry))
 	mux.Handle("GET /metrics", s.measured(promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{})))
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		if _, addr := s.store.Leader(); addr == "" {
@@ -256,6 +315,15 @@ func (s *Server) close() {
 		if l != nil {
 			l.Close()
 		}
+	}
+	if s.forward != nil {
+		s.forward.close()
+	}
+	if s.gossip != nil {
+		s.gossip.Close()
+	}
+	if s.link != nil {
+		defer s.link.Close()
 	}
 	if s.store != nil {
 		if err := s.store.Close(); err != nil {

@@ -63,7 +63,7 @@ func ChildMain(ctx context.Context, stdin io.Reader) error {
 }
 
 // runChild serves in the namespaces that are ready.
-func runChild(ctx context.Context, c childConfig, host *machine) error {
+func runChild(ctx context.Context, c childConfig, host *outside) error {
 	egress := egress{deny: c.Deny, local: host.net.addrs}
 	hosts, err := childHosts(c, host.net)
 	if err != nil {
@@ -127,8 +127,8 @@ func childHosts(c childConfig, host hostNet) (docker.RegistryHosts, error) {
 	return registryHosts(rack, upstream), nil
 }
 
-// machine is what the child keeps of the world outside its namespaces.
-type machine struct {
+// outside is what the child keeps of the world outside its namespaces.
+type outside struct {
 	net         hostNet
 	nameServers []string
 }
@@ -139,14 +139,14 @@ const runcStates = "/run/runc"
 // enterNamespaces makes the new namespaces fit to live in: mounts of ours are not seen outside,
 // /proc shows the new processes, runc keeps its states where they vanish with us, and names are
 // resolved through the hub.
-func enterNamespaces(ctx context.Context, c childConfig) (*machine, error) {
+func enterNamespaces(ctx context.Context, c childConfig) (*outside, error) {
 	own, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open own network: %w", err)
 	}
 	unix.CloseOnExec(hostNetFD)
 	unix.CloseOnExec(readyFD)
-	m := &machine{net: hostNet{host: &netnsFile{hostNetFD}, own: &netnsFile{own}}, nameServers: nameServers(resolvConf)}
+	m := &outside{net: hostNet{host: &netnsFile{hostNetFD}, own: &netnsFile{own}}, nameServers: nameServers(resolvConf)}
 
 	// Slave, not private: what the machine unmounts must not stay mounted here.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"slipway/api"
+	"slipway/api/machine"
 )
 
 // Defaults of Config.
@@ -55,7 +56,7 @@ type Config struct {
 }
 
 func (c *Config) setDefaults() error {
-	if c.Root == "" || c.Registry.Addr == "" || c.Cgroup == "" {
+	if c.Root == "" || c.Registry.Addr == "" && c.Registry.Machine == "" || c.Cgroup == "" {
 		return api.Errorf(api.CodeInvalid, "builder: the root directory, the registry address and the cgroup must be configured")
 	}
 	root, err := filepath.Abs(c.Root)
@@ -92,6 +93,10 @@ func (c *Config) setDefaults() error {
 
 // Registry says how to reach the rack's registry, which image names call api.RackHost.
 type Registry struct {
+	// Machine is the directory of the node's identity (api/machine): the registry is that of any
+	// server of its rack, and its certificate opens it. The other fields are for a registry
+	// without one.
+	Machine string `json:"machine,omitempty"`
 	// Addr is its present address, host:port. It speaks HTTPS.
 	Addr string `json:"addr"`
 	// ServerName is what its certificate is checked for; empty means the host of Addr.
@@ -107,6 +112,12 @@ type Registry struct {
 // credentials; nil dial means the usual one. Requests for other hosts (a redirect to a bucket,
 // for instance) go where they say, and without credentials.
 func (r Registry) client(dial dialFunc) (*http.Client, error) {
+	if r.Machine != "" {
+		return &http.Client{Transport: &http.Transport{
+			DialContext: dial, DialTLSContext: machine.RegistryDialer(r.Machine, machine.DialFunc(dial)),
+			MaxIdleConnsPerHost: 8, IdleConnTimeout: 30 * time.Second,
+		}}, nil
+	}
 	config := &tls.Config{ServerName: r.ServerName, MinVersion: tls.VersionTLS12}
 	if len(r.CA) > 0 {
 		config.RootCAs = x509.NewCertPool()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"net"
@@ -13,6 +12,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"slipway/api"
+	"slipway/api/machine"
 	"slipway/api/pb"
 )
 
@@ -23,6 +23,8 @@ const messageMax = 32 << 20
 type Context struct {
 	// Addr is "host:port" of a server.
 	Addr string `json:"addr"`
+	// Others are addresses of further servers, for when that one is gone.
+	Others []string `json:"others,omitempty"`
 	// CA is the PEM of the rack's certificate authority; empty trusts those of the machine.
 	CA string `json:"ca,omitempty"`
 	// Token is the secret of an access token.
@@ -33,7 +35,7 @@ type Context struct {
 
 // Client is a connection to a rack.
 type Client struct {
-	conns *leader
+	conns *Conn
 	rpc   pb.ControlClient
 }
 
@@ -47,28 +49,29 @@ func Dial(_ context.Context, c Context) (*Client, error) {
 	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS13}
 	if c.CA != "" {
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM([]byte(c.CA)) {
+		var err error
+		if conf, err = machine.TrustServers([]byte(c.CA)); err != nil {
 			return nil, api.Errorf(api.CodeInvalid, "the CA of the rack at %s is not a PEM certificate", c.Addr)
 		}
 	}
-	l := &leader{options: []grpc.DialOption{
+	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(credentials.NewTLS(conf)),
 		grpc.WithPerRPCCredentials(token(c.Token)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageMax), grpc.MaxCallSendMsgSize(messageMax)),
 		grpc.WithNoProxy(),
-	}}
-	if c.Dial != nil {
-		l.options = append(l.options, grpc.WithContextDialer(c.Dial))
 	}
-	if err := l.move(c.Addr); err != nil {
+	if c.Dial != nil {
+		options = append(options, grpc.WithContextDialer(c.Dial))
+	}
+	conns, err := NewConn(append([]string{c.Addr}, c.Others...), options...)
+	if err != nil {
 		return nil, err
 	}
-	return &Client{conns: l, rpc: pb.NewControlClient(l)}, nil
+	return &Client{conns: conns, rpc: pb.NewControlClient(conns)}, nil
 }
 
 // Close ends the connection, and every call on it.
-func (c *Client) Close() error { return c.conns.close() }
+func (c *Client) Close() error { return c.conns.Close() }
 
 // token is a secret that goes along with every call.
 type token string

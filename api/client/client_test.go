@@ -58,8 +58,8 @@ func (s *server) serve(t *testing.T) {
 // dial connects without TLS.
 func dial(t *testing.T, addr string) *Client {
 	t.Helper()
-	l := &leader{options: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}}
-	if err := l.move(addr); err != nil {
+	l, err := NewConn([]string{addr}, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
 		t.Fatal(err)
 	}
 	c := &Client{conns: l, rpc: pb.NewControlClient(l)}
@@ -121,7 +121,7 @@ func TestSessionBreaks(t *testing.T) {
 	}}
 	s.serve(t)
 	client, far := net.Pipe()
-	l := &leader{options: []grpc.DialOption{
+	l, err := NewConn([]string{"rack.test:1"},
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.addr)
@@ -131,9 +131,8 @@ func TestSessionBreaks(t *testing.T) {
 			go func() { _, _ = io.Copy(conn, far); conn.Close() }()
 			go func() { _, _ = io.Copy(far, conn); far.Close() }()
 			return client, nil
-		}),
-	}}
-	if err := l.move("rack.test:1"); err != nil {
+		}))
+	if err != nil {
 		t.Fatal(err)
 	}
 	c := &Client{conns: l, rpc: pb.NewControlClient(l)}
@@ -190,7 +189,7 @@ func TestFollowsTheLeader(t *testing.T) {
 		seen = append(seen, who+" "+r.GetRequestId())
 	}
 	redirect := func(ctx context.Context, to string) error {
-		if err := grpc.SetTrailer(ctx, metadata.Pairs(LeaderKey, to)); err != nil {
+		if err := grpc.SetTrailer(ctx, metadata.Pairs(pb.LeaderKey, to)); err != nil {
 			return err
 		}
 		return status.Error(codes.Aborted, "this server does not lead")

@@ -105,3 +105,7 @@ func FromError(err error) error {
 	}
 	return &api.Error{Code: code, Message: s.Message(), Err: err}
 }
+
+// LeaderKey is the trailer in which a server that does not lead the rack names the address of the
+// one that does.
+const LeaderKey = "slipway-leader"

@@ -24,18 +24,13 @@ const (
 )
 
 type JoinRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Token   string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`     // of the role that is asked for
-	Role    string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`       // server or agent
-	Id      string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`           // of the machine, for its whole life
-	Request []byte                 `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"` // certificate request (PKCS #10, DER); only its key is used
-	Host    []string               `protobuf:"bytes,5,rep,name=host,proto3" json:"host,omitempty"`       // names and addresses that the machine is reached by
-	// Of servers only: where the other servers, and clients and agents, reach this one.
-	RaftAddr      string `protobuf:"bytes,6,opt,name=raft_addr,json=raftAddr,proto3" json:"raft_addr,omitempty"`
-	Addr          string `protobuf:"bytes,7,opt,name=addr,proto3" json:"addr,omitempty"`
-	RegistryAddr  string `protobuf:"bytes,8,opt,name=registry_addr,json=registryAddr,proto3" json:"registry_addr,omitempty"`
-	Name          string `protobuf:"bytes,9,opt,name=name,proto3" json:"name,omitempty"`
-	Version       string `protobuf:"bytes,10,opt,name=version,proto3" json:"version,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`     // of the role that is asked for
+	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`       // server or agent
+	Id            string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`           // of the machine, for its whole life
+	Request       []byte                 `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"` // certificate request (PKCS #10, DER); only its key is used
+	Host          []string               `protobuf:"bytes,5,rep,name=host,proto3" json:"host,omitempty"`       // names and addresses that the machine is reached by
+	Server        []byte                 `protobuf:"bytes,6,opt,name=server,proto3" json:"server,omitempty"`   // api.Server, of servers only: where the others reach it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -105,39 +100,11 @@ func (x *JoinRequest) GetHost() []string {
 	return nil
 }
 
-func (x *JoinRequest) GetRaftAddr() string {
+func (x *JoinRequest) GetServer() []byte {
 	if x != nil {
-		return x.RaftAddr
+		return x.Server
 	}
-	return ""
-}
-
-func (x *JoinRequest) GetAddr() string {
-	if x != nil {
-		return x.Addr
-	}
-	return ""
-}
-
-func (x *JoinRequest) GetRegistryAddr() string {
-	if x != nil {
-		return x.RegistryAddr
-	}
-	return ""
-}
-
-func (x *JoinRequest) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *JoinRequest) GetVersion() string {
-	if x != nil {
-		return x.Version
-	}
-	return ""
+	return nil
 }
 
 type JoinReply struct {
@@ -146,7 +113,8 @@ type JoinReply struct {
 	Rack          string                 `protobuf:"bytes,2,opt,name=rack,proto3" json:"rack,omitempty"`
 	ClusterId     string                 `protobuf:"bytes,3,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	Keyring       []byte                 `protobuf:"bytes,4,opt,name=keyring,proto3" json:"keyring,omitempty"` // of servers only: the keys that open what is sealed in the state
-	Server        []string               `protobuf:"bytes,5,rep,name=server,proto3" json:"server,omitempty"`   // addresses of all servers
+	Epoch         string                 `protobuf:"bytes,5,opt,name=epoch,proto3" json:"epoch,omitempty"`     // of servers only: the rack's history that they take part in
+	Servers       *Servers               `protobuf:"bytes,6,opt,name=servers,proto3" json:"servers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -209,9 +177,16 @@ func (x *JoinReply) GetKeyring() []byte {
 	return nil
 }
 
-func (x *JoinReply) GetServer() []string {
+func (x *JoinReply) GetEpoch() string {
 	if x != nil {
-		return x.Server
+		return x.Epoch
+	}
+	return ""
+}
+
+func (x *JoinReply) GetServers() *Servers {
+	if x != nil {
+		return x.Servers
 	}
 	return nil
 }
@@ -327,26 +302,22 @@ const file_join_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
 	"join.proto\x12\n" +
-	"slipway.v1\"\xf9\x01\n" +
+	"slipway.v1\x1a\vagent.proto\"\x8d\x01\n" +
 	"\vJoinRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x0e\n" +
 	"\x02id\x18\x03 \x01(\tR\x02id\x12\x18\n" +
 	"\arequest\x18\x04 \x01(\fR\arequest\x12\x12\n" +
-	"\x04host\x18\x05 \x03(\tR\x04host\x12\x1b\n" +
-	"\traft_addr\x18\x06 \x01(\tR\braftAddr\x12\x12\n" +
-	"\x04addr\x18\a \x01(\tR\x04addr\x12#\n" +
-	"\rregistry_addr\x18\b \x01(\tR\fregistryAddr\x12\x12\n" +
-	"\x04name\x18\t \x01(\tR\x04name\x12\x18\n" +
-	"\aversion\x18\n" +
-	" \x01(\tR\aversion\"\xab\x01\n" +
+	"\x04host\x18\x05 \x03(\tR\x04host\x12\x16\n" +
+	"\x06server\x18\x06 \x01(\fR\x06server\"\xd8\x01\n" +
 	"\tJoinReply\x129\n" +
 	"\vcertificate\x18\x01 \x01(\v2\x17.slipway.v1.CertificateR\vcertificate\x12\x12\n" +
 	"\x04rack\x18\x02 \x01(\tR\x04rack\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x03 \x01(\tR\tclusterId\x12\x18\n" +
-	"\akeyring\x18\x04 \x01(\fR\akeyring\x12\x16\n" +
-	"\x06server\x18\x05 \x03(\tR\x06server\"<\n" +
+	"\akeyring\x18\x04 \x01(\fR\akeyring\x12\x14\n" +
+	"\x05epoch\x18\x05 \x01(\tR\x05epoch\x12-\n" +
+	"\aservers\x18\x06 \x01(\v2\x13.slipway.v1.ServersR\aservers\"<\n" +
 	"\fRenewRequest\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\fR\arequest\x12\x12\n" +
 	"\x04host\x18\x02 \x03(\tR\x04host\"9\n" +
@@ -375,18 +346,20 @@ var file_join_proto_goTypes = []any{
 	(*JoinReply)(nil),    // 1: slipway.v1.JoinReply
 	(*RenewRequest)(nil), // 2: slipway.v1.RenewRequest
 	(*Certificate)(nil),  // 3: slipway.v1.Certificate
+	(*Servers)(nil),      // 4: slipway.v1.Servers
 }
 var file_join_proto_depIdxs = []int32{
 	3, // 0: slipway.v1.JoinReply.certificate:type_name -> slipway.v1.Certificate
-	0, // 1: slipway.v1.Machines.Join:input_type -> slipway.v1.JoinRequest
-	2, // 2: slipway.v1.Machines.Renew:input_type -> slipway.v1.RenewRequest
-	1, // 3: slipway.v1.Machines.Join:output_type -> slipway.v1.JoinReply
-	3, // 4: slipway.v1.Machines.Renew:output_type -> slipway.v1.Certificate
-	3, // [3:5] is the sub-list for method output_type
-	1, // [1:3] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	4, // 1: slipway.v1.JoinReply.servers:type_name -> slipway.v1.Servers
+	0, // 2: slipway.v1.Machines.Join:input_type -> slipway.v1.JoinRequest
+	2, // 3: slipway.v1.Machines.Renew:input_type -> slipway.v1.RenewRequest
+	1, // 4: slipway.v1.Machines.Join:output_type -> slipway.v1.JoinReply
+	3, // 5: slipway.v1.Machines.Renew:output_type -> slipway.v1.Certificate
+	4, // [4:6] is the sub-list for method output_type
+	2, // [2:4] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_join_proto_init() }
@@ -394,6 +367,7 @@ func file_join_proto_init() {
 	if File_join_proto != nil {
 		return
 	}
+	file_agent_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

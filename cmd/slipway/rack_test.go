@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/binary"
 	"log/slog"
 	"net"
@@ -16,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"slipway/api"
+	"slipway/api/machine"
 	"slipway/api/pb"
 	"slipway/raftstore"
 	"slipway/raftstore/keyring"
@@ -59,7 +59,7 @@ func startRack(t testing.TB) *testRack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca, err := auth.CreateCA(dir+"/ca", "test", time.Now())
+	ca, err := auth.NewCA("test", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,13 +87,20 @@ func startRack(t testing.TB) *testRack {
 
 // serve listens on loopback, with TLS and tokens.
 func (r *testRack) serve(t testing.TB, service *control.Server) func() {
-	cert, err := r.ca.Issue(time.Now(), "127.0.0.1")
+	key, request, err := machine.NewRequest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := r.ca.Machine(time.Now(), time.Hour, machine.Name{Cluster: "c1", Role: machine.RoleServer, ID: "s1"}, nil, request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := machine.Keep(r.dir+"/machine", key, chain, r.ca.PEM())
 	if err != nil {
 		t.Fatal(err)
 	}
 	guard := auth.NewGuard(r.store, time.Now)
-	secure := credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13})
-	s := grpc.NewServer(append(guard.ServerOptions(), grpc.Creds(secure))...)
+	s := grpc.NewServer(append(guard.ServerOptions(nil), grpc.Creds(credentials.NewTLS(self.Server())))...)
 	pb.RegisterControlServer(s, service)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,14 +14,12 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/keepalive"
 
 	"slipway/agent"
 	"slipway/agent/build"
 	"slipway/agent/router"
 	"slipway/api"
+	"slipway/api/machine"
 	"slipway/runtime/containerd"
 )
 
@@ -46,33 +42,26 @@ func (f *agentFlags) register(cmd *cobra.Command) {
 		"NAME=PATH[,PATH...][;vendor=V;model=M;KEY=VALUE], for example coral=/dev/apex_0;vendor=google. GPUs of NVIDIA and AMD are found")
 }
 
-// rackAccess is how a node reaches the servers of its rack.
-type rackAccess struct {
-	Rack     string // name
-	GRPC     string // address
-	Registry string // address
-	CA       []byte // PEM
-	Token    string
-	HTTP     int // ports of the router
-	HTTPS    int
+// joinFlags are how a node becomes part of its rack.
+type joinFlags struct {
+	servers     []string
+	tokenFile   string
+	token       string
+	http, https int // ports of the router
 }
 
 func agentCommand() *cobra.Command {
 	var f agentFlags
-	var dir, ca, token, logFile string
-	var access rackAccess
+	var j joinFlags
+	var dir, logFile string
 	var debug bool
 	cmd := &cobra.Command{
 		Use: "agent", Short: "Run a node", Args: cobra.NoArgs,
+		Example: "  slipwayd agent --join 192.0.2.1:7420 --token-file join-agent.token --node-addr 192.0.2.11",
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if access.CA, err = os.ReadFile(ca); err != nil {
-				return api.Errorf(api.CodeInvalid, "read the rack's CA: %w", err)
+			if j.token, err = readToken(j.tokenFile); err != nil {
+				return err
 			}
-			secret, err := os.ReadFile(token)
-			if err != nil {
-				return api.Errorf(api.CodeInvalid, "read the node's token: %w", err)
-			}
-			access.Token = string(secret)
 			log, err := newLogger(logFile, debug)
 			if err != nil {
 				return err
@@ -81,25 +70,27 @@ func agentCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return runAgent(cmd.Context(), p, f, access, log)
+			return runAgent(cmd.Context(), p, f, j, log)
 		},
 	}
 	f.register(cmd)
 	cmd.Flags().StringVar(&dir, "dir", "/var/lib/slipway", "data directory")
-	cmd.Flags().StringVar(&access.GRPC, "server", "127.0.0.1:7420", "address of a server")
-	cmd.Flags().StringVar(&access.Registry, "registry", "127.0.0.1:7421", "address of the rack's registry")
-	cmd.Flags().StringVar(&access.Rack, "rack", "main", "name of the rack")
-	cmd.Flags().StringVar(&ca, "ca", "", "file with the rack's CA")
-	cmd.Flags().StringVar(&token, "token", "", "file with a token of role node")
-	cmd.Flags().IntVar(&access.HTTP, "http", 8080, "port of the router for HTTP")
-	cmd.Flags().IntVar(&access.HTTPS, "https", 8443, "port of the router for HTTPS")
+	cmd.Flags().StringSliceVar(&j.servers, "join", nil, "HOST:PORT of servers of the rack to join, with an empty data directory")
+	cmd.Flags().StringVar(&j.tokenFile, "token-file", "", "file with the token to join with: join-agent.token of the first server, or slipway rack join-token agent")
+	cmd.Flags().IntVar(&j.http, "http", 8080, "port of the router for HTTP")
+	cmd.Flags().IntVar(&j.https, "https", 8443, "port of the router for HTTPS")
 	cmd.Flags().StringVar(&logFile, "log", "", "log file; stderr if empty")
 	cmd.Flags().BoolVar(&debug, "debug", false, "log more")
 	return cmd
 }
 
 // runAgent runs a node until ctx ends. Containers, router and containerd outlive it.
-func runAgent(ctx context.Context, p paths, f agentFlags, access rackAccess, log *slog.Logger) error {
+func runAgent(ctx context.Context, p paths, f agentFlags, j joinFlags, log *slog.Logger) error {
+	m, err := enterRack(ctx, p, f, j, log)
+	if err != nil {
+		return err
+	}
+	defer m.conn.Close()
 	socket, own, err := ensureContainerd(ctx, p, f.containerd)
 	if err != nil {
 		return err
@@ -108,41 +99,29 @@ func runAgent(ctx context.Context, p paths, f agentFlags, access rackAccess, log
 	if err != nil {
 		return err
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(access.CA) {
-		return api.Errorf(api.CodeInvalid, "the rack's CA is not a certificate in PEM")
-	}
 	engine, err := containerd.New(ctx, containerd.Config{
 		Socket: socket, Namespace: p.namespace(), Dir: p.run("containers"), Sliplog: logger, Cgroup: p.namespace(), Init: initProgram(),
-		Hosts: rackHosts(access, pool), Log: log,
+		Hosts: rackHosts(m.dir), Log: log,
 	})
 	if err != nil {
 		return err
 	}
 	defer engine.Close()
-	conn, err := dial(access, pool)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
 	if err := stickyKey(p); err != nil {
 		return err
 	}
 	registry := newRegistry()
 	proxy := router.Dial(p.routerSocket())
 	node, err := agent.OpenNode(ctx, agent.Options{
-		Dir: p.data("node"), Run: p.run("net"), Addr: f.addr, Rack: access.Rack, ID: mintNode(), Version: version,
-		Server: conn, Runtime: engine, Ingress: proxy, Privileged: f.privileged, Devices: f.devices,
+		Dir: p.data("node"), Run: p.run("net"), Addr: f.addr, Rack: m.rack.Name, ID: api.NodeID(m.identity.Name().ID), Version: version,
+		Server: m.conn, Servers: m.servers, Runtime: engine, Ingress: proxy, Privileged: f.privileged, Devices: f.devices,
 		Metrics: registry, Log: log,
-		Build: build.Config{
-			Root: p.data("build"), Cgroup: p.namespace() + "-build",
-			Registry: build.Registry{Addr: access.Registry, ServerName: api.RackHost, CA: access.CA, User: "node", Password: access.Token},
-		},
+		Build: build.Config{Root: p.data("build"), Cgroup: p.namespace() + "-build", Registry: build.Registry{Machine: m.dir}},
 	})
 	if err != nil {
 		return err
 	}
-	ingress, err := routerDaemon(p, f.host, access.HTTP, access.HTTPS)
+	ingress, err := routerDaemon(p, f.host, j.http, j.https)
 	if err != nil {
 		return err
 	}
@@ -155,6 +134,7 @@ func runAgent(ctx context.Context, p paths, f agentFlags, access rackAccess, log
 	if own != nil {
 		group.Go(func() error { return supervise(ctx, own, log) })
 	}
+	group.Go(func() error { return m.identity.KeepFresh(ctx, m.renew, m.notRenewed) })
 	group.Go(func() error { return node.Run(ctx) })
 	group.Go(func() error { return serveMetrics(ctx, metrics, registry, proxy, log) })
 	return group.Wait()
@@ -169,48 +149,21 @@ func initProgram() string {
 	return tini
 }
 
-// rackHosts maps the name of the rack's registry to its address.
-func rackHosts(access rackAccess, pool *x509.CertPool) docker.RegistryHosts {
+// rackHosts maps the name of the rack's registry to its servers. dir holds the node's identity.
+func rackHosts(dir string) docker.RegistryHosts {
 	client := &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: api.RackHost}, MaxIdleConnsPerHost: 8, IdleConnTimeout: 30 * time.Second,
+		DialTLSContext: machine.RegistryDialer(dir, nil), MaxIdleConnsPerHost: 8, IdleConnTimeout: 30 * time.Second,
 	}}
-	auth := docker.NewDockerAuthorizer(docker.WithAuthClient(client), docker.WithAuthCreds(func(string) (string, string, error) {
-		return "node", access.Token, nil
-	}))
 	return func(host string) ([]docker.RegistryHost, error) {
 		if host != api.RackHost {
 			return nil, api.Errorf(api.CodeDenied, "images come from the rack's registry only, not from %s", host)
 		}
 		return []docker.RegistryHost{{
-			Client: client, Authorizer: auth, Host: access.Registry, Scheme: "https", Path: "/v2",
+			Client: client, Host: api.RackHost, Scheme: "https", Path: "/v2",
 			Capabilities: docker.HostCapabilityPull | docker.HostCapabilityResolve,
 		}}, nil
 	}
 }
-
-// dial connects to the servers.
-func dial(access rackAccess, pool *x509.CertPool) (*grpc.ClientConn, error) {
-	conn, err := grpc.NewClient(access.GRPC,
-		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool, ServerName: api.RackHost, MinVersion: tls.VersionTLS13})),
-		grpc.WithPerRPCCredentials(bearer(access.Token)), grpc.WithNoProxy(),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}))
-	if err != nil {
-		return nil, fmt.Errorf("reach the servers at %s: %w", access.GRPC, err)
-	}
-	return conn, nil
-}
-
-// bearer is a token that goes along with every call.
-type bearer string
-
-// GetRequestMetadata implements credentials.PerRPCCredentials.
-func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	return map[string]string{"authorization": "Bearer " + string(b)}, nil
-}
-
-// RequireTransportSecurity implements credentials.PerRPCCredentials.
-func (bearer) RequireTransportSecurity() bool { return true }
 
 // mintNode draws the ID of a node; the store keeps the first one.
 func mintNode() api.NodeID {

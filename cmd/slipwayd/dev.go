@@ -64,10 +64,10 @@ func dev(ctx context.Context, s serverFlags, a agentFlags, log *slog.Logger) err
 		return err
 	}
 	defer unlock()
-	s.dir, s.bootstrap, s.privileged = p.data("server"), true, a.privileged
+	s.dir, s.bootstrap, s.privileged = p.data("server"), true, a.privileged // and no network: the node chooses
 	config := s.config(log)
 	config.Alone = true
-	srv, err := server.New(config)
+	srv, err := server.New(ctx, config)
 	if err != nil {
 		return err
 	}
@@ -79,21 +79,18 @@ func dev(ctx context.Context, s serverFlags, a agentFlags, log *slog.Logger) err
 		case <-ctx.Done():
 			return nil
 		}
-		token, err := os.ReadFile(p.data("server/" + server.NodeTokenFile))
+		token, err := readToken(p.data("server/" + server.JoinAgentTokenFile))
 		if err != nil {
-			return fmt.Errorf("read the node's token: %w", err)
+			return err
 		}
 		ready := Ready{
-			Addr: srv.GRPCAddr(), Registry: srv.HTTPAddr(), CA: p.data("server/ca/ca.crt"), Token: p.data("server/" + server.AdminTokenFile),
+			Addr: srv.GRPCAddr(), Registry: srv.HTTPAddr(), CA: p.data("server/" + server.TrustFile), Token: p.data("server/" + server.AdminTokenFile),
 			HTTP: s.httpPort, HTTPS: s.httpsPort, Pid: os.Getpid(),
 		}
 		if err := writeReady(p, ready); err != nil {
 			return err
 		}
-		return runAgent(ctx, p, a, rackAccess{
-			Rack: s.rack, GRPC: srv.GRPCAddr(), Registry: srv.HTTPAddr(), CA: srv.CA().PEM(), Token: string(token),
-			HTTP: s.httpPort, HTTPS: s.httpsPort,
-		}, log)
+		return runAgent(ctx, p, a, joinFlags{servers: []string{srv.GRPCAddr()}, token: token, http: s.httpPort, https: s.httpsPort}, log)
 	})
 	err = group.Wait()
 	return errors.Join(err, removeFile(p.readyFile()))

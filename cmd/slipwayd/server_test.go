@@ -2,18 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"log/slog"
 	"os"
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-
-	"slipway/api"
-	"slipway/api/pb"
+	"slipway/api/client"
 	"slipway/server"
 )
 
@@ -21,10 +15,10 @@ import (
 // it by name otherwise.
 func TestPrivilegedServices(t *testing.T) {
 	for allowed, says := range map[bool]string{true: "", false: "service web is privileged"} {
-		f := serverFlags{dir: t.TempDir(), rack: "test", domain: "rack.test", grpcAddr: "127.0.0.1:0", httpAddr: "127.0.0.1:0", raft: "127.0.0.1:0", bootstrap: true, privileged: allowed}
+		f := serverFlags{dir: t.TempDir(), rack: "test", domain: "rack.test", grpcAddr: "127.0.0.1:0", httpAddr: "127.0.0.1:0", raftAddr: "127.0.0.1:0", bootstrap: true, privileged: allowed}
 		config := f.config(slog.New(slog.DiscardHandler))
 		config.Alone = true
-		s, err := server.New(config)
+		s, err := server.New(t.Context(), config)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,18 +47,14 @@ func buildPrivileged(t *testing.T, s *server.Server, dir string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(s.CA().PEM())
-	secure := credentials.NewTLS(&tls.Config{RootCAs: pool, ServerName: api.RackHost, MinVersion: tls.VersionTLS13})
-	conn, err := grpc.NewClient(s.GRPCAddr(), grpc.WithTransportCredentials(secure), grpc.WithPerRPCCredentials(bearer(token)), grpc.WithNoProxy())
+	rack, err := client.Dial(t.Context(), client.Context{Addr: s.GRPCAddr(), CA: string(s.Trust()), Token: string(token)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	control := pb.NewControlClient(conn)
-	if _, err := control.CreateApp(t.Context(), &pb.AppRequest{App: "shop"}); err != nil {
+	defer rack.Close()
+	if _, err := rack.CreateApp(t.Context(), "shop"); err != nil {
 		t.Fatal(err)
 	}
-	_, err = control.CreateBuild(t.Context(), &pb.CreateBuildRequest{App: "shop", Manifest: "services: {web: {image: busybox, privileged: true}}", ManifestFile: "slipway.yml"})
+	_, err = rack.CreateBuild(t.Context(), "shop", client.Build{Manifest: "services: {web: {image: busybox, privileged: true}}", ManifestFile: "slipway.yml"})
 	return err
 }

@@ -3,8 +3,6 @@ package bubble
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,6 +17,8 @@ import (
 	"slipway/agent/health"
 	"slipway/agent/logs"
 	"slipway/api"
+	identity "slipway/api/machine"
+	"slipway/api/pb"
 	"slipway/runtime"
 	"slipway/runtime/fake"
 	"slipway/runtime/logfmt"
@@ -110,26 +110,27 @@ func (m *machine) powerOn() {
 	m.startAgent()
 }
 
-// dial connects as cmd/slipwayd does.
+// dial connects as cmd/slipwayd does: the first time the machine joins the rack.
 func (m *machine) dial() *grpc.ClientConn {
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM([]byte(m.rack.file("ca/ca.crt")))
+	m.rack.t.Helper()
+	dir := filepath.Join(m.dir, "machine")
+	id, err := identity.Open(dir)
+	if api.CodeOf(err) == api.CodeNotFound {
+		id, _, err = identity.Join(m.rack.ctx, dir, identity.Joining{
+			Servers: []string{grpcAddr}, Token: m.rack.file(server.JoinAgentTokenFile), Dial: m.rack.dial,
+			Request: &pb.JoinRequest{Role: identity.RoleAgent, Id: m.name},
+		})
+	}
+	if err != nil {
+		m.rack.t.Fatal(err)
+	}
 	conn, err := grpc.NewClient("passthrough:///"+grpcAddr, grpc.WithContextDialer(m.rack.dial),
-		grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool, ServerName: api.RackHost})),
-		grpc.WithPerRPCCredentials(bearer(m.rack.file(server.NodeTokenFile))))
+		grpc.WithTransportCredentials(credentials.NewTLS(id.Client(identity.RoleServer))))
 	if err != nil {
 		m.rack.t.Fatal(err)
 	}
 	return conn
 }
-
-// bearer is a token that goes along with every call.
-type bearer string
-
-func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	return map[string]string{"authorization": "Bearer " + string(b)}, nil
-}
-func (bearer) RequireTransportSecurity() bool { return true }
 
 // guarded is the engine with an eye on what may never happen: a process that is told to end
 // while a router still leads to it.

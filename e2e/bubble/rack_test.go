@@ -63,7 +63,7 @@ func inBubble(t *testing.T, nodes []string, test func(r *rack)) {
 func (r *rack) startServer() {
 	r.t.Helper()
 	_, transport := raft.NewInmemTransport("server.test:3")
-	s, err := server.New(server.Config{
+	s, err := server.New(r.ctx, server.Config{
 		Dir: filepath.Join(r.dir, "server"), Bootstrap: true, Rack: "test", Domain: "rack.test", HTTPPort: 80, HTTPSPort: 443,
 		GRPCAddr: grpcAddr, HTTPAddr: httpAddr, Version: "test", Log: r.log("server"), Listen: r.listen, Transport: transport,
 	})
@@ -109,7 +109,7 @@ func (r *rack) dial(ctx context.Context, addr string) (net.Conn, error) {
 func (r *rack) login() {
 	r.t.Helper()
 	c, err := client.Dial(r.ctx, client.Context{
-		Addr: grpcAddr, CA: r.file("ca/ca.crt"), Token: r.file(server.AdminTokenFile), Dial: r.dial,
+		Addr: grpcAddr, CA: r.file(server.TrustFile), Token: r.file(server.AdminTokenFile), Dial: r.dial,
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -45,8 +45,7 @@ func split(t *testing.T) (r *rack, server, agent *part) {
 	addr := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", p[i]) }
 	router := []string{"--http", fmt.Sprint(r.http), "--https", fmt.Sprint(r.https), "--debug", "--log", r.dir + "/log"}
 	server = &part{args: append([]string{"server", "--bootstrap", "--dir", r.dir + "/server", "--addr", addr(0), "--registry-addr", addr(1), "--raft-addr", addr(2)}, router...)}
-	agent = &part{args: append([]string{"agent", "--dir", r.dir + "/rack", "--server", addr(0), "--registry", addr(1), "--ca", r.dir + "/server/ca/ca.crt",
-		"--token", r.dir + "/server/node.token", "--containerd", "own", "--metrics-addr", addr(3)}, router...)}
+	agent = &part{args: append([]string{"agent", "--dir", r.dir + "/rack", "--join", addr(0), "--token-file", r.dir + "/server/join-agent.token", "--containerd", "own", "--metrics-addr", addr(3)}, router...)}
 	server.start(t)
 	t.Cleanup(r.finish)
 	t.Cleanup(func() {
@@ -58,7 +57,7 @@ func split(t *testing.T) (r *rack, server, agent *part) {
 		if err != nil {
 			return err.Error() + server.out.String(), false
 		}
-		out, code := r.slipway("", "login", addr(0), "--ca", r.dir+"/server/ca/ca.crt", "--name", "test", "--token", string(token))
+		out, code := r.slipway("", "login", addr(0), "--ca", r.dir+"/server/machine/trust.pem", "--name", "test", "--token", string(token))
 		return out, code == 0
 	})
 	agent.start(t)

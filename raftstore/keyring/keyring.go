@@ -171,3 +171,27 @@ func (k Key) aead() cipher.AEAD {
 	}
 	return aead
 }
+
+// Export returns all keys, for another server of the rack or a backup.
+func (k *Keyring) Export() ([]byte, error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	b, err := json.Marshal(k.keys)
+	if err != nil {
+		return nil, fmt.Errorf("export keyring: %w", err)
+	}
+	return b, nil
+}
+
+// Import makes the keyring of a data directory from what Export returned, and opens it. A
+// directory that has one is an error of code conflict: what its keys sealed would be lost.
+func Import(dir string, doc []byte) (*Keyring, error) {
+	path := filepath.Join(dir, "keyring.json")
+	if _, err := os.Stat(path); err == nil {
+		return nil, api.Errorf(api.CodeConflict, "import keyring: %s exists already", path)
+	}
+	if err := replaceFile(path, doc); err != nil {
+		return nil, fmt.Errorf("import keyring: %w", err)
+	}
+	return Open(dir)
+}

@@ -128,10 +128,19 @@ func (c *change) apply(cmd Command) *api.Error {
 		return c.setDesired(cmd)
 	case ApplyPlan:
 		return c.applyPlan(cmd)
-	case PutPool:
-		return c.putPoolCommand(cmd)
 	case SetRoutes:
 		return c.setRoutes(cmd)
+	case Reap:
+		return c.reap(cmd)
+	}
+	return c.applyToRack(cmd)
+}
+
+// applyToRack is the rest of the switch: what is about machines, and who may use the rack.
+func (c *change) applyToRack(cmd Command) *api.Error {
+	switch cmd := cmd.(type) {
+	case PutPool:
+		return c.putPoolCommand(cmd)
 	case RegisterNode:
 		return c.registerNode(cmd)
 	case UpdateNode:
@@ -148,8 +157,14 @@ func (c *change) apply(cmd Command) *api.Error {
 		return c.deleteToken(cmd)
 	case ConfigureRack:
 		return c.configureRack(cmd)
-	case Reap:
-		return c.reap(cmd)
+	case PutServer:
+		return c.putServer(cmd)
+	case RemoveServer:
+		return c.removeServer(cmd)
+	case PutAuthority:
+		return c.putAuthority(cmd)
+	case RemoveAuthority:
+		return c.removeAuthority(cmd)
 	}
 	return api.Errorf(api.CodeInternal, "command %s is not known to this version", fmt.Sprint(cmd.Type()))
 }

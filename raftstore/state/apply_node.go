@@ -24,7 +24,11 @@ func (c *change) registerNode(cmd RegisterNode) *api.Error {
 		return api.Errorf(api.CodeDenied, "node %s (%s) was removed from the rack by %s on %s; to let the machine join anew, remove the data directory of its agent and start it with a join token",
 			n.ID, gone.Name, gone.By, gone.At.UTC().Format(time.DateOnly))
 	}
-	n.Status, n.Since = api.NodeReady, c.at
+	subnet, full := c.subnet(n.ID)
+	if full != nil {
+		return full
+	}
+	n.Status, n.Since, n.Subnet = api.NodeReady, c.at, subnet
 	old, known := c.Node(n.ID)
 	if known {
 		n.Pool, n.Labels = old.Pool, old.Labels

@@ -201,6 +201,9 @@ type Rack struct {
 	HTTPPort  int    // of the routers
 	HTTPSPort int
 	Created   time.Time
+	// Network is where the addresses of processes come from, a /24 for each node; "" when nodes
+	// choose for themselves, as in a rack of one.
+	Network string
 }
 
 // Type names of the commands in the log.

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+
+	"slipway/api"
 )
 
 // The form of a snapshot: a header line, then one line per record, table by table in key
@@ -45,6 +47,8 @@ func (v *View) Encode(w io.Writer) error {
 		func() error { return encodeTable(enc, "routes", v.routes) },
 		func() error { return encodeTable(enc, "token", v.tokens) },
 		func() error { return encodeTable(enc, "removed", v.removed) },
+		func() error { return encodeTable(enc, "server", v.servers) },
+		func() error { return encodeTable(enc, "authority", v.authorities) },
 		func() error { return encodeTable(enc, "request", v.requests) },
 		func() error { return encodeTable(enc, "audit", v.audit) },
 		func() error { return encodeTable(enc, "history", v.history) },
@@ -126,6 +130,10 @@ func (c *change) restore(rec snapshotRecord) error {
 		return restore(rec, func(r appRoutes) { put(c, &c.routes, rec.Key, &r) })
 	case "removed":
 		return restore(rec, func(r removal) { put(c, &c.removed, rec.Key, &r) })
+	case "server":
+		return restore(rec, func(r api.Server) { put(c, &c.servers, rec.Key, &r) })
+	case "authority":
+		return restore(rec, func(r Authority) { put(c, &c.authorities, rec.Key, &r) })
 	case "audit":
 		return c.restoreEvent(&c.audit, rec)
 	case "history":

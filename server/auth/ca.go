@@ -2,25 +2,22 @@ package auth
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/hex"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	"io/fs"
 	"math/big"
 	"net"
-	"os"
-	"path/filepath"
+	"net/url"
 	"time"
 
 	"slipway/api"
+	"slipway/api/machine"
 )
 
 const (
@@ -30,25 +27,15 @@ const (
 	clockSkew = time.Hour
 )
 
-// The files of the CA below its directory.
-const (
-	caCertFile = "ca.crt"
-	caKeyFile  = "ca.key"
-)
-
-// CA is the certificate authority of one rack.
+// CA is one certificate authority of a rack.
 type CA struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	pem  []byte
 }
 
-// CreateCA makes the CA of a rack and keeps it in dir. A directory that holds one already is
-// an error of code conflict: a second CA would lock every machine of the rack out.
-func CreateCA(dir, rack string, now time.Time) (*CA, error) {
-	if _, err := os.Stat(filepath.Join(dir, caCertFile)); err == nil {
-		return nil, api.Errorf(api.CodeConflict, "create the rack's CA: %s exists already", filepath.Join(dir, caCertFile))
-	}
+// NewCA makes an authority for a rack.
+func NewCA(rack string, now time.Time) (*CA, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("create the rack's CA: %w", err)
@@ -63,45 +50,33 @@ func CreateCA(dir, rack string, now time.Time) (*CA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create the rack's CA: %w", err)
 	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return nil, fmt.Errorf("create the rack's CA: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("create the rack's CA: %w", err)
-	}
-	// The key first: a certificate without its key would look like a whole CA.
-	if err := writePEM(filepath.Join(dir, caKeyFile), "PRIVATE KEY", keyDER); err != nil {
-		return nil, err
-	}
-	if err := writePEM(filepath.Join(dir, caCertFile), "CERTIFICATE", der); err != nil {
-		return nil, err
-	}
-	return LoadCA(dir)
+	return &CA{cert: cert, key: key, pem: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}, nil
 }
 
-// LoadCA reads the CA that CreateCA kept in dir. Without one, the error is of code not_found.
-func LoadCA(dir string) (*CA, error) {
-	certPEM, err := os.ReadFile(filepath.Join(dir, caCertFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, api.Errorf(api.CodeNotFound, "no CA in %s: %w", dir, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the rack's CA: %w", err)
-	}
-	keyPEM, err := os.ReadFile(filepath.Join(dir, caKeyFile))
-	if err != nil {
-		return nil, fmt.Errorf("read the rack's CA: %w", err)
-	}
+// ParseCA reads an authority: what PEM and KeyPEM returned.
+func ParseCA(certPEM, keyPEM []byte) (*CA, error) {
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
-		return nil, fmt.Errorf("read the rack's CA in %s: %w", dir, err)
+		return nil, fmt.Errorf("read the rack's CA: %w", err)
 	}
 	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
 	if !ok || !pair.Leaf.IsCA {
-		return nil, fmt.Errorf("read the rack's CA in %s: not the certificate and key of a CA", dir)
+		return nil, api.Errorf(api.CodeInvalid, "read the rack's CA: not the certificate and key of a CA")
 	}
-	return &CA{cert: pair.Leaf, key: key, pem: certPEM}, nil
+	return &CA{cert: pair.Leaf, key: key, pem: bytes.Clone(certPEM)}, nil
+}
+
+// KeyPEM returns the private key.
+func (c *CA) KeyPEM() ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(c.key)
+	if err != nil {
+		return nil, fmt.Errorf("encode the rack's CA: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
 // PEM returns the certificate that clients trust.
@@ -115,14 +90,11 @@ func (c *CA) Pool() *x509.CertPool {
 }
 
 // Fingerprint returns the SHA-256 of the certificate in hex, to compare by eye.
-func (c *CA) Fingerprint() string {
-	sum := sha256.Sum256(c.cert.Raw)
-	return hex.EncodeToString(sum[:])
-}
+func (c *CA) Fingerprint() string { return machine.Fingerprint(c.cert) }
 
-// Issue signs a certificate for hosts, which are IP addresses, host names or wildcards like
-// "*.app.example.com", valid for a year. It serves both sides of a connection, so that
-// machines can prove themselves to each other with it.
+// Issue signs a certificate with a key of its own for hosts, which are IP addresses, host names or
+// wildcards like "*.app.example.com", valid for a year. It serves the named hosts and proves
+// nothing else: no machine is named by it.
 func (c *CA) Issue(now time.Time, hosts ...string) (tls.Certificate, error) {
 	if len(hosts) == 0 {
 		return tls.Certificate{}, api.Errorf(api.CodeInvalid, "issue a certificate: no host is given")
@@ -131,28 +103,59 @@ func (c *CA) Issue(now time.Time, hosts ...string) (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("issue a certificate for %s: %w", hosts[0], err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: commonName(hosts[0])},
-		NotBefore: now.Add(-clockSkew), NotAfter: now.Add(leafLife),
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	for _, host := range hosts {
-		if ip := net.ParseIP(host); ip != nil {
-			template.IPAddresses = append(template.IPAddresses, ip)
-			continue
-		}
-		template.DNSNames = append(template.DNSNames, host)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, c.cert, &key.PublicKey, c.key)
+	der, err := c.sign(certificate(now, leafLife, clockSkew, hosts, x509.ExtKeyUsageServerAuth), key.Public())
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("issue a certificate for %s: %w", hosts[0], err)
+		return tls.Certificate{}, err
 	}
 	leaf, err := x509.ParseCertificate(der)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("issue a certificate for %s: %w", hosts[0], err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der, c.cert.Raw}, PrivateKey: key, Leaf: leaf}, nil
+}
+
+// Machine signs the certificate of a machine for the key of a certificate request (PKCS #10, DER),
+// of which nothing else is used. It serves both sides of a connection. The answer is the chain in
+// PEM.
+func (c *CA) Machine(now time.Time, life time.Duration, name machine.Name, hosts []string, request []byte) ([]byte, error) {
+	r, err := x509.ParseCertificateRequest(request)
+	if err == nil {
+		err = r.CheckSignature()
+	}
+	if err != nil {
+		return nil, api.Errorf(api.CodeInvalid, "certificate for %s: the request is not valid: %w", name, err)
+	}
+	template := certificate(now, life, min(clockSkew, life/2), append([]string{name.Role + "-" + name.ID}, hosts...), x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth)
+	template.URIs = []*url.URL{name.URI()}
+	der, err := c.sign(template, r.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	return append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), c.pem...), nil
+}
+
+// certificate is the template of what is not a CA.
+func certificate(now time.Time, life, skew time.Duration, hosts []string, usage ...x509.ExtKeyUsage) *x509.Certificate {
+	t := &x509.Certificate{
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: commonName(hosts[0])},
+		NotBefore: now.Add(-skew), NotAfter: now.Add(life), KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: usage,
+	}
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			t.IPAddresses = append(t.IPAddresses, ip)
+			continue
+		}
+		t.DNSNames = append(t.DNSNames, host)
+	}
+	return t
+}
+
+func (c *CA) sign(template *x509.Certificate, key crypto.PublicKey) ([]byte, error) {
+	der, err := x509.CreateCertificate(rand.Reader, template, c.cert, key, c.key)
+	if err != nil {
+		return nil, fmt.Errorf("issue a certificate for %s: %w", template.Subject.CommonName, err)
+	}
+	return der, nil
 }
 
 // commonNameMax is the limit of X.520.
@@ -171,20 +174,4 @@ func serial() *big.Int {
 	_, _ = rand.Read(b) // never fails, by its contract
 	b[0] &= 0x7f
 	return new(big.Int).SetBytes(b)
-}
-
-// writePEM writes a file that only its owner can read, whole or not at all.
-func writePEM(path, kind string, der []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer os.Remove(f.Name())
-	if err := errors.Join(pem.Encode(f, &pem.Block{Type: kind, Bytes: der}), f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
 }

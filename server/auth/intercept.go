@@ -8,7 +8,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"slipway/api"
@@ -44,7 +46,7 @@ func (g *Guard) Stream() grpc.StreamServerInterceptor {
 		}
 		ctx, cancel := context.WithCancelCause(WithIdentity(stream.Context(), who))
 		var watch sync.WaitGroup
-		watch.Go(func() { g.watch(ctx, cancel) })
+		watch.Go(func() { g.watch(ctx, cancel, r) })
 		err = next(srv, &checkedStream{ServerStream: stream, who: who, rule: r, ctx: ctx})
 		cause := context.Cause(ctx)
 		cancel(nil)
@@ -56,20 +58,21 @@ func (g *Guard) Stream() grpc.StreamServerInterceptor {
 	}
 }
 
-// watch cancels a stream when its token is good no more.
-func (g *Guard) watch(ctx context.Context, cancel context.CancelCauseFunc) {
+// watch cancels a stream when the token or the certificate of its caller is good no more.
+func (g *Guard) watch(ctx context.Context, cancel context.CancelCauseFunc, r rule) {
 	tick := time.NewTicker(recheck)
 	defer tick.Stop()
-	secret, err := bearer(ctx)
-	for err == nil {
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			_, err = g.Identify(secret)
+			if _, err := g.caller(ctx, r); err != nil {
+				cancel(api.Errorf(api.CodeDenied, "%s", status.Convert(err).Message()))
+				return
+			}
 		}
 	}
-	cancel(err)
 }
 
 // admit finds the caller and the rule of a method, and applies what does not depend on the
@@ -79,18 +82,50 @@ func (g *Guard) admit(ctx context.Context, table map[string]rule, method string)
 	if !known {
 		return Identity{}, rule{}, status.Errorf(codes.Unimplemented, "method %s does not exist", method)
 	}
-	secret, err := bearer(ctx)
+	who, err := g.caller(ctx, r)
 	if err != nil {
 		return Identity{}, rule{}, err
 	}
-	who, err := g.Identify(secret)
-	if err != nil {
-		return Identity{}, rule{}, status.Error(codes.Unauthenticated, err.Error())
-	}
-	if !who.Can(r.right) {
-		return Identity{}, rule{}, pb.Error(denied(who, r.right))
+	if _, err := pb.Reason(ctx); err != nil {
+		return Identity{}, rule{}, pb.Error(err)
 	}
 	return who, r, nil
+}
+
+// caller finds out who calls, and that a rule lets them.
+func (g *Guard) caller(ctx context.Context, r rule) (who Identity, err error) {
+	switch {
+	case r.right == RightAnyone:
+		return Identity{}, nil
+	case r.right.ofMachines():
+		who, err = g.machine(ctx)
+	default:
+		var secret string
+		if secret, err = bearer(ctx); err != nil {
+			return Identity{}, err
+		}
+		who, err = g.Identify(secret)
+	}
+	if err != nil {
+		return Identity{}, status.Error(codes.Unauthenticated, err.Error())
+	}
+	if !who.Can(r.right) {
+		return Identity{}, pb.Error(denied(who, r.right))
+	}
+	return who, nil
+}
+
+// machine returns the machine whose certificate the connection was made with.
+func (g *Guard) machine(ctx context.Context) (Identity, error) {
+	p, _ := peer.FromContext(ctx)
+	info, ok := credentials.TLSInfo{}, false
+	if p != nil {
+		info, ok = p.AuthInfo.(credentials.TLSInfo)
+	}
+	if !ok {
+		return Identity{}, api.Errorf(api.CodeDenied, "the connection carries no certificate of a machine")
+	}
+	return g.IdentifyMachine(info.State)
 }
 
 // bearer returns the secret that a call carries.
@@ -159,7 +194,7 @@ func (s *checkedStream) RecvMsg(m any) error {
 	if s.checked {
 		return nil
 	}
-	if _, tunnel := m.(*pb.Frame); tunnel && s.rule.right == RightNode {
+	if s.rule.right.ofMachines() { // a tunnel's frame names an app as well
 		s.checked = true
 		return nil
 	}

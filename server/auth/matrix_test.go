@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -13,7 +14,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
@@ -22,6 +23,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"slipway/api"
+	"slipway/api/machine"
 	"slipway/api/pb"
 	"slipway/raftstore/state"
 )
@@ -37,7 +39,7 @@ type method struct {
 func methods(t *testing.T) []method {
 	t.Helper()
 	var out []method
-	for _, file := range []protoreflect.FileDescriptor{pb.File_control_proto, pb.File_agent_proto} {
+	for _, file := range []protoreflect.FileDescriptor{pb.File_control_proto, pb.File_agent_proto, pb.File_join_proto} {
 		for i := range file.Services().Len() {
 			service := file.Services().Get(i)
 			for j := range service.Methods().Len() {
@@ -75,7 +77,8 @@ func (m method) hasApp() bool { return proto.Size(m.request("hello")) != proto.S
 // so far was let in.
 type fixture struct {
 	state   *state.State
-	conn    *grpc.ClientConn
+	conn    *grpc.ClientConn            // of people
+	conns   map[string]*grpc.ClientConn // of machines
 	secrets map[string]string
 }
 
@@ -96,7 +99,7 @@ func newFixture(t *testing.T) *fixture {
 	}
 	for name, token := range map[string]state.Token{
 		"admin": {Role: RoleAdmin}, "deployer": {Role: RoleDeployer}, "viewer": {Role: RoleViewer},
-		"node": {Role: RoleNode}, "builder": {Role: RoleBuilder}, "no-role": {}, "other-role": {Role: "owner"},
+		"join-agent": {Role: RoleJoinAgent}, "join-server": {Role: RoleJoinServer}, "no-role": {}, "other-role": {Role: "owner"},
 		"scoped": {Role: RoleDeployer, Apps: []api.AppName{"hello"}}, "expired": {Role: RoleAdmin, Expires: now},
 	} {
 		f.secrets[name] = NewSecret()
@@ -106,26 +109,86 @@ func newFixture(t *testing.T) *fixture {
 	apply(state.PutToken{Token: state.Token{ID: "revoked", Name: "revoked", Role: RoleAdmin, Hash: Hash(f.secrets["revoked"])}})
 	apply(state.DeleteToken{ID: "revoked"})
 
-	server := grpc.NewServer(NewGuard(f, func() time.Time { return now }).ServerOptions()...)
+	ca := newCA(t)
+	self := newMachine(t, ca, machine.Name{Cluster: "c1", Role: machine.RoleServer, ID: "s1"})
+	options := append(NewGuard(f, func() time.Time { return now }).ServerOptions(nil), grpc.Creds(credentials.NewTLS(self.Server())))
+	server := grpc.NewServer(options...)
 	for _, service := range descriptions(methods(t)) {
 		server.RegisterService(service, nil)
 	}
 	listener := bufconn.Listen(1 << 20)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
-	conn, err := grpc.NewClient("passthrough:///bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
-		grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(1<<30)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.conn = conn
 	t.Cleanup(func() {
-		conn.Close()
 		server.Stop()
 		<-ended
 	})
+	dial := func(conf *tls.Config) *grpc.ClientConn {
+		conn, err := grpc.NewClient("passthrough:///bufconn", grpc.WithTransportCredentials(credentials.NewTLS(conf)),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
+			grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(1<<30)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+	people, err := machine.TrustServers(ca.PEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.conn = dial(people)
+	f.conns = map[string]*grpc.ClientConn{
+		"node":          dial(newMachine(t, ca, machine.Name{Cluster: "c1", Role: machine.RoleAgent, ID: "n1"}).Client(machine.RoleServer)),
+		"server":        dial(self.Client(machine.RoleServer)),
+		"other-rack":    dial(stranger(t, ca, machine.Name{Cluster: "c2", Role: machine.RoleAgent, ID: "n1"})),
+		"other-ca":      dial(stranger(t, newCA(t), machine.Name{Cluster: "c1", Role: machine.RoleServer, ID: "s1"})),
+		"an-app's-cert": dial(appCertificate(t, ca)),
+	}
 	return f
+}
+
+func newCA(t *testing.T) *CA {
+	t.Helper()
+	ca, err := NewCA("test", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca
+}
+
+// newMachine is a machine with a certificate.
+func newMachine(t *testing.T, ca *CA, name machine.Name) *machine.Identity {
+	t.Helper()
+	key, request, err := machine.NewRequest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := ca.Machine(time.Now(), time.Hour, name, nil, request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := machine.Keep(t.TempDir(), key, chain, ca.PEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// stranger shows the certificate of a machine without asking who answers.
+func stranger(t *testing.T, ca *CA, name machine.Name) *tls.Config {
+	conf := newMachine(t, ca, name).Client(machine.RoleServer)
+	conf.VerifyConnection = nil
+	return conf
+}
+
+// appCertificate is a client that shows what routers get to serve an app with.
+func appCertificate(t *testing.T, ca *CA) *tls.Config {
+	cert, err := ca.Issue(time.Now(), "web.shop.rack.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}, InsecureSkipVerify: true}
 }
 
 // descriptions describes services whose handlers take a request and answer with nothing.
@@ -171,10 +234,14 @@ func (f *fixture) call(t *testing.T, who string, m method, request proto.Message
 	if secret := f.secrets[who]; secret != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+secret)
 	}
-	if !m.stream {
-		return status.Code(f.conn.Invoke(ctx, m.path, request, &pb.Empty{}))
+	conn := f.conn
+	if c, ok := f.conns[who]; ok {
+		conn = c
 	}
-	stream, err := f.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, m.path)
+	if !m.stream {
+		return status.Code(conn.Invoke(ctx, m.path, request, &pb.Empty{}))
+	}
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, m.path)
 	if err != nil {
 		return status.Code(err)
 	}
@@ -205,7 +272,7 @@ func TestEveryMethodHasARight(t *testing.T) {
 // The matrix of roles and methods, to be read in testdata/matrix.txt. UPDATE=1 rewrites it.
 func TestMatrix(t *testing.T) {
 	f := newFixture(t)
-	roles := []string{"admin", "deployer", "viewer", "node", "builder", "no-role", "other-role", "expired", "revoked", "unknown", "nobody"}
+	roles := []string{"admin", "deployer", "viewer", "node", "server", "join-agent", "join-server", "other-rack", "other-ca", "an-app's-cert", "no-role", "other-role", "expired", "revoked", "unknown", "nobody"}
 	var b strings.Builder
 	row := func(name string, cell func(who string) string) {
 		fmt.Fprintf(&b, "%-30s", name)
@@ -222,6 +289,8 @@ func TestMatrix(t *testing.T) {
 				return "yes"
 			case codes.PermissionDenied, codes.Unauthenticated:
 				return "-"
+			case codes.Unavailable:
+				return "x" // not even a connection
 			default:
 				return code.String()
 			}
@@ -350,7 +419,7 @@ func TestBearer(t *testing.T) {
 	}
 }
 
-// A node's token speaks for that node alone.
+// A node's certificate speaks for that node alone.
 func TestAuthorizeNode(t *testing.T) {
 	as := func(name, role string) context.Context {
 		return WithIdentity(t.Context(), Identity{Name: name, Role: role})
@@ -360,9 +429,9 @@ func TestAuthorizeNode(t *testing.T) {
 		node api.NodeID
 		may  bool
 	}{
-		{as("node/n1", RoleNode), "n1", true}, {as("node/n1", RoleNode), "", true}, {as("join", RoleNode), "n1", true},
+		{as("node/n1", RoleNode), "n1", true}, {as("node/n1", RoleNode), "", true}, {as("n1", RoleNode), "n1", false},
 		{as("node/n1", RoleNode), "n2", false}, {as("node/n1", RoleNode), "n11", false}, {as("node/n1", RoleAdmin), "n1", false},
-		{as("node/n1", RoleBuilder), "n1", false}, {t.Context(), "n1", false},
+		{as("node/n1", RoleServer), "n1", false}, {t.Context(), "n1", false},
 	} {
 		if err := AuthorizeNode(c.ctx, c.node); (err == nil) != c.may {
 			i, _ := Caller(c.ctx)

@@ -9,7 +9,7 @@ import (
 // Right is what a method asks of its caller.
 type Right int
 
-// The rights. There is none that every caller has.
+// The rights.
 const (
 	rightNone Right = iota
 	// RightRead sees objects, but no value of an environment.
@@ -20,13 +20,18 @@ const (
 	RightAdmin
 	// RightNode speaks for a node.
 	RightNode
-	// RightSource reads uploaded sources.
-	RightSource
+	// RightMachine is a machine of the rack, whatever its role.
+	RightMachine
+	// RightAnyone is everybody, token or not. The method checks for itself whom it serves.
+	RightAnyone
 )
+
+// ofMachines reports whether the right is proved by a machine's certificate, and not by a token.
+func (r Right) ofMachines() bool { return r == RightNode || r == RightMachine }
 
 // String returns the word for r.
 func (r Right) String() string {
-	names := [...]string{"nothing", "read", "deploy", "administer", "speak for a node", "read sources"}
+	names := [...]string{"nothing", "read", "deploy", "administer", "speak for a node", "be a machine of the rack", "call"}
 	if r < 0 || int(r) >= len(names) {
 		return "unknown"
 	}
@@ -42,7 +47,7 @@ type rule struct {
 	more func(request any) Right
 }
 
-const control, agents = "/slipway.v1.Control/", "/slipway.v1.Agents/"
+const control, agents, machines = "/slipway.v1.Control/", "/slipway.v1.Agents/", "/slipway.v1.Machines/"
 
 // rules returns the one table of who may call what. A method that is not in it is refused.
 func rules() map[string]rule {
@@ -100,7 +105,10 @@ func rules() map[string]rule {
 		agents + "Tunnel":   node,
 
 		agents + "IssueCertificate": node,
-		agents + "FetchSource":      {right: RightSource},
+		agents + "FetchSource":      node,
+
+		machines + "Join":  {right: RightAnyone}, // with a join token, which Join checks
+		machines + "Renew": {right: RightMachine},
 	}
 	maps.Copy(table, machineRules())
 	return table

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"crypto/tls"
 	"encoding/base32"
 	"fmt"
 	"slices"
@@ -12,16 +13,23 @@ import (
 	"time"
 
 	"slipway/api"
+	"slipway/api/machine"
 	"slipway/raftstore/state"
 )
 
 // The roles of a token.
 const (
-	RoleAdmin    = "admin"    // everything
-	RoleDeployer = "deployer" // everything inside its apps
-	RoleViewer   = "viewer"   // reads, without environment values
-	RoleNode     = "node"     // what an agent does
-	RoleBuilder  = "builder"  // reads sources and pushes images
+	RoleAdmin    = api.RoleAdmin
+	RoleDeployer = api.RoleDeployer
+	RoleViewer   = api.RoleViewer
+
+	// Roles of machines, which their certificates name.
+	RoleNode   = "node"   // what an agent does
+	RoleServer = "server" // what another server does
+
+	// Roles of the tokens that machines join with. They open nothing else.
+	RoleJoinServer = "join-server"
+	RoleJoinAgent  = "join-agent"
 )
 
 // secretPrefix makes secrets easy to find where they have leaked.
@@ -46,8 +54,8 @@ func Hash(secret string) []byte {
 
 // Identity is a caller that has proved itself.
 type Identity struct {
-	Token string // ID of the token
-	Name  string // of the token: what is recorded as the actor
+	Token string // ID of the token; "" for a machine
+	Name  string // of the token, or "node/<id>", "server/<id>": what is recorded as the actor
 	Role  string
 	// Apps narrows the token; empty means all apps.
 	Apps []api.AppName
@@ -68,9 +76,9 @@ func (i Identity) Can(r Right) bool {
 	case RoleViewer:
 		return r == RightRead
 	case RoleNode:
-		return r == RightNode || r == RightSource
-	case RoleBuilder:
-		return r == RightSource
+		return r == RightNode || r == RightMachine
+	case RoleServer:
+		return r == RightMachine
 	}
 	return false
 }
@@ -100,6 +108,22 @@ func (g *Guard) Identify(secret string) (Identity, error) {
 			t.Name, t.Expires.UTC().Format(time.DateOnly))
 	}
 	return Identity{Token: t.ID, Name: t.Name, Role: t.Role, Apps: t.Apps}, nil
+}
+
+// IdentifyMachine returns the machine at the other end of a connection. One without a certificate
+// and one whose certificate has expired since are errors of code denied.
+func (g *Guard) IdentifyMachine(s tls.ConnectionState) (Identity, error) {
+	name, ok := machine.Peer(s)
+	if !ok {
+		return Identity{}, api.Errorf(api.CodeDenied, "the connection carries no certificate of a machine; join the rack with: slipwayd agent --join HOST:PORT --token-file FILE")
+	}
+	if !g.now().Before(s.PeerCertificates[0].NotAfter) {
+		return Identity{}, api.Errorf(api.CodeDenied, "the certificate of %s has expired", name)
+	}
+	if name.Role == machine.RoleServer {
+		return Identity{Name: "server/" + name.ID, Role: RoleServer}, nil
+	}
+	return Identity{Name: "node/" + name.ID, Role: RoleNode}, nil
 }
 
 type identityKey struct{}
@@ -133,19 +157,14 @@ func Enters(ctx context.Context) bool {
 	return ok && i.Can(RightDeploy)
 }
 
-// nodePrefix begins the names of tokens that belong to one node.
-const nodePrefix = "node/"
-
 // AuthorizeNode reports why the caller may not speak for node, or nil; "" asks for any node.
-// A token named "node/<id>" speaks for that node alone.
 func AuthorizeNode(ctx context.Context, node api.NodeID) error {
 	i, ok := Caller(ctx)
 	if !ok || !i.Can(RightNode) {
-		return api.Errorf(api.CodeDenied, "a token of role %s is needed to speak for a node", RoleNode)
+		return api.Errorf(api.CodeDenied, "the certificate of a node is needed to speak for one")
 	}
-	own, bound := strings.CutPrefix(i.Name, nodePrefix)
-	if bound && node != "" && own != string(node) {
-		return api.Errorf(api.CodeDenied, "the token of node %s cannot speak for node %s", own, node)
+	if node != "" && i.Name != "node/"+string(node) {
+		return api.Errorf(api.CodeDenied, "%s cannot speak for node %s", i.Name, node)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"slipway/api"
 	"slipway/api/pb"
@@ -36,6 +37,10 @@ type Config struct {
 	Heartbeat time.Duration // the interval that agents are told; default 2 s
 	Now       func() time.Time
 	Log       *slog.Logger
+	// Leader returns where the leader serves agents, "" when nobody leads; Servers lists the servers
+	// of the rack, the leader first.
+	Leader  func() string
+	Servers func() *pb.Servers
 	// Issue signs a certificate for hosts and returns chain and key in PEM.
 	Issue func(hosts ...string) ([]byte, error)
 	// Authorize returns an error when the caller in ctx may not speak for node; "" asks for
@@ -49,10 +54,12 @@ type Server struct {
 	cfg Config
 
 	mu       sync.Mutex
+	leads    bool
 	beats    map[api.NodeID]time.Time
 	sessions map[api.NodeID]*session
 	tunnels  map[string]*Tunnel // opened, waiting for the agent to dial back
 	lastID   uint64
+	shared   shared
 	moved    chan struct{} // capacity 1: a heartbeat of a node that was silent
 }
 
@@ -67,7 +74,41 @@ func New(cfg Config) *Server {
 	}
 }
 
-// Heartbeats returns when each node was last heard of, since this server started.
+// Lead lets agents attach, from now until end is called: they belong to the leader, who alone hears
+// their heartbeats. end ends their sessions, so that they look for the next leader at once.
+func (s *Server) Lead() (end func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leads = true
+	clear(s.beats)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.leads = false
+		for _, c := range s.sessions {
+			c.end()
+		}
+	}
+}
+
+// elsewhere is the error for an agent that must go to the leader, and tells it where that is; nil on
+// the leader.
+func (s *Server) elsewhere(tell func(metadata.MD)) error {
+	s.mu.Lock()
+	leads := s.leads
+	s.mu.Unlock()
+	if leads {
+		return nil
+	}
+	addr := s.cfg.Leader()
+	if addr == "" {
+		return api.Errorf(api.CodeUnavailable, "the rack has no leader")
+	}
+	tell(metadata.Pairs(pb.LeaderKey, addr))
+	return api.Errorf(api.CodeNotLeader, "this server does not lead the rack, %s does", addr)
+}
+
+// Heartbeats returns when each node was last heard of, since this server leads.
 func (s *Server) Heartbeats() map[api.NodeID]time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,6 +128,9 @@ func (s *Server) Register(ctx context.Context, r *pb.RegisterRequest) (*pb.Regis
 	if err := s.cfg.Authorize(ctx, node.ID); err != nil {
 		return nil, pb.Error(err)
 	}
+	if err := s.elsewhere(func(md metadata.MD) { _ = grpc.SetTrailer(ctx, md) }); err != nil {
+		return nil, pb.Error(err)
+	}
 	res, err := s.cfg.Store.Propose(ctx, s.entry(node.ID, state.RegisterNode{Node: node}))
 	if err != nil {
 		return nil, pb.Error(err)
@@ -95,9 +139,13 @@ func (s *Server) Register(ctx context.Context, r *pb.RegisterRequest) (*pb.Regis
 		return nil, pb.Error(res.Err)
 	}
 	s.heard(node.ID)
-	rack := s.cfg.Store.View().Rack()
+	v := s.cfg.Store.View()
+	rack, stored := v.Rack(), &api.Node{}
+	if known, ok := v.Node(node.ID); ok {
+		stored = known
+	}
 	return &pb.RegisterReply{Rack: rack.Name, Domain: rack.Domain, ClusterId: rack.ClusterID,
-		HeartbeatMs: s.cfg.Heartbeat.Milliseconds()}, nil
+		HeartbeatMs: s.cfg.Heartbeat.Milliseconds(), Subnet: stored.Subnet, Network: rack.Network}, nil
 }
 
 func (s *Server) entry(node api.NodeID, c state.Command) state.Entry {
@@ -146,6 +194,9 @@ func (s *Server) Attach(stream pb.Agents_AttachServer) error {
 	if err := s.cfg.Authorize(stream.Context(), node); err != nil {
 		return pb.Error(err)
 	}
+	if err := s.elsewhere(stream.SetTrailer); err != nil {
+		return pb.Error(err)
+	}
 	if _, known := s.cfg.Store.View().Node(node); !known {
 		return pb.Error(api.Errorf(api.CodeConflict, "node %q is not registered", node))
 	}
@@ -153,6 +204,9 @@ func (s *Server) Attach(stream pb.Agents_AttachServer) error {
 	defer cancel()
 	c := &session{node: node, stream: stream, end: cancel}
 	s.mu.Lock()
+	if !s.leads {
+		cancel() // the leader of a moment ago
+	}
 	if old := s.sessions[node]; old != nil {
 		old.end()
 	}
@@ -180,43 +234,6 @@ func (s *Server) Attach(stream pb.Agents_AttachServer) error {
 		return nil
 	}
 	return pb.Error(err)
-}
-
-// tell sends the newest truth whenever it differs from what the agent has.
-func (s *Server) tell(ctx context.Context, c *session) error {
-	var after, sig, named, routes uint64
-	first := true
-	for {
-		v, err := s.cfg.Store.Next(ctx, after)
-		if err != nil {
-			return err
-		}
-		after = v.Index()
-		if table := v.RouteTable(); first || table.Version != routes {
-			routes = table.Version
-			if err := c.send(&pb.ServerMessage{Kind: &pb.ServerMessage_Routes{Routes: &pb.Routes{Version: table.Version, Table: pb.Marshal(table)}}}); err != nil {
-				return err
-			}
-		}
-		if n := signature(v, c.node); first || n != sig {
-			sig = n
-			set, failed := assignments(v, c.node, s.cfg.Secrets)
-			if failed != nil {
-				s.cfg.Log.Error("assignment left out", "node", c.node, "err", failed)
-			}
-			if err := c.send(&pb.ServerMessage{Kind: &pb.ServerMessage_Assignments{Assignments: set}}); err != nil {
-				return err
-			}
-		}
-		doc := names(v)
-		if d := digest(doc); first || d != named {
-			named = d
-			if err := c.send(&pb.ServerMessage{Kind: &pb.ServerMessage_Names{Names: doc}}); err != nil {
-				return err
-			}
-		}
-		first = false
-	}
 }
 
 // receive takes in what the agent reports.

@@ -1,0 +1,135 @@
+// Package gossip is how the servers of a rack find one another and notice who is gone, by
+// hashicorp/memberlist. Everything it sends is encrypted with a key that only servers have.
+//
+// What it knows is a hint: it tells addresses and shows who answers, and decides nothing. Raft
+// alone says who leads and what is true.
+//
+// Goroutines: those of memberlist, and Run.
+package gossip
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"slipway/api"
+)
+
+// Config is what a Gossip is made of.
+type Config struct {
+	ID   string // of this server
+	Addr string // host:port, for TCP and UDP, which the others reach
+	Key  []byte // 32 bytes, the same on all servers
+	// About is what this server tells of itself, at most AboutMax bytes. It is asked every second.
+	About func() []byte
+	// Others are addresses where other servers may answer.
+	Others func() []string
+	Log    *slog.Logger
+}
+
+// AboutMax is the largest that a server can tell of itself, in bytes.
+const AboutMax = memberlist.MetaMaxSize
+
+// everySecond is how often a server tells of itself.
+const everySecond = time.Second
+
+// searchEvery is how often a server that sees nobody looks for others.
+const searchEvery = 5 * time.Second
+
+// Member is a server that answers.
+type Member struct {
+	ID    string
+	About []byte
+}
+
+// Gossip is this server's part of it.
+type Gossip struct {
+	cfg  Config
+	list *memberlist.Memberlist
+}
+
+// Open listens.
+func Open(cfg Config) (*Gossip, error) {
+	host, text, err := net.SplitHostPort(cfg.Addr)
+	port, bad := strconv.Atoi(text)
+	if err != nil || bad != nil {
+		return nil, api.Errorf(api.CodeInvalid, "gossip address %.80q is not host:port", cfg.Addr)
+	}
+	g := &Gossip{cfg: cfg}
+	conf := memberlist.DefaultLANConfig()
+	conf.Name, conf.BindAddr, conf.BindPort, conf.AdvertiseAddr, conf.AdvertisePort = cfg.ID, host, port, host, port
+	conf.SecretKey, conf.Delegate = cfg.Key, delegate{g}
+	conf.Logger = log.New(io.Discard, "", 0)
+	conf.DeadNodeReclaimTime = time.Second // a server may come back with another address
+	if g.list, err = memberlist.Create(conf); err != nil {
+		return nil, fmt.Errorf("gossip on %s: %w", cfg.Addr, err)
+	}
+	return g, nil
+}
+
+// Run tells of this server and looks for others, until ctx ends; then it says good-bye.
+func (g *Gossip) Run(ctx context.Context) error {
+	tick := time.NewTicker(everySecond)
+	defer tick.Stop()
+	defer g.Close()
+	var searched time.Time
+	for {
+		if others := g.cfg.Others(); g.list.NumMembers() < 2 && len(others) > 0 && time.Since(searched) > searchEvery {
+			searched = time.Now()
+			if _, err := g.list.Join(others); err != nil {
+				g.cfg.Log.Debug("no other server found", "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := g.list.UpdateNode(everySecond); err != nil {
+			g.cfg.Log.Debug("news of this server not spread", "err", err)
+		}
+	}
+}
+
+// Close stops listening, without a good-bye: a server that restarts is not gone.
+func (g *Gossip) Close() {
+	if err := g.list.Shutdown(); err != nil {
+		g.cfg.Log.Debug("gossip not closed cleanly", "err", err)
+	}
+}
+
+// Members returns the servers that answer, this one among them.
+func (g *Gossip) Members() []Member {
+	var out []Member
+	for _, n := range g.list.Members() {
+		out = append(out, Member{ID: n.Name, About: n.Meta})
+	}
+	return out
+}
+
+// delegate answers memberlist.
+type delegate struct{ gossip *Gossip }
+
+// NodeMeta returns what this server tells of itself.
+func (d delegate) NodeMeta(limit int) []byte {
+	about := d.gossip.cfg.About()
+	if len(about) > limit {
+		d.gossip.cfg.Log.Error("this server has too much to tell of itself", "bytes", len(about), "limit", limit)
+		return nil
+	}
+	return about
+}
+
+// NotifyMsg, GetBroadcasts, LocalState and MergeRemoteState have nothing to do: what servers tell
+// of themselves is all there is.
+func (delegate) NotifyMsg([]byte)                {}
+func (delegate) GetBroadcasts(_, _ int) [][]byte { return nil }
+func (delegate) LocalState(bool) []byte          { return nil }
+func (delegate) MergeRemoteState([]byte, bool)   {}

@@ -1,0 +1,211 @@
+package link
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"slipway/api"
+	"slipway/api/machine"
+	"slipway/raftstore"
+)
+
+const (
+	// greeting begins a connection between servers; the epoch follows.
+	greeting = "slipway-raft/1 "
+	// greetingMax bounds the time for TLS and greeting, greetingSize its length in bytes.
+	greetingMax  = 10 * time.Second
+	greetingSize = 256
+)
+
+// Link carries Raft between the servers of one rack: TLS on both sides, both with certificates of
+// servers of the rack, and only between servers of the same epoch. It implements
+// raft.StreamLayer.
+type Link struct {
+	listener net.Listener
+	identity *machine.Identity
+	epoch    string
+	log      *slog.Logger
+
+	accepted chan net.Conn
+	closed   chan struct{}
+	once     sync.Once
+}
+
+var _ raft.StreamLayer = (*Link)(nil)
+
+// New serves Raft on a listener. The epoch is that of the data directory.
+func New(l net.Listener, identity *machine.Identity, epoch string, log *slog.Logger) *Link {
+	k := &Link{listener: l, identity: identity, epoch: epoch, log: log, accepted: make(chan net.Conn), closed: make(chan struct{})}
+	go k.serve()
+	return k
+}
+
+// Transport returns the transport of a Store over the link.
+func (k *Link) Transport() raft.Transport {
+	return raftstore.NewTransport(k, k.log)
+}
+
+func (k *Link) serve() {
+	for {
+		conn, err := k.listener.Accept()
+		if err != nil {
+			select {
+			case <-k.closed:
+				return
+			case <-time.After(100 * time.Millisecond): // out of descriptors, for one
+				continue
+			}
+		}
+		go func() {
+			greeted, err := k.welcome(conn)
+			if err != nil {
+				k.log.Warn("connection of a server refused", "from", conn.RemoteAddr().String(), "err", err)
+				conn.Close()
+				return
+			}
+			select {
+			case k.accepted <- greeted:
+			case <-k.closed:
+				greeted.Close()
+			}
+		}()
+	}
+}
+
+// welcome finds out who has connected, and answers.
+func (k *Link) welcome(raw net.Conn) (net.Conn, error) {
+	if err := raw.SetDeadline(time.Now().Add(greetingMax)); err != nil {
+		return nil, err
+	}
+	conn := tls.Server(raw, k.identity.Server())
+	if err := conn.Handshake(); err != nil {
+		return nil, err
+	}
+	peer, known := machine.Peer(conn.ConnectionState())
+	if !known || peer.Role != machine.RoleServer {
+		return nil, api.Errorf(api.CodeDenied, "only servers of the rack speak Raft, this is %q", peer)
+	}
+	g := &greeted{Conn: conn, in: bufio.NewReader(conn)}
+	line, err := g.line()
+	if err != nil {
+		return nil, err
+	}
+	epoch, ok := strings.CutPrefix(line, greeting)
+	if !ok {
+		return nil, api.Errorf(api.CodeInvalid, "%s greets with %.40q", peer, line)
+	}
+	answer := "ok"
+	if epoch != k.epoch {
+		answer = "epoch " + k.epoch
+	}
+	if _, err := fmt.Fprintln(conn, answer); err != nil {
+		return nil, err
+	}
+	if epoch != k.epoch {
+		return nil, k.foreign(peer.ID, epoch)
+	}
+	return g, raw.SetDeadline(time.Time{})
+}
+
+// foreign is the error of two servers whose rack went on without one of them.
+func (k *Link) foreign(peer, epoch string) error {
+	if raftstore.NewerEpoch(epoch, k.epoch) {
+		return api.Errorf(api.CodeDenied, "the rack was recovered without this server (epoch %s, here %s); empty its data directory and join it again", epoch, k.epoch)
+	}
+	return api.Errorf(api.CodeDenied, "server %s is of before the rack was recovered (epoch %s, here %s); empty its data directory and join it again", peer, epoch, k.epoch)
+}
+
+// Dial connects to another server.
+func (k *Link) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	dialer := tls.Dialer{Config: k.identity.Client(machine.RoleServer)}
+	conn, err := dialer.DialContext(ctx, "tcp", string(addr))
+	if err != nil {
+		return nil, fmt.Errorf("reach the server at %s: %w", addr, err)
+	}
+	g := &greeted{Conn: conn, in: bufio.NewReader(conn)}
+	if err := k.greet(ctx, g); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("reach the server at %s: %w", addr, err)
+	}
+	return g, nil
+}
+
+func (k *Link) greet(ctx context.Context, g *greeted) error {
+	deadline, _ := ctx.Deadline()
+	if err := g.SetDeadline(deadline); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(g.Conn, greeting+k.epoch); err != nil {
+		return err
+	}
+	line, err := g.line()
+	if err != nil {
+		return err
+	}
+	if epoch, other := strings.CutPrefix(line, "epoch "); other {
+		return k.foreign("at the other end", epoch)
+	}
+	if line != "ok" {
+		return api.Errorf(api.CodeInvalid, "it answers %.40q", line)
+	}
+	return g.SetDeadline(time.Time{})
+}
+
+// Accept returns the next connection of another server.
+func (k *Link) Accept() (net.Conn, error) {
+	select {
+	case conn := <-k.accepted:
+		return conn, nil
+	case <-k.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends the listener. Connections are ended by their users.
+func (k *Link) Close() error {
+	k.once.Do(func() { close(k.closed) })
+	if err := k.listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// Addr returns where others reach this server.
+func (k *Link) Addr() net.Addr { return k.listener.Addr() }
+
+// greeted is a connection whose greeting may have been read together with what follows.
+type greeted struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+// Read reads what follows the greeting.
+func (g *greeted) Read(b []byte) (int, error) { return g.in.Read(b) }
+
+// line reads one line of the greeting.
+func (g *greeted) line() (string, error) {
+	var line []byte
+	for len(line) < greetingSize {
+		c, err := g.in.ReadByte()
+		if err != nil {
+			return "", err
+		}
+		if c == '\n' {
+			return string(line), nil
+		}
+		line = append(line, c)
+	}
+	return "", api.Errorf(api.CodeInvalid, "the greeting is longer than %d bytes", greetingSize)
+}
