@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/netip"
 	"time"
 
 	"slipway/api"
@@ -23,6 +24,7 @@ type facts struct {
 
 	link        linkFacts // of the default route
 	forwarding  bool      // the kernel forwards IPv4
+	overlaps    []routeFact
 	chains      []chainFact
 	chainsError string // why they could not be read
 
@@ -75,6 +77,12 @@ type swapFacts struct {
 type linkFacts struct {
 	name string // "" if there is no such route
 	mtu  int
+}
+
+// routeFact is a route to addresses that the rack's processes are to have.
+type routeFact struct {
+	to   netip.Prefix
+	link string
 }
 
 // chainFact is a base chain of a firewall.

@@ -40,6 +40,9 @@ func gather(ctx context.Context, o *checkOptions) *facts {
 	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
 	f.forwarding = err == nil && strings.TrimSpace(string(text)) == "1"
 	f.chains, f.chainsError = chains(ctx)
+	if o.role != roleDev {
+		f.overlaps = overlaps(o.network)
+	}
 	if !o.role.runs() {
 		return f
 	}

@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"slipway/api"
@@ -196,9 +200,11 @@ func traces(t *testing.T) (out []string) {
 // TestCheckMeasuresClocks asks a registry whose clock is wrong.
 func TestCheckMeasuresClocks(t *testing.T) {
 	for wrong, want := range map[time.Duration]outcome{0: statusOK, -time.Hour: statusFailed, time.Minute: statusFailed} {
-		s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Date", time.Now().Add(wrong).UTC().Format(http.TimeFormat))
 		}))
+		s.Config.ErrorLog = log.New(io.Discard, "", 0) // of connections that only time the way
+		s.StartTLS()
 		addr := s.Listener.Addr().String()
 		p := askPeer(t.Context(), addr)
 		s.Close()
@@ -245,7 +251,7 @@ warning  clock        loose
 func TestCheckRefusesWrongWords(t *testing.T) {
 	for args, says := range map[string]string{
 		"--role boss": "server, agent, dev", "--peer 10.0.0.1": "HOST:PORT", "--peer :7420": "HOST:PORT", "--listen eth0": "not an address",
-		"--http 0": "between 1 and 65535", "--https 65536": "between 1 and 65535",
+		"--network 10.0.0": "not a network", "--network fd00::/64": "not a network", "--http 0": "between 1 and 65535", "--https 65536": "between 1 and 65535",
 	} {
 		err := run(t.Context(), append([]string{"check"}, strings.Fields(args)...), nil, t.Output(), t.Output())
 		if exitCode(err) != 2 || !strings.Contains(fmt.Sprint(err), says) {
@@ -254,29 +260,60 @@ func TestCheckRefusesWrongWords(t *testing.T) {
 	}
 }
 
-// TestCheckFindsFirewalls makes a chain that drops, in a network of a thread of its own, and
-// carries out what is said to help.
-func TestCheckFindsFirewalls(t *testing.T) {
+// inNetwork calls f in a network namespace of its own.
+func inNetwork(t *testing.T, f func(context.Context) error) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to make a network namespace")
-	}
-	if _, err := exec.LookPath("nft"); err != nil {
-		t.Skip("nft is not installed")
 	}
 	done := make(chan error)
 	go func() {
 		goruntime.LockOSThread() // and not given back: the network ends with the thread
-		done <- dropAndAccept(t.Context())
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			err = f(t.Context())
+		}
+		done <- err
 	}()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
 }
 
-func dropAndAccept(ctx context.Context) error {
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return err
+// TestCheckFindsRoutes has routes into the network of processes: of somebody else and of a rack.
+func TestCheckFindsRoutes(t *testing.T) {
+	inNetwork(t, func(context.Context) error {
+		for name, addr := range map[string]string{"lan0": "10.99.0.1/24", "lan1": "10.0.0.1/16", "lan2": "10.0.0.2/8", "slw0": "10.64.3.1/24"} {
+			link := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name}}
+			parsed, err := netlink.ParseAddr(addr)
+			if err != nil {
+				return err
+			}
+			if err := errors.Join(netlink.LinkAdd(link), netlink.LinkSetUp(link), netlink.AddrAdd(link, parsed)); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+		var got []string
+		for _, r := range overlaps(netip.MustParsePrefix("10.64.0.0/10")) {
+			got = append(got, r.to.String()+" "+r.link)
+		}
+		slices.Sort(got)
+		if want := []string{"10.0.0.0/8 lan2", "10.99.0.0/24 lan0"}; !slices.Equal(got, want) {
+			return fmt.Errorf("found %q, want %q", got, want)
+		}
+		return nil
+	})
+}
+
+// TestCheckFindsFirewalls makes a chain that drops, and carries out what is said to help.
+func TestCheckFindsFirewalls(t *testing.T) {
+	if _, err := exec.LookPath("nft"); err != nil {
+		t.Skip("nft is not installed")
 	}
+	inNetwork(t, dropAndAccept)
+}
+
+func dropAndAccept(ctx context.Context) error {
 	nft := func(script string) error {
 		out, err := exec.CommandContext(ctx, "nft", script).CombinedOutput()
 		if err != nil {

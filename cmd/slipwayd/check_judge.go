@@ -49,8 +49,9 @@ func judge(o *checkOptions, f *facts) []finding {
 	out.clock(f)
 	out.limits(o, f)
 	if o.role.runs() {
-		out.network(f)
+		out.links(f)
 	}
+	out.network(o, f)
 	out.firewall(o, f)
 	for _, p := range f.ports {
 		out.port(f, p)

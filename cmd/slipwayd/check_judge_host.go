@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	"slipway/api"
 )
 
 // volatile are file systems that a data directory must not lie on, and why.
@@ -117,7 +115,20 @@ func (out *findings) limits(o *checkOptions, f *facts) {
 	}
 }
 
-func (out *findings) network(f *facts) {
+// network looks for addresses that lead elsewhere already.
+func (out *findings) network(o *checkOptions, f *facts) {
+	if o.role == roleDev {
+		return // the node chooses a network of its own
+	}
+	for _, r := range f.overlaps {
+		out.fail("network", o.network.String(), "slipwayd server --bootstrap --network 172.20.0.0/14 (or another that is free; when the rack is made)", "%s on %s is part of it: processes of the rack and what is there would have the same addresses", r.to, r.link)
+	}
+	if len(f.overlaps) == 0 {
+		out.ok("network", o.network.String(), "free, for processes")
+	}
+}
+
+func (out *findings) links(f *facts) {
 	switch {
 	case f.link.name == "":
 		out.warn("mtu", "", "ip route show default", "no default route: images of other registries are out of reach")
@@ -189,7 +200,9 @@ func (out *findings) port(f *facts, p portFact) {
 		out.ok("port", object, "free, for %s", p.use)
 	case h.program == "slipwayd":
 		out.ok("port", object, "slipwayd has it already (process %d), for %s", h.pid, p.use)
-	case h.device != "" && p.protocol == api.UDP:
+	case ourLink(h.device):
+		out.ok("port", object, "device %s of a rack has it already, for %s", h.device, p.use)
+	case h.device != "":
 		out.warn("port", object, "ip link delete "+h.device+" (if nothing uses it)", "device %s has it, for %s: two networks on one port work as long as their numbers differ", h.device, p.use)
 	case h.unit != "":
 		out.fail("port", object, "systemctl disable --now "+h.unit+other, "%s (process %d) has it; it is for %s", h.program, h.pid, p.use)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,9 +44,9 @@ func portsOf(o *checkOptions) (out []portFact) {
 		add(api.TCP, registryPort, "the registry and metrics of the server", "registry-addr")
 		add(api.TCP, raftPort, "the other servers", "raft-addr")
 	}
-	if o.role != roleDev {
-		add(api.TCP, gossipPort, "gossip", "")
-		add(api.UDP, gossipPort, "gossip", "")
+	if o.role == roleServer {
+		add(api.TCP, gossipPort, "gossip of the servers", "gossip-addr")
+		add(api.UDP, gossipPort, "gossip of the servers", "gossip-addr")
 	}
 	if o.role.runs() {
 		add(api.TCP, metricsPort, "metrics of the node", "metrics-addr")
@@ -163,6 +164,35 @@ func unitOf(groups string) string {
 		}
 	}
 	return ""
+}
+
+// ourLink reports whether a link belongs to the network of a rack: its bridge or its overlay.
+func ourLink(name string) bool {
+	return strings.HasPrefix(name, "slw") || strings.HasPrefix(name, "slx")
+}
+
+// overlaps lists the routes that lead to addresses of a network, those of a rack's own devices
+// left out.
+func overlaps(network netip.Prefix) (out []routeFact) {
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return nil
+	}
+	for _, r := range routes {
+		if r.Dst == nil {
+			continue
+		}
+		to, err := netip.ParsePrefix(r.Dst.String())
+		if err != nil || to.Bits() == 0 || !to.Overlaps(network) {
+			continue
+		}
+		link, err := netlink.LinkByIndex(r.LinkIndex)
+		if err != nil || ourLink(link.Attrs().Name) {
+			continue
+		}
+		out = append(out, routeFact{to: to, link: link.Attrs().Name})
+	}
+	return out
 }
 
 // What a peer is asked.

@@ -39,7 +39,7 @@ func healthy(o *checkOptions) *facts {
 // optionsFor are the options of a role as the command completes them.
 func optionsFor(t *testing.T, r checkRole) *checkOptions {
 	t.Helper()
-	o := &checkOptions{role: r, dir: "/var/lib/slipway", containerd: containerdAuto, http: 80, https: 443}
+	o := &checkOptions{role: r, dir: "/var/lib/slipway", containerd: containerdAuto, http: 80, https: 443, networkFlag: "10.64.0.0/10"}
 	if err := o.complete(func(string) bool { return false }); err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func optionsFor(t *testing.T, r checkRole) *checkOptions {
 }
 
 func TestJudgeLetsHealthyMachinesIn(t *testing.T) {
-	for r, least := range map[checkRole]int{roleServer: 14, roleAgent: 30, roleDev: 30} {
+	for r, least := range map[checkRole]int{roleServer: 15, roleAgent: 29, roleDev: 30} {
 		o := optionsFor(t, r)
 		found := judge(o, healthy(o))
 		for _, f := range found {
@@ -121,6 +121,7 @@ func TestJudgeOfWhatRuns(t *testing.T) {
 	o := optionsFor(t, roleAgent)
 	f := healthy(o)
 	taken(443, holder{program: "slipwayd", pid: 9, unit: "slipway-agent.service"})(f)
+	taken(vxlanPort, holder{device: "slx1a2b"})(f)
 	for _, got := range judge(o, f) {
 		if got.Status != statusOK {
 			t.Errorf("found %+v", got)
