@@ -106,10 +106,11 @@ func (s *Store) start() error {
 	if s.cfg.Tune != nil {
 		s.cfg.Tune(conf)
 	}
-	snaps, err := raft.NewFileSnapshotStoreWithLogger(s.cfg.Dir, snapshotsKept, conf.Logger)
+	files, err := raft.NewFileSnapshotStoreWithLogger(s.cfg.Dir, snapshotsKept, conf.Logger)
 	if err != nil {
 		return fmt.Errorf("open snapshots: %w", err)
 	}
+	snaps := installs{files, s.log}
 	transport := s.cfg.Transport
 	if transport == nil {
 		t, err := raft.NewTCPTransportWithLogger(s.cfg.Addr, nil, 3, 10*time.Second, conf.Logger)

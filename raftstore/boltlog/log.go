@@ -40,6 +40,7 @@ type Log struct {
 
 	writing sync.Mutex // held by who changes the log; taken before mu
 
+	anchor  uint64 // entry that stands in for a snapshot and stays through the next cut; 0 for none
 	journal journal
 	carried chan struct{} // closed when the transaction behind the appends has ended; nil if none was begun
 
@@ -267,7 +268,8 @@ func (l *Log) hold(frame uint64, entries []raft.Log) {
 	}
 }
 
-// DeleteRange removes the entries from min to max, both included.
+// DeleteRange removes the entries from min to max, both included. The cut that follows a snapshot
+// leaves what Anchor has put in its place, if there are entries behind it.
 func (l *Log) DeleteRange(min, max uint64) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
@@ -275,19 +277,25 @@ func (l *Log) DeleteRange(min, max uint64) error {
 	l.wait()
 	err := l.Failed()
 	if err == nil {
-		err = l.carry(func(b *bbolt.Bucket) error {
-			c := b.Cursor()
-			// Next would skip entries behind one that is deleted.
-			for k, _ := c.Seek(key(min)); k != nil && number(k) <= max; k, _ = c.Seek(key(min)) {
-				if err := c.Delete(); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+		if last, _ := l.LastIndex(); l.anchor == max && max < last {
+			max--
+		}
+		l.anchor = 0
+		err = l.carry(func(b *bbolt.Bucket) error { return deleteRange(b, min, max) })
 	}
 	if err != nil {
 		return fmt.Errorf("delete raft log %d to %d: %w", min, max, err)
+	}
+	return nil
+}
+
+func deleteRange(b *bbolt.Bucket, min, max uint64) error {
+	c := b.Cursor()
+	// Next would skip entries behind one that is deleted.
+	for k, _ := c.Seek(key(min)); k != nil && number(k) <= max; k, _ = c.Seek(key(min)) {
+		if err := c.Delete(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -419,5 +427,43 @@ func putAll(b *bbolt.Bucket, entries []raft.Log) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// Fits reports whether the log is of the same history as a snapshot that ends with entry index of
+// term: it has that entry, or nothing at all up to there.
+func (l *Log) Fits(index, term uint64) bool {
+	l.mu.RLock()
+	first, last := l.first, l.last
+	l.mu.RUnlock()
+	var e raft.Log
+	return last == 0 || index < first || l.GetLog(index, &e) == nil && e.Term == term
+}
+
+// Anchor makes the log fit such a snapshot: what it has up to there is removed. An empty entry
+// stays in place of the last one, for what is behind it to be compared with.
+func (l *Log) Anchor(index, term uint64) error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	if l.Fits(index, term) {
+		return nil
+	}
+	first, _ := l.FirstIndex()
+	last, _ := l.LastIndex()
+	defer l.running.begin()()
+	l.wait()
+	err := l.Failed()
+	if err == nil {
+		err = l.carry(func(b *bbolt.Bucket) error {
+			if err := deleteRange(b, first, index); err != nil || index > last {
+				return err
+			}
+			return putAll(b, []raft.Log{{Index: index, Term: term, Type: raft.LogNoop, AppendedAt: time.Unix(0, 0)}})
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("fit raft log to a snapshot at %d: %w", index, err)
+	}
+	l.anchor = index
 	return nil
 }
