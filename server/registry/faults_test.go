@@ -278,8 +278,9 @@ func TestSlowPeerIsLeft(t *testing.T) {
 		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
 		for len(b) > 0 {
-			_, _ = w.Write(b[:100])
-			b = b[100:]
+			n := min(100, len(b))
+			_, _ = w.Write(b[:n])
+			b = b[n:]
 			_ = http.NewResponseController(w).Flush()
 			select {
 			case <-tick.C:
@@ -291,12 +292,11 @@ func TestSlowPeerIsLeft(t *testing.T) {
 	})
 	for range 4 {
 		forget(t, c.members[2])
-		began := time.Now()
-		if err := c.members[2].Replicate(t.Context(), "hello", digest); err != nil {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		err := c.members[2].Replicate(ctx, "hello", digest)
+		cancel()
+		if err != nil {
 			t.Fatal(err)
-		}
-		if took := time.Since(began); took > 10*time.Second {
-			t.Errorf("it took %s", took)
 		}
 		if !bytes.Equal(content(t, c.members[2], hex), content(t, c.members[1], hex)) {
 			t.Fatal("wrong bytes were stored")
@@ -367,7 +367,7 @@ func TestManyPullsShareOneFetch(t *testing.T) {
 // TestClientsThatLeave: a fetch ends with the last one who wants it, and not before.
 func TestClientsThatLeave(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 2, nil)
+	c := newCluster(t, 2, func(config *Config) { config.PeerIdle = time.Minute })
 	a, b := c.members[0], c.members[1]
 	img := bigImage(t, bigSize)
 	digest := c.push(t, a, "hello:v1", img)
@@ -439,10 +439,9 @@ func TestDeadPeerDoesNotStopPushes(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3, func(config *Config) { config.PeerIdle = 300 * time.Millisecond })
 	c.members[2].breakWith(func(_ http.ResponseWriter, req *http.Request) bool { <-req.Context().Done(); return true })
-	began := time.Now()
-	digest := c.push(t, c.members[0], "hello:v1", randomImage(t, 10))
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("the push took %s", took)
+	digest := c.push(t, c.members[0], "hello:v1", randomImage(t, 30))
+	if n := c.members[2].askedFor("HEAD blobs"); n > 10 { // the client asks for four at once
+		t.Errorf("the push waited %d times for the server that does not answer", n)
 	}
 	if err := c.pull(t, c.members[1], "hello@"+digest); err != nil {
 		t.Error(err)

@@ -343,6 +343,9 @@ func TestPeersAreNotAskedOnBehalfOfStrangers(t *testing.T) {
 		t.Errorf("%d requests reached the peer", n-before)
 	}
 	// A digest leads nowhere through a repository that does not hold it, on no server.
+	if err := c.pull(t, b, "hello@"+digest); err != nil {
+		t.Fatal(err)
+	}
 	resp, err := c.get(t.Context(), b, "GET", strings.Replace(layer, "hello", "other", 1), "")
 	if err != nil {
 		t.Fatal(err)
