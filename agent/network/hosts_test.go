@@ -30,13 +30,12 @@ type host struct {
 }
 
 // machines makes hosts on one switch, each with a subnet of the rack's network. Nothing of them is
-// left at the end.
+// left at the end. No other test sees them: those that have hosts run in parallel.
 func machines(t *testing.T, count int, direct Direct) []*host {
 	t.Helper()
 	if os.Geteuid() != 0 || testing.Short() {
 		t.Skip("needs root")
 	}
-	t.Parallel() // no host is seen by another test
 	dir := t.TempDir()
 	wire := namespace(t, filepath.Join(dir, "switch"))
 	commands(t, wire, "ip link add br0 type bridge", "ip link set br0 up")

@@ -92,6 +92,7 @@ func TestPeersThatCannotBe(t *testing.T) {
 func TestPeersComeAndGo(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
+			t.Parallel()
 			hosts, peers := rack(t, 2, mode.first)
 			one, two := hosts[0], hosts[1]
 			a, b := one.process("pone"), two.process("ptwo")
@@ -144,6 +145,7 @@ func TestPeersComeAndGo(t *testing.T) {
 func TestNewAgentInterruptsNothing(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
+			t.Parallel()
 			hosts, peers := rack(t, 2, mode.first)
 			one, two := hosts[0], hosts[1]
 			a, b := one.process("pone"), two.process("ptwo", ports(8080, 80)...)
@@ -197,6 +199,7 @@ func TestNewAgentInterruptsNothing(t *testing.T) {
 
 // TestCloseLeavesNothing, nor does an agent that is told of no cluster any more.
 func TestCloseLeavesNothing(t *testing.T) {
+	t.Parallel()
 	hosts := machines(t, 3, DirectAuto)
 	before := make([]string, 3)
 	for i, h := range hosts {
@@ -238,6 +241,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 
 // TestANodeThatJoinsAgain has another subnet. It is not taken while a process lives on the old one.
 func TestANodeThatJoinsAgain(t *testing.T) {
+	t.Parallel()
 	hosts, peers := rack(t, 2, DirectNever)
 	one, two := hosts[0], hosts[1]
 	one.process("pold")
@@ -285,6 +289,7 @@ func TestANodeThatJoinsAgain(t *testing.T) {
 // TestAddressesRest: one that was given back comes last, whoever is the agent and whoever lives on
 // the highest address.
 func TestAddressesRest(t *testing.T) {
+	t.Parallel()
 	h := machines(t, 1, DirectNever)[0]
 	h.cfg.Subnet = netip.MustParsePrefix("10.88.1.0/28") // .1 is the gateway, .15 the broadcast
 	h.open()
@@ -318,6 +323,7 @@ func TestAddressesRest(t *testing.T) {
 
 // TestRepairs: what a firewall or a flapping link takes away comes back by itself.
 func TestRepairs(t *testing.T) {
+	t.Parallel()
 	hosts, _ := rack(t, 2, DirectAuto)
 	one, two := hosts[0], hosts[1]
 	a, b := one.process("pone"), two.process("ptwo", ports(8080, 80)...)

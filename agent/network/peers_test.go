@@ -23,6 +23,7 @@ func serve(t *testing.T, h *host, port int, name string) {
 func TestProcessesOfSeveralNodes(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
+			t.Parallel()
 			hosts, _ := rack(t, 3, mode.first)
 			one, two, three := hosts[0], hosts[1], hosts[2]
 			a, b, c := one.process("pone"), two.process("ptwo", ports(8080, 80)...), three.process("pthree")

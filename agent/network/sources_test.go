@@ -14,6 +14,7 @@ import (
 
 // TestSourcesAreTheirOwn: a process cannot speak for another, nor a machine outside for a process.
 func TestSourcesAreTheirOwn(t *testing.T) {
+	t.Parallel()
 	hosts := machines(t, 3, DirectAuto)
 	one, two, stranger := hosts[0], hosts[1], hosts[2]
 	peers := peersOf(hosts[:2])
@@ -21,7 +22,10 @@ func TestSourcesAreTheirOwn(t *testing.T) {
 		h.open()
 		h.set(peers)
 	}
-	a, near, far := one.process("pone"), one.process("pnear"), two.process("pfar")
+	for _, h := range hosts { // the rules have to do without the kernel's check
+		commands(t, h.ns, "sysctl -q -w net.ipv4.conf.all.rp_filter=0")
+	}
+	a, near, far := one.process("pone"), one.process("pnear", ports(9900, 99)...), two.process("pfar")
 	commands(t, a.NetNS, "ip addr add 10.88.1.77/32 dev eth0", "ip addr add 10.88.2.77/32 dev eth0", "ip addr add 192.0.2.1/32 dev eth0", "ip addr add 10.88.1.1/32 dev eth0")
 	// The stranger builds an overlay of its own, with the rack's number, and routes past it.
 	o := one.overlay
@@ -29,7 +33,9 @@ func TestSourcesAreTheirOwn(t *testing.T) {
 		"ip addr add 10.88.1.0/32 dev "+o, "ip addr add 10.88.1.99/32 dev lo", "ip link set up dev "+o, "ip route add 10.88.2.0/25 via 10.88.2.1 dev "+o+" onlink",
 		"ip neigh add 10.88.2.1 lladdr 02:53:0a:58:02:00 dev "+o+" nud permanent", "bridge fdb add 02:53:0a:58:02:00 dev "+o+" dst 10.99.0.12",
 		"ip addr add 10.88.2.99/32 dev lo", "ip route add 10.88.1.0/24 via 10.99.0.11")
-	seen := func(from, source string, to Endpoint, word string) bool {
+	// Packets within a bridge meet the rules where the kernel is told so, and nowhere else.
+	filtered := strings.TrimSpace(commands(t, one.ns, "sysctl -n -e net.bridge.bridge-nf-call-iptables")) == "1"
+	seen := func(from, source string, to Endpoint, at, word string) bool {
 		heard := make(chan string, 10)
 		err := within(t, to.NetNS, func() error {
 			u, err := net.ListenPacket("udp4", ":99")
@@ -54,7 +60,7 @@ func TestSourcesAreTheirOwn(t *testing.T) {
 		}
 		err = within(t, from, func() error {
 			d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(source)}}
-			c, err := d.Dial("udp4", to.Addr.String()+":99")
+			c, err := d.Dial("udp4", at)
 			if err != nil {
 				return err
 			}
@@ -74,24 +80,40 @@ func TestSourcesAreTheirOwn(t *testing.T) {
 	}{
 		{"its own, near", a.NetNS, a.Addr.String(), near, true},
 		{"its own, far", a.NetNS, a.Addr.String(), far, true},
-		{"one of no node, near", a.NetNS, "192.0.2.1", near, false},
+		{"one of no node, near", a.NetNS, "192.0.2.1", near, !filtered},
 		{"one of no node, far", a.NetNS, "192.0.2.1", far, false},
-		{"one of the other node, near", a.NetNS, "10.88.2.77", near, false},
+		{"one of the other node, near", a.NetNS, "10.88.2.77", near, !filtered},
 		{"one of the other node, far", a.NetNS, "10.88.2.77", far, false},
-		{"the gateway's, near", a.NetNS, "10.88.1.1", near, false},
+		{"the gateway's, near", a.NetNS, "10.88.1.1", near, !filtered},
 		{"a peer's, by a strange overlay", stranger.ns, "10.88.1.0", far, false},
 		{"a process's, by a strange overlay", stranger.ns, "10.88.1.99", far, false},
 		{"a process's of that node, by a strange route", stranger.ns, "10.88.1.99", near, false},
 		{"a stranger's own, by a strange route", stranger.ns, "10.99.0.13", near, false},
 	} {
-		if got := seen(x.from, x.source, x.to, "source "+x.what); got != x.want {
+		if got := seen(x.from, x.source, x.to, x.to.Addr.String()+":99", "source "+x.what); got != x.want {
 			t.Errorf("a source that is %s (%s) is heard by %s: %v, want %v", x.what, x.source, x.to.Addr, got, x.want)
+		}
+	}
+	for source, want := range map[string]bool{"10.99.0.13": true, "10.88.1.99": false} {
+		if got := seen(stranger.ns, source, near, "10.99.0.11:9900", "port"); got != want {
+			t.Errorf("at a port of the node, a stranger who says that it is %s is heard: %v, want %v", source, got, want)
+		}
+	}
+	serve(t, one, 53, "dns")
+	if name, _, err := ask(t, near.NetNS, api.UDP, one.Gateway().String()+":53"); name != "dns" || err != nil {
+		t.Errorf("the DNS of its node answers a process with %q, %v", name, err)
+	}
+	for _, protocol := range []api.Protocol{api.TCP, api.UDP} {
+		if name, _, err := ask(t, stranger.ns, protocol, one.Gateway().String()+":53"); err == nil {
+			t.Errorf("the DNS of a node answers a stranger with %q", name)
 		}
 	}
 	// As soon as it is a peer, what it sends over the overlay arrives: the packets above were good.
 	two.set(append(peers, Peer{"n3", stranger.cfg.Underlay, netip.MustParsePrefix("10.88.3.0/24")}))
-	if !seen(stranger.ns, "10.88.1.99", far, "peer") {
-		t.Error("what a peer sends over the overlay does not arrive")
+	for source, want := range map[string]bool{"10.88.1.99": true, "10.99.0.13": false} {
+		if got := seen(stranger.ns, source, far, far.Addr.String()+":99", "peer"); got != want {
+			t.Errorf("what a peer sends as %s over the overlay arrives: %v, want %v", source, got, want)
+		}
 	}
 	if ip6 := commands(t, one.ns, "ip -6 addr show dev "+one.Bridge()); ip6 != "" {
 		t.Errorf("processes reach the node past the rules at\n%s", ip6)
@@ -100,6 +122,7 @@ func TestSourcesAreTheirOwn(t *testing.T) {
 
 // TestTwoRacksOnTheSameNodes use one UDP port and do not meet.
 func TestTwoRacksOnTheSameNodes(t *testing.T) {
+	t.Parallel()
 	hosts, _ := rack(t, 2, DirectNever)
 	var others []*host
 	for i, h := range hosts {
