@@ -49,6 +49,16 @@ type Config struct {
 	Committed func(took time.Duration)
 	// Tune adjusts the timing, for tests.
 	Tune func(*raft.Config)
+	// Disk is what the log is written to; nil is that of the machine.
+	Disk boltlog.Disk
+	// Loop tells when the leader's loop passed last, and whether changes wait for it; with nil
+	// nobody watches that loop. It must not block.
+	Loop func() (passed time.Time, waits bool)
+	// Died is told, once, that the replica cannot go on, mostly for its disk. The program is to
+	// end with an error at once, without Close, which would wait for the disk.
+	Died func(error)
+
+	limits limits // of the watchdog; zero for the defaults
 }
 
 // Store is one server's replica. Its methods are safe for concurrent use.
@@ -60,6 +70,7 @@ type Store struct {
 	closed    chan struct{}
 	grouped   chan struct{} // closed when the grouping goroutine has ended
 	closeOnce sync.Once
+	watchdog  *watchdog
 
 	hub hub
 }
@@ -81,16 +92,20 @@ func Open(cfg Config) (*Store, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	log, err := boltlog.Open(filepath.Join(cfg.Dir, "raft.db"))
+	if cfg.Disk == nil {
+		cfg.Disk = boltlog.OSDisk{}
+	}
+	log, err := boltlog.OpenOn(filepath.Join(cfg.Dir, "raft.db"), cfg.Disk)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, log: log, proposals: make(chan proposal, queueMax), closed: make(chan struct{}), grouped: make(chan struct{})}
+	s := &Store{cfg: cfg, log: log, proposals: make(chan proposal, queueMax), closed: make(chan struct{}), grouped: make(chan struct{}), watchdog: newWatchdog()}
 	if err := s.start(); err != nil {
 		log.Close()
 		return nil, err
 	}
 	go s.group()
+	go s.watch()
 	return s, nil
 }
 
@@ -119,6 +134,7 @@ func (s *Store) start() error {
 		}
 		transport = t
 	}
+	transport = s.watchdog.gate.around(transport)
 	known, err := raft.HasExistingState(s.log, s.log, snaps)
 	if err != nil {
 		return fmt.Errorf("read raft state: %w", err)
@@ -127,8 +143,12 @@ func (s *Store) start() error {
 		if known {
 			return api.Errorf(api.CodeConflict, "%s holds the state of a rack already; start without --bootstrap", s.cfg.Dir)
 		}
-		if err := SetEpoch(s.cfg.Dir, NewEpoch("")); err != nil {
+		if epoch, err := Epoch(s.cfg.Dir); err != nil {
 			return err
+		} else if epoch == "" {
+			if err := SetEpoch(s.cfg.Dir, NewEpoch("")); err != nil {
+				return err
+			}
 		}
 		voter := raft.Configuration{Servers: []raft.Server{{ID: conf.LocalID, Address: transport.LocalAddr()}}}
 		if err := raft.BootstrapCluster(conf, s.log, s.log, snaps, transport, voter); err != nil {
@@ -156,7 +176,12 @@ func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		close(s.closed)
 		<-s.grouped
-		err = s.raft.Shutdown().Error()
+		<-s.watchdog.ended
+		down := s.watchdog.shutdown
+		if down == nil {
+			down = s.raft.Shutdown()
+		}
+		err = down.Error()
 		s.hub.close()
 		if again := s.log.Close(); err == nil {
 			err = again
@@ -321,7 +346,7 @@ func (s *Store) Leader() (id, addr string) {
 
 // LeaderChanges sends true when this server becomes the leader and false when it stops being
 // it.
-func (s *Store) LeaderChanges() <-chan bool { return s.raft.LeaderCh() }
+func (s *Store) LeaderChanges() <-chan bool { return s.watchdog.leading }
 
 // Barrier returns when everything that was committed before the call is applied here.
 func (s *Store) Barrier(ctx context.Context) error {

@@ -17,10 +17,8 @@ import (
 const (
 	// membersEvery is how often the leader looks at the servers.
 	membersEvery = time.Second
-	// promoteLag is how far behind in the log a server may be that gets a vote, in entries, and
-	// promoteAfter how long it must have answered.
-	promoteLag   = 500
-	promoteAfter = 5 * time.Second
+	// promoteAfter is how long a server must have answered that gets a vote.
+	promoteAfter = 2 * time.Second
 	// removeAfter is how long a voter must have been gone before the rest goes on without it, and
 	// votersFloor how many voters that answer must remain.
 	removeAfter = 10 * time.Minute
@@ -36,10 +34,10 @@ type about struct {
 // sighting is what the leader knows of one server that it has seen.
 type sighting struct {
 	about api.Server
-	// applied is the index that it had applied, first and last when it began to answer and when
-	// it answered last.
-	applied     uint64
-	first, last time.Time
+	// first and last are when it began to answer and when it answered last; target is what was
+	// committed when it began, applied what it had applied last.
+	first, last     time.Time
+	target, applied uint64
 }
 
 // move is one change of the membership.
@@ -51,7 +49,7 @@ type move struct {
 // decideMember chooses the next change of the membership, one at a time: a server that answers and
 // is up to date gets a vote; a voter that has been gone for long leaves, if enough of those that
 // answer remain. It is pure.
-func decideMember(members []raftstore.Peer, seen map[string]sighting, self string, committed uint64, now, leader time.Time) (move, bool) {
+func decideMember(members []raftstore.Peer, seen map[string]sighting, self string, now, leader time.Time) (move, bool) {
 	answers := func(id string) bool { return id == self || now.Sub(seen[id].last) < 3*membersEvery }
 	alive := 0
 	for _, m := range members {
@@ -61,7 +59,7 @@ func decideMember(members []raftstore.Peer, seen map[string]sighting, self strin
 	}
 	for _, m := range members {
 		s := seen[m.ID]
-		if !m.Voter && answers(m.ID) && now.Sub(s.first) >= promoteAfter && s.applied+promoteLag >= committed {
+		if !m.Voter && answers(m.ID) && now.Sub(s.first) >= promoteAfter && s.applied >= s.target {
 			return move{"promote", m.Member}, true
 		}
 	}
@@ -78,7 +76,7 @@ func decideMember(members []raftstore.Peer, seen map[string]sighting, self strin
 }
 
 // look takes in who answers now.
-func look(seen map[string]sighting, members []gossip.Member, now time.Time) {
+func look(seen map[string]sighting, members []gossip.Member, committed uint64, now time.Time) {
 	for _, m := range members {
 		var a about
 		if json.Unmarshal(m.About, &a) != nil || a.Server.ID != m.ID {
@@ -86,7 +84,7 @@ func look(seen map[string]sighting, members []gossip.Member, now time.Time) {
 		}
 		s := seen[m.ID]
 		if now.Sub(s.last) >= 3*membersEvery {
-			s.first = now
+			s.first, s.target = now, committed
 		}
 		s.about, s.applied, s.last = a.Server, a.Applied, now
 		seen[m.ID] = s
@@ -109,7 +107,7 @@ func (s *Server) keepMembers(ctx context.Context) error {
 		}
 		now := time.Now()
 		s.seenMu.Lock()
-		look(s.seen, s.gossip.Members(), now)
+		look(s.seen, s.gossip.Members(), s.store.Committed(), now)
 		seen := make(map[string]sighting, len(s.seen))
 		for id, sight := range s.seen {
 			seen[id] = sight
@@ -122,7 +120,7 @@ func (s *Server) keepMembers(ctx context.Context) error {
 		if err := s.record(ctx, members, seen); err != nil {
 			return err
 		}
-		m, ok := decideMember(members, seen, self, s.store.Committed(), now, leader)
+		m, ok := decideMember(members, seen, self, now, leader)
 		if !ok {
 			continue
 		}
