@@ -9,5 +9,9 @@
 // Subpackages: state is the pure heart; boltlog keeps log and stable values; keyring encrypts
 // what must not stand in the log in plain text.
 //
-// Goroutines: those of hashicorp/raft, and one that groups proposals.
+// A watchdog moves the leadership away from a server whose disk hangs or is full or whose loop is
+// stuck, and ends the program if that does not help. Backup and RestoreDir carry a rack to other
+// machines, Recover goes on with the one server that is left.
+//
+// Goroutines: those of hashicorp/raft, one that groups proposals, and the watchdog.
 package raftstore

@@ -8,10 +8,14 @@ import (
 	"time"
 )
 
+const keepSize = 1 // FALLOC_FL_KEEP_SIZE: blocks beyond the end of the file are fine
+
 // Disk is what a Log writes through; a test puts one in its place that fails or hangs.
 type Disk interface {
 	// Open opens or creates a file of the journal.
 	Open(path string) (File, error)
+	// Reserve holds the blocks of a file up to a size, also beyond its end.
+	Reserve(path string, size int64) error
 	// Commit runs a transaction of bbolt, which writes and syncs the file with the tree.
 	Commit(transaction func() error) error
 }
@@ -37,6 +41,19 @@ func (OSDisk) Open(path string) (File, error) {
 		return nil, err
 	}
 	return osFile{f}, nil
+}
+
+// Reserve asks the file system; some cannot, which is no error.
+func (OSDisk) Reserve(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := syscall.Fallocate(int(f.Fd()), keepSize, 0, size); err != syscall.EOPNOTSUPP {
+		return err
+	}
+	return nil
 }
 
 // Commit runs the transaction.

@@ -38,6 +38,8 @@ func (d *crashDisk) Open(path string) (File, error) {
 	return f, nil
 }
 
+func (d *crashDisk) Reserve(string, int64) error { return d.before("reserve") }
+
 func (d *crashDisk) Commit(transaction func() error) error {
 	if err := d.before("commit"); err != nil {
 		return err

@@ -68,12 +68,14 @@ func (j *journal) encode(entries []*raft.Log) []byte {
 }
 
 // sum is the checksum of a frame without its padding.
-func (j *journal) sum(frame []byte) uint32 {
-	var salt [8]byte
-	binary.BigEndian.PutUint64(salt[:], j.salt)
-	c := crc32.Update(0, castagnoli, salt[:])
-	c = crc32.Update(c, castagnoli, frame[4:16])
-	return crc32.Update(c, castagnoli, frame[frameHead:])
+func (j *journal) sum(frame []byte) uint32 { return saltedSum(j.salt, frame) }
+
+// saltedSum is the CRC-32C of what has a magic number (4) in front, 12 bytes of head, a place for
+// the sum (4) and a body. With the salt, what was not written by this log does not count.
+func saltedSum(salt uint64, b []byte) uint32 {
+	c := crc32.Update(0, castagnoli, key(salt))
+	c = crc32.Update(c, castagnoli, b[4:16])
+	return crc32.Update(c, castagnoli, b[20:])
 }
 
 // write makes a frame durable in the active file. errNoRoom means that nothing was written, or

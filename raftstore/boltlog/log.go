@@ -1,12 +1,11 @@
 package boltlog
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -14,7 +13,7 @@ import (
 )
 
 // The layout of the tree: logs, index (8 bytes, big-endian) → entry; stable, key → value;
-// journal, "salt" and "applied" → number (8 bytes).
+// journal, "salt", "applied" and "generation" → number (8 bytes).
 //
 // An entry is: term (8 bytes) type (1) appended at, ns since 1970 (8) length of data (4) data
 // extensions.
@@ -23,8 +22,9 @@ var (
 	bucketStable  = []byte("stable")
 	bucketJournal = []byte("journal")
 
-	keySalt    = []byte("salt")
-	keyApplied = []byte("applied") // number of the last frame of the journal that the tree has
+	keySalt       = []byte("salt")
+	keyApplied    = []byte("applied")    // number of the last frame of the journal that the tree has
+	keyGeneration = []byte("generation") // of the values that the tree has
 )
 
 const entryHead = 8 + 1 + 8 + 4
@@ -37,6 +37,7 @@ type Log struct {
 	db      *bbolt.DB
 	disk    Disk
 	running running
+	values  values
 
 	writing sync.Mutex // held by who changes the log; taken before mu
 
@@ -77,7 +78,7 @@ func openOn(path string, disk Disk, reserved int64) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open raft log %s: %w", path, err)
 	}
-	l := &Log{db: db, disk: disk, recent: map[uint64]held{}, reserve: reserve{path: path, want: reserved}}
+	l := &Log{db: db, disk: disk, recent: map[uint64]held{}, reserve: reserve{disk: disk, path: path, want: reserved}}
 	if err := l.open(path); err != nil {
 		l.closeFiles()
 		return nil, fmt.Errorf("open raft log %s: %w", path, err)
@@ -104,9 +105,20 @@ func (l *Log) open(path string) error {
 		}
 		l.journal.salt, l.carriedTo = number(b.Get(keySalt)), number(b.Get(keyApplied))
 		l.journal.number = l.carriedTo
-		return nil
+		l.values.salt, l.values.generation, l.values.all = l.journal.salt, number(b.Get(keyGeneration)), map[string][]byte{}
+		return tx.Bucket(bucketStable).ForEach(func(k, v []byte) error {
+			l.values.all[string(k)] = bytes.Clone(v)
+			return nil
+		})
 	})
 	if err != nil {
+		return err
+	}
+	file, err := l.disk.Open(path + valuesFile)
+	if err != nil {
+		return err
+	}
+	if err := l.values.open(file); err != nil {
 		return err
 	}
 	for i := range l.journal.seg {
@@ -139,7 +151,7 @@ func (l *Log) Close() error {
 	defer l.writing.Unlock()
 	var err error
 	l.wait()
-	if l.Failed() == nil && (len(l.recent) > 0 || l.journal.stale) {
+	if l.Failed() == nil {
 		err = l.carry(nil)
 	}
 	if again := l.closeFiles(); err == nil {
@@ -150,11 +162,11 @@ func (l *Log) Close() error {
 
 func (l *Log) closeFiles() error {
 	err := l.db.Close()
-	for _, s := range l.journal.seg {
-		if s.file == nil {
+	for _, f := range []File{l.values.file, l.journal.seg[0].file, l.journal.seg[1].file} {
+		if f == nil {
 			continue
 		}
-		if again := s.file.Close(); err == nil {
+		if again := f.Close(); err == nil {
 			err = again
 		}
 	}
@@ -329,141 +341,3 @@ func (l *Log) carriedOther() bool {
 	return l.failed == nil && l.journal.seg[1-l.journal.active].last <= l.carriedTo
 }
 
-// carry brings all that is in memory into the tree, does more in the same transaction, and begins
-// the journal anew. The caller has waited. A number is left out: a frame that has it was refused
-// by the disk, or never written, and must not count when what came after it is gone.
-func (l *Log) carry(more func(*bbolt.Bucket) error) error {
-	upTo := l.journal.number + 1
-	if err := l.commit(upTo, more); err != nil {
-		return err
-	}
-	l.journal.restart(upTo)
-	return l.bounds()
-}
-
-// bounds reads the first and last index from the tree, which has all.
-func (l *Log) bounds() error {
-	var first, last uint64
-	err := l.db.View(func(tx *bbolt.Tx) error {
-		c := tx.Bucket(bucketLogs).Cursor()
-		if k, _ := c.First(); k != nil {
-			first = number(k)
-		}
-		if k, _ := c.Last(); k != nil {
-			last = number(k)
-		}
-		return nil
-	})
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.first, l.last = first, last
-	return err
-}
-
-// commit is one transaction: what is in memory up to a frame, then what more does.
-func (l *Log) commit(upTo uint64, more func(*bbolt.Bucket) error) error {
-	var indexes []uint64
-	l.mu.RLock()
-	for i, h := range l.recent {
-		if h.frame <= upTo {
-			indexes = append(indexes, i)
-		}
-	}
-	slices.Sort(indexes)
-	entries := make([]raft.Log, len(indexes))
-	for i, index := range indexes {
-		entries[i] = l.recent[index].Log
-	}
-	l.mu.RUnlock()
-	err := l.disk.Commit(func() error {
-		return l.db.Update(func(tx *bbolt.Tx) error {
-			b := tx.Bucket(bucketLogs)
-			b.FillPercent = 0.95 // keys only rise
-			if err := putAll(b, entries); err != nil {
-				return err
-			}
-			if more != nil {
-				if err := more(b); err != nil {
-					return err
-				}
-			}
-			return tx.Bucket(bucketJournal).Put(keyApplied, key(upTo))
-		})
-	})
-	if err != nil {
-		return l.fail(err)
-	}
-	l.mu.Lock()
-	for _, i := range indexes {
-		if l.recent[i].frame <= upTo { // else there is a newer entry in its place
-			delete(l.recent, i)
-		}
-	}
-	l.carriedTo = upTo
-	l.mu.Unlock()
-	l.reserve.renew(time.Now())
-	return nil
-}
-
-// fail keeps an error after which nothing is known of the disk; a disk without room is none.
-func (l *Log) fail(err error) error {
-	if full(err) {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.failed == nil {
-		l.failed = err
-	}
-	return err
-}
-
-// full reports whether a disk took nothing because it has no room.
-func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
-
-func putAll(b *bbolt.Bucket, entries []raft.Log) error {
-	for i := range entries {
-		if err := b.Put(key(entries[i].Index), appendEntry(nil, &entries[i])); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Fits reports whether the log is of the same history as a snapshot that ends with entry index of
-// term: it has that entry, or nothing at all up to there.
-func (l *Log) Fits(index, term uint64) bool {
-	l.mu.RLock()
-	first, last := l.first, l.last
-	l.mu.RUnlock()
-	var e raft.Log
-	return last == 0 || index < first || l.GetLog(index, &e) == nil && e.Term == term
-}
-
-// Anchor makes the log fit such a snapshot: what it has up to there is removed. An empty entry
-// stays in place of the last one, for what is behind it to be compared with.
-func (l *Log) Anchor(index, term uint64) error {
-	l.writing.Lock()
-	defer l.writing.Unlock()
-	if l.Fits(index, term) {
-		return nil
-	}
-	first, _ := l.FirstIndex()
-	last, _ := l.LastIndex()
-	defer l.running.begin()()
-	l.wait()
-	err := l.Failed()
-	if err == nil {
-		err = l.carry(func(b *bbolt.Bucket) error {
-			if err := deleteRange(b, first, index); err != nil || index > last {
-				return err
-			}
-			return putAll(b, []raft.Log{{Index: index, Term: term, Type: raft.LogNoop, AppendedAt: time.Unix(0, 0)}})
-		})
-	}
-	if err != nil {
-		return fmt.Errorf("fit raft log to a snapshot at %d: %w", index, err)
-	}
-	l.anchor = index
-	return nil
-}

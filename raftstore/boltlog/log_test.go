@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -94,6 +95,69 @@ func TestStableValues(t *testing.T) {
 	if n, err := l.GetUint64([]byte("term")); n != 7 || err != nil {
 		t.Errorf("term %d, %v", n, err)
 	}
+	if err := l.Set([]byte("large"), make([]byte, slotSize)); err == nil {
+		t.Error("values of more than a slot are taken")
+	}
+}
+
+// TestValuesSurvive stores values with no room on the disk, turns the machine off while it writes
+// another one, and at last takes the file away: a log that was closed is in the tree.
+func TestValuesSurvive(t *testing.T) {
+	path, disk := filepath.Join(t.TempDir(), "raft.db"), newCrashDisk()
+	l, err := OpenOn(path, disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(n uint64) {
+		t.Helper()
+		if got, err := l.GetUint64([]byte("term")); got != n || err != nil {
+			t.Errorf("the term is %d, %v, want %d", got, err, n)
+		}
+	}
+	disk.before = func(op string) error {
+		if op == "commit" || op == "reserve" {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	for n := range uint64(5) {
+		if err := l.SetUint64([]byte("term"), n); err != nil {
+			t.Fatalf("on a full disk: %v", err)
+		}
+	}
+	for n := uint64(5); n < 50; n++ { // torn in all ways
+		disk.before = func(op string) error {
+			if op == "sync" {
+				return errCrash
+			}
+			return nil
+		}
+		if err := l.SetUint64([]byte("term"), 99); !errors.Is(err, errCrash) {
+			t.Fatal(err)
+		}
+		l.abandon()
+		disk.before = func(string) error { return nil }
+		left := n % 8
+		disk.crash(func() bool { left--; return left%3 == 0 })
+		if l, err = OpenOn(path, disk); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := l.GetUint64([]byte("term")); err != nil || got != n-1 && got != 99 {
+			t.Fatalf("the term is %d, %v, want %d or 99", got, err, n-1)
+		}
+		if err := l.SetUint64([]byte("term"), n); err != nil {
+			t.Fatal(err)
+		}
+		want(n)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = OpenOn(path, newCrashDisk()); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	want(49)
 }
 
 func TestDamagedEntryIsNamed(t *testing.T) {

@@ -1,10 +1,8 @@
 package boltlog
 
 import (
-	"errors"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -17,12 +15,11 @@ const (
 	reserveSize = 16 << 20
 	// reserveEvery bounds how often a reserve that the disk refused is asked for again.
 	reserveEvery = time.Second
-
-	keepSize = 1 // FALLOC_FL_KEEP_SIZE: the blocks are beyond the end of the file
 )
 
 // reserve keeps blocks of the disk for a file that grows.
 type reserve struct {
+	disk Disk
 	path string
 	want int64 // bytes beyond the end of the file
 
@@ -59,13 +56,14 @@ func (r *reserve) renewLocked(now time.Time) {
 		return
 	}
 	r.refused = now
-	f, err := os.OpenFile(r.path, os.O_RDWR, 0)
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	err = syscall.Fallocate(int(f.Fd()), keepSize, 0, info.Size()+r.want)
-	if err == nil || errors.Is(err, syscall.EOPNOTSUPP) { // some file systems cannot
+	if r.disk.Reserve(r.path, info.Size()+r.want) == nil {
 		r.size, r.refused = info.Size(), time.Time{}
 	}
+}
+
+// refuse notes that the disk had no room for a write: what is reserved is used up.
+func (r *reserve) refuse(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refused = now
 }
