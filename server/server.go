@@ -160,7 +160,7 @@ func (s *Server) openServices() (err error) {
 	s.control = control.New(control.Config{
 		Store: s.store, Keyring: s.keyring, Objects: sourceFiles{s.sources}, Agents: tunnels{s.dispatch},
 		Callers: callers{}, Scheduler: Planner{}, Mint: randomSeed, Now: time.Now, Log: s.cfg.Log,
-		Version: s.cfg.Version, AllowPrivileged: s.cfg.AllowPrivileged, Servers: s.store.Servers,
+		Version: s.cfg.Version, AllowPrivileged: s.cfg.AllowPrivileged, Servers: s.store.Servers, Members: s,
 	})
 	return nil
 }

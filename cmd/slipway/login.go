@@ -53,7 +53,9 @@ func (s *shell) login(ctx context.Context, name string, target client.Context) e
 		if s.rack, err = client.Dial(ctx, target); err != nil {
 			return "", err
 		}
-		info, err = s.rack.Rack(ctx)
+		if info, err = s.rack.Rack(ctx); err == nil {
+			target.Others, err = otherServers(ctx, s.rack, target.Addr)
+		}
 		return info.Name, err
 	})
 	if err != nil {
@@ -69,6 +71,20 @@ func (s *shell) login(ctx context.Context, name string, target client.Context) e
 	return s.print(map[string]string{"rack": name, "addr": target.Addr}, func() error {
 		return s.answer(fmt.Sprintf("Rack %s is the current one.", name))
 	})
+}
+
+// otherServers lists where the rack answers when the server at addr does not.
+func otherServers(ctx context.Context, rack *client.Client, addr string) (others []string, err error) {
+	servers, err := rack.Servers(ctx)
+	for _, one := range servers {
+		if one.Addr != addr {
+			others = append(others, one.Addr)
+		}
+	}
+	if len(servers) < 2 { // it may be known here by another name
+		others = nil
+	}
+	return others, err
 }
 
 // secretMax bounds a token, in bytes.

@@ -5,10 +5,12 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"slipway/api"
 )
 
 func (s *shell) rackCommand() *cobra.Command {
-	return s.verb(verb{
+	c := s.verb(verb{
 		use: "rack", short: "Describe the rack", example: "  slipway rack\n  slipway rack -r production --json",
 		long: "Describe the rack: its domain, its machines, and how much of them is reserved.",
 		run: func(ctx context.Context, _ []string) error {
@@ -27,6 +29,81 @@ func (s *shell) rackCommand() *cobra.Command {
 					"CPU", fmt.Sprintf("%s of %s reserved", info.Used.CPU, info.Capacity.CPU),
 					"Memory", fmt.Sprintf("%s of %s reserved", info.Used.Memory, info.Capacity.Memory))
 			})
+		},
+	})
+	c.AddCommand(s.serversCommand(), s.joinTokenCommand())
+	return c
+}
+
+func (s *shell) serversCommand() *cobra.Command {
+	c := s.verb(verb{
+		use: "servers", short: "List the servers of the rack", example: "  slipway rack servers\n  slipway rack servers remove s2",
+		long: "List the servers that decide for the rack. More than half of those with a vote must answer.",
+		run: func(ctx context.Context, _ []string) error {
+			rack, err := s.connect(ctx)
+			if err != nil {
+				return err
+			}
+			servers, err := rack.Servers(ctx)
+			if err != nil {
+				return err
+			}
+			return s.print(servers, func() error {
+				var rows [][]string
+				for _, one := range servers {
+					rows = append(rows, []string{one.ID, one.Name, one.Status, serverRole(one), one.Addr, one.Version, s.ago(one.Joined)})
+				}
+				return s.table([]string{"ID", "NAME", "STATUS", "ROLE", "ADDRESS", "VERSION", "JOINED"}, rows)
+			})
+		},
+	})
+	c.AddCommand(s.verb(verb{
+		use: "remove SERVER", short: "Remove a server for good", args: between(1, 1), example: "  slipway rack servers remove s2 --reason \"disk is broken\"",
+		long: "Remove a server, named by its ID or its name, from those that decide. To come back it has to join again, with an\n" +
+			"empty data directory. Servers that do not answer for ten minutes are removed by themselves, as long as three\n" +
+			"with a vote remain.",
+		run: func(ctx context.Context, args []string) error {
+			rack, err := s.connect(ctx)
+			if err != nil {
+				return err
+			}
+			err = s.step("Removing server "+oneLine(args[0]), func() (string, error) { return "", rack.RemoveServer(ctx, args[0]) })
+			if err != nil {
+				return err
+			}
+			return s.print(map[string]string{"server": args[0]}, func() error { return nil })
+		},
+	}))
+	return c
+}
+
+// serverRole is what a server is to the others.
+func serverRole(one api.Server) string {
+	switch {
+	case one.Leader:
+		return "leader"
+	case one.Voter:
+		return "voter"
+	}
+	return "joining"
+}
+
+func (s *shell) joinTokenCommand() *cobra.Command {
+	return s.verb(verb{
+		use: "join-token server|agent", short: "Make a new token for machines to join with", args: between(1, 1),
+		example: "  slipway rack join-token agent > join-agent.token\n  slipway rack join-token server --json",
+		long: "Replace the token that servers or agents join with and print the new one, this once. The one before is worth\n" +
+			"nothing from then on. Machines that are part of the rack do not notice.",
+		run: func(ctx context.Context, args []string) error {
+			rack, err := s.connect(ctx)
+			if err != nil {
+				return err
+			}
+			token, err := rack.RotateJoinToken(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return s.print(map[string]string{"role": args[0], "token": token}, func() error { return s.answer(token) })
 		},
 	})
 }

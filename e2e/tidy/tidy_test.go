@@ -91,7 +91,7 @@ var may = []struct {
 	{"raftstore/keyring", []string{"api"}},
 	{"raftstore", []string{"api", "api/pb", "raftstore/*"}},
 	{"server/steps", []string{"api", "raftstore/state", "server/steps"}},
-	{"server/control", []string{"api", "api/pb", "manifest", "raftstore", "raftstore/state"}},
+	{"server/control", []string{"api", "api/machine", "api/pb", "manifest", "raftstore", "raftstore/state"}},
 	{"server/dispatch", []string{"api", "api/pb", "raftstore", "raftstore/state"}},
 	{"server/auth", []string{"api", "api/machine", "api/pb", "raftstore", "raftstore/state"}},
 	{"server/link", []string{"api", "api/machine", "raftstore"}},

@@ -81,8 +81,9 @@ type Config struct {
 	// AllowPrivileged takes services that can take over their node; nodes have to allow them as
 	// well.
 	AllowPrivileged bool
-	// Servers counts the servers of the rack; nil means one.
+	// Servers counts the servers of the rack; nil means one. Members knows them; nil knows none.
 	Servers func() int
+	Members Members
 }
 
 // sourceMaxDefault bounds an uploaded source.
