@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"slipway/api"
 	"slipway/api/pb"
@@ -14,15 +15,31 @@ func (c *Client) Rack(ctx context.Context) (api.RackInfo, error) {
 	return one[api.RackInfo](c.rpc.GetRack(ctx, &pb.GetRackRequest{}))
 }
 
-// Nodes lists the nodes of the rack.
-func (c *Client) Nodes(ctx context.Context) ([]api.Node, error) {
-	return many[api.Node](c.rpc.ListNodes(ctx, &pb.ListNodesRequest{}))
+// WithReason returns a context in which calls say why they change something; "" says nothing. The
+// reason stands in the events that they cause.
+func WithReason(ctx context.Context, reason string) context.Context {
+	return pb.WithReason(ctx, reason)
 }
 
-// Events calls see with every event, of one app or, with "", of all, after the given index (0
-// begins now), until see returns an error or ctx ends.
-func (c *Client) Events(ctx context.Context, app api.AppName, after uint64, see func(api.Event) error) error {
-	stream, err := c.rpc.Events(ctx, &pb.EventsRequest{App: string(app), After: after})
+// EventQuery selects events.
+type EventQuery struct {
+	App   api.AppName // "" is all apps, and the rack
+	After uint64      // only those with a higher index
+	// Since and Last ask for events of the past: from a moment on, and the last so many. With
+	// neither, only Past asks for them, and then for all that are kept.
+	Since time.Time
+	Last  int
+	// Past ends there, and does not wait for those to come.
+	Past bool
+}
+
+// Events calls see with every event that is asked for, until see returns an error or ctx ends.
+func (c *Client) Events(ctx context.Context, q EventQuery, see func(api.Event) error) error {
+	r := &pb.EventsRequest{App: string(q.App), After: q.After, Last: int32(min(max(q.Last, 0), 1<<30)), Past: q.Past}
+	if !q.Since.IsZero() {
+		r.Since = q.Since.UnixNano()
+	}
+	stream, err := c.rpc.Events(ctx, r)
 	if err != nil {
 		return pb.FromError(err)
 	}

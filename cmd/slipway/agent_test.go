@@ -18,7 +18,18 @@ import (
 	"slipway/server/control"
 )
 
-// fakeAgent is a node that runs nothing: processes are healthy at once, unless their service
+// join brings another node, with so much memory.
+func (a *fakeAgent) join(id api.NodeID, memory api.Bytes) {
+	n := api.Node{ID: id, Name: "node" + string(id[1:]), Addr: "127.0.0.1", BootID: "1", Version: "test", Capacity: api.Amount{CPU: 4000, Memory: memory, Disk: 100 * api.GiB}}
+	a.propose(context.Background(), state.RegisterNode{Node: n})
+}
+
+// fail makes a node silent.
+func (a *fakeAgent) fail(id api.NodeID) {
+	a.propose(context.Background(), state.SetNodeStatus{Node: id, Status: api.NodeDown, Reason: "silent for 30 s"})
+}
+
+// fakeAgent is the agent of nodes that run nothing: processes are healthy at once, unless their service
 // is called crash. While the agent holds, services called slow and builds with the argument HOLD
 // go no further. One-offs end when somebody attaches, with the words of their command:
 // "echo WORDS", "exit N", "cat", "hang", "vanish", "size".
@@ -41,21 +52,23 @@ func (a *fakeAgent) hold(holds bool) {
 	a.propose(context.Background(), state.AckRoutes{Node: "n1", Version: a.store.View().RoutesVersion()}) // wakes it
 }
 
-// run reports what the processes of the node do.
+// run reports what the processes of the nodes do.
 func (a *fakeAgent) run(ctx context.Context) {
 	v := a.store.View()
 	for {
-		statuses := map[api.ProcessID]api.ProcessStatus{}
-		for p := range v.ProcessesOn("n1") {
-			if next, moved := a.next(v, p); moved {
-				statuses[p.ID] = next
+		for n := range v.Nodes() {
+			statuses := map[api.ProcessID]api.ProcessStatus{}
+			for p := range v.ProcessesOn(n.ID) {
+				if next, moved := a.next(v, p); moved {
+					statuses[p.ID] = next
+				}
 			}
-		}
-		if len(statuses) > 0 {
-			a.propose(ctx, state.UpdateProcesses{Node: "n1", Statuses: statuses})
-		}
-		if n, ok := v.Node("n1"); ok && n.RoutesAcked < v.RoutesVersion() {
-			a.propose(ctx, state.AckRoutes{Node: "n1", Version: v.RoutesVersion()})
+			if len(statuses) > 0 && n.Status == api.NodeReady {
+				a.propose(ctx, state.UpdateProcesses{Node: n.ID, Statuses: statuses})
+			}
+			if n.Router && n.RoutesAcked < v.RoutesVersion() {
+				a.propose(ctx, state.AckRoutes{Node: n.ID, Version: v.RoutesVersion()})
+			}
 		}
 		var err error
 		if v, err = a.store.Next(ctx, v.Index()); err != nil {

@@ -29,6 +29,7 @@ const (
 	objectNames    named = "anything of an app"
 	nodeNames      named = "node"
 	poolNames      named = "pool"
+	tokenNames     named = "token"
 )
 
 // completion completes arguments, each with the names of one kind. A rack that does not answer
@@ -65,13 +66,15 @@ func (s *shell) find(ctx context.Context, what named) ([]string, error) {
 	case rackNames:
 		conf, err := s.loadConfig()
 		return conf.names(), err
-	case appNames, nodeNames, poolNames:
+	case appNames, nodeNames, poolNames, tokenNames:
 		rack, err := s.connect(ctx)
 		switch {
 		case err != nil:
 			return nil, err
 		case what == nodeNames:
 			return listed(func(n api.Node) string { return string(n.ID) + "\t" + oneLine(n.Name) })(rack.Nodes(ctx))
+		case what == tokenNames:
+			return listed(func(t api.Token) string { return t.Name + "\t" + t.Role })(rack.Tokens(ctx))
 		case what == poolNames:
 			return listed(func(p api.Pool) string { return string(p.Name) + "\t" + string(p.Strategy) })(rack.Pools(ctx))
 		}

@@ -137,6 +137,19 @@ what-if deploy -m F
 capacity --json
 pools
 pools set P --strategy spread
+nodes info N
+nodes drain N --yes --no-wait
+nodes undrain N
+nodes cordon N
+nodes uncordon N
+nodes label N k=v k-
+nodes pool N P
+nodes remove N --reason T
+tokens --all
+tokens create N --role deployer --app A --app B --expires 90d
+tokens delete N
+events --since 1h --all
+events --last 50 -f
 validate -m F --json
 version
 completion bash

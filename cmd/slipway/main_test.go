@@ -16,6 +16,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"slipway/api"
 	"slipway/api/client"
 )
 
@@ -41,11 +42,18 @@ type (
 	rackKey  struct{}
 )
 
-// agent tells the node what to do, or waits for what clients do with it: agent
-// hold|go|leave|return, agent hung|read|unread.
+// agent tells the nodes what to do, or waits for what clients do with them: agent
+// hold|go|leave|return, agent hung|read|unread, agent join|fail NODE.
 func agent(ts *testscript.TestScript, neg bool, args []string) {
 	a := ts.Value(rackKey{}).(*testRack).agent
-	if neg || len(args) != 1 {
+	switch {
+	case len(args) == 2 && args[0] == "join":
+		a.join(api.NodeID(args[1]), 8*api.GiB)
+		return
+	case len(args) == 2 && args[0] == "fail":
+		a.fail(api.NodeID(args[1]))
+		return
+	case neg || len(args) != 1:
 		ts.Fatalf("usage: agent WORD")
 	}
 	await := func(what string, reached func() bool) {
@@ -202,7 +210,8 @@ type names struct {
 }
 
 var (
-	idRule     = regexp.MustCompile(`\b(?:[BRD][A-Z]{10}|p[a-z]{10})\b`)
+	idRule     = regexp.MustCompile(`\b(?:[BRDT][A-Z]{10}|p[a-z]{10})\b`)
+	secretRule = regexp.MustCompile(`slip_[a-z2-7]{52}`)
 	agoRule    = regexp.MustCompile(`\b(?:now|\d+ (?:second|minute)s? ago)\b *`)
 	tookRule   = regexp.MustCompile(`\b\d+\.\d s\b`)
 	stampRule  = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z`)
@@ -227,7 +236,7 @@ func (n *names) replace(text, addr, dir string) string {
 			return id // the head of a table
 		}
 		if n.known[id] == "" {
-			kind := map[byte]string{'B': "BUILD", 'R': "RELEASE", 'D': "DEPLOY", 'p': "PROC"}[id[0]]
+			kind := map[byte]string{'B': "BUILD", 'R': "RELEASE", 'D': "DEPLOY", 'p': "PROC", 'T': "TOKEN"}[id[0]]
 			n.count[kind]++
 			n.known[id] = fmt.Sprintf("%s%d", kind, n.count[kind])
 			n.real[n.known[id]] = id
@@ -240,6 +249,7 @@ func (n *names) replace(text, addr, dir string) string {
 	text = stoppedRule.ReplaceAllString(text, ", N stopped")
 	text = stampRule.ReplaceAllString(text, "TIME")
 	text = digestRule.ReplaceAllString(text, "DIGEST")
+	text = secretRule.ReplaceAllString(text, "SECRET")
 	text = nanosRule.ReplaceAllString(text, "${1}0")
 	if !strings.HasPrefix(text, "{") && !strings.HasPrefix(text, "[") {
 		text = gapRule.ReplaceAllString(text, "  ")
@@ -251,7 +261,7 @@ func (n *names) replace(text, addr, dir string) string {
 	return strings.Join(lines, "")
 }
 
-var nameRule = regexp.MustCompile(`\b(?:BUILD|RELEASE|DEPLOY|PROC)\d+\b`)
+var nameRule = regexp.MustCompile(`\b(?:BUILD|RELEASE|DEPLOY|PROC|TOKEN)\d+\b`)
 
 func (n *names) expand(arg string) string {
 	return nameRule.ReplaceAllStringFunc(arg, func(name string) string {

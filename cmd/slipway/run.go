@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"slipway/api"
+	"slipway/api/client"
 )
 
 // The exit codes of the command. run and exec pass on the code of the process instead.
@@ -156,6 +157,13 @@ func (s *shell) root() *cobra.Command {
 		SilenceErrors: true, SilenceUsage: true,
 		Args: group,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			if err := api.CheckReason(s.reason); err != nil {
+				return usage("--reason: %w", err)
+			}
+			c.SetContext(client.WithReason(c.Context(), s.reason))
+			return nil
+		},
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage("%w; see: %s --help", err, c.CommandPath())
@@ -164,6 +172,7 @@ func (s *shell) root() *cobra.Command {
 	flags.StringVarP(&s.appFlag, "app", "a", "", "name of the app (default: .slipway/app, or the name of the directory)")
 	flags.StringVarP(&s.rackFlag, "rack", "r", "", "name of the rack (default: $SLIPWAY_RACK, or the current one)")
 	flags.BoolVar(&s.json, "json", false, "print documents instead of tables")
+	flags.StringVar(&s.reason, "reason", "", "why something is changed, for the record (see: slipway events)")
 	for flag, what := range map[string]named{"app": appNames, "rack": rackNames} {
 		complete := s.completion(what)
 		err := root.RegisterFlagCompletionFunc(flag, func(c *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
@@ -177,7 +186,7 @@ func (s *shell) root() *cobra.Command {
 		s.rackCommand, s.appsCommand, s.buildCommand, s.buildsCommand, s.deployCommand, s.releasesCommand,
 		s.promoteCommand, s.envCommand, s.servicesCommand, s.scaleCommand, s.psCommand, s.logsCommand,
 		s.execCommand, s.runCommand, s.cpCommand, s.restartCommand, s.whyCommand, s.explainCommand,
-		s.whyNotCommand, s.whatIfCommand, s.capacityCommand, s.poolsCommand, s.validateCommand, s.nodesCommand, s.versionCommand, s.loginCommand, s.contextCommand, s.eventsCommand,
+		s.whyNotCommand, s.whatIfCommand, s.capacityCommand, s.poolsCommand, s.validateCommand, s.nodesCommand, s.tokensCommand, s.versionCommand, s.loginCommand, s.contextCommand, s.eventsCommand,
 	} {
 		root.AddCommand(add())
 	}

@@ -25,6 +25,7 @@ type shell struct {
 	now      func() time.Time
 
 	appFlag, rackFlag string
+	reason            string
 	json              bool
 	// quiet moves progress to standard error, for verbs that print one ID.
 	quiet bool

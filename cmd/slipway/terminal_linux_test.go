@@ -238,7 +238,7 @@ func TestNoPromptWithoutATerminal(t *testing.T) {
 	defer silent.Close()
 	defer hold.Close()
 	c.must("apps", "create", "hello")
-	for _, args := range [][]string{{"apps", "delete", "hello"}, {"env", "-a", "other"}, {"context", "remove", "viewer"}} {
+	for _, args := range [][]string{{"apps", "delete", "hello"}, {"env", "-a", "other"}, {"context", "remove", "viewer"}, {"nodes", "drain", "n1"}} {
 		var out screen
 		j := c.start(silent, &out, args...)
 		j.end(t)

@@ -84,18 +84,22 @@ func (d *drainage) move(p *api.Process) api.DrainMove {
 
 // downtime says whether a service goes away while a copy of it moves, why, and for how long.
 func (d *drainage) downtime(m *api.DrainMove, p *api.Process, spec *api.ServiceSpec) {
+	missing, all := d.missing(p, spec)
 	switch {
 	case spec.Singleton:
 		m.Reason = "it is a singleton: it stops before its successor starts"
-	case d.stopsAll(p, spec):
-		m.Reason = "it is the only copy that serves, and deployment.maximum leaves no room for its successor beside it"
-	case m.To == "" && keepsData(spec):
-		m.Reason = "its volume is on this node: it runs on here until it is stopped"
+	case all:
+		m.Reason = "deployment.minimum lets it stop before its successor starts, and no other copy serves"
+	case m.To != "":
 		return
-	case m.To == "":
-		m.Reason = "it runs on here until there is room elsewhere"
+	case missing > 0:
+		m.Reason = "it may stop before there is room elsewhere, as far as deployment.minimum allows"
+		return
+	case keepsData(spec):
+		m.Reason = "its volume is on this node; it runs on here until it is stopped"
 		return
 	default:
+		m.Reason = "it runs on here until there is room elsewhere"
 		return
 	}
 	m.Downtime = true
@@ -104,24 +108,24 @@ func (d *drainage) downtime(m *api.DrainMove, p *api.Process, spec *api.ServiceS
 	}
 }
 
-// stopsAll reports whether the pace of a service lets go of its last serving copies before the
-// next one starts. It is the arithmetic of the rollout.
-func (d *drainage) stopsAll(p *api.Process, spec *api.ServiceSpec) bool {
+// missing is how many copies of a service may be missing while it moves, and whether that is all
+// that serve. It is the arithmetic of the rollout.
+func (d *drainage) missing(p *api.Process, spec *api.ServiceSpec) (missing int, all bool) {
 	svc, ok := d.View.Service(p.Key())
 	if !ok {
-		return false
+		return 0, false
 	}
 	n := svc.Override.Apply(spec.Scale).Count
-	surge, missing := (n*max(0, spec.Maximum-100)+99)/100, n*(100-spec.Minimum)/100
-	if surge > 0 || missing == 0 || missing < n {
-		return false
+	missing = n * (100 - spec.Minimum) / 100
+	if missing < n {
+		return missing, false
 	}
 	for other := range d.View.LiveOf(p.Key()) {
 		if other.Kind == api.KindService && other.Ready && other.Node != d.node {
-			return false
+			return missing, false
 		}
 	}
-	return true
+	return missing, true
 }
 
 // keepsData reports whether copies leave something on their node that the next one needs.
