@@ -107,7 +107,8 @@ func overlayMAC(subnet netip.Prefix) net.HardwareAddr {
 	return net.HardwareAddr{2, 'S', a[0], a[1], a[2], a[3]} // locally administered
 }
 
-// underlayMTU is the MTU of the link that has the node's address.
+// underlayMTU is the MTU of the link that has the node's address, in bytes. The loopback, of a rack
+// on one machine, counts as an ordinary link: it is not what leads outside.
 func (n *Network) underlayMTU() (int, error) {
 	links, err := netlink.LinkList()
 	if err != nil {
@@ -123,6 +124,9 @@ func (n *Network) underlayMTU() (int, error) {
 		}
 		for _, l := range links {
 			if l.Attrs().Index == a.LinkIndex {
+				if l.Attrs().Flags&net.FlagLoopback != 0 {
+					return mtuAlone, nil
+				}
 				return l.Attrs().MTU, nil
 			}
 		}
@@ -190,13 +194,18 @@ func sameOverlay(link netlink.Link, want *netlink.Vxlan) bool {
 
 // dropOverlay removes device, routes and rule, of a rack that had peers once as well.
 func (n *Network) dropOverlay() error {
-	var err error
-	if link, missing := netlink.LinkByName(n.overlay); missing == nil {
-		if failed := netlink.LinkDel(link); failed != nil {
-			err = fmt.Errorf("remove overlay %s: %w", n.overlay, failed)
-		}
+	return errors.Join(n.dropDevice(), n.ensureRule(false), n.applyReach(0, reach{}))
+}
+
+func (n *Network) dropDevice() error {
+	link, missing := netlink.LinkByName(n.overlay)
+	if missing != nil {
+		return nil
 	}
-	return errors.Join(err, n.ensureRule(false), n.applyReach(0, reach{}))
+	if err := netlink.LinkDel(link); err != nil {
+		return fmt.Errorf("remove overlay %s: %w", n.overlay, err)
+	}
+	return nil
 }
 
 // resize makes bridge and processes use the MTU of the network.

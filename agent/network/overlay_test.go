@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -88,6 +89,9 @@ func TestPeersThatCannotBe(t *testing.T) {
 	}
 }
 
+// far is a peer that is on no link of the others; nobody waits for an answer of it.
+var far = Peer{"n200", netip.MustParseAddr("192.0.2.200"), netip.MustParsePrefix("10.88.200.0/24")}
+
 // TestPeersComeAndGo: what the kernel holds follows the last SetPeers, whatever it held before.
 func TestPeersComeAndGo(t *testing.T) {
 	for _, mode := range modes {
@@ -95,9 +99,12 @@ func TestPeersComeAndGo(t *testing.T) {
 			t.Parallel()
 			hosts, peers := rack(t, 2, mode.first)
 			one, two := hosts[0], hosts[1]
+			peers = append(peers, far)
+			one.set(peers)
 			a, b := one.process("pone"), two.process("ptwo")
 			alone := func() string {
-				return commands(t, one.ns, "ip -4 route show table all", "ip -4 rule", "ip neigh show nud permanent", "bridge fdb show dev "+one.overlay)
+				lines := slices.Sorted(strings.Lines(commands(t, one.ns, "ip -4 route show table all", "ip -4 rule", "ip neigh show nud permanent", "bridge fdb show dev "+one.overlay)))
+				return strings.Join(lines, "")
 			}
 			reaches := func(when string, want bool) {
 				t.Helper()
@@ -111,7 +118,7 @@ func TestPeersComeAndGo(t *testing.T) {
 			if again := alone(); again != full {
 				t.Errorf("the same peers again changed\n%s\nto\n%s", full, again)
 			}
-			one.set(peers[:1])
+			one.set([]Peer{peers[0], far})
 			reaches("the peer is removed", false)
 			if left := alone(); strings.Contains(left, "10.88.2.") || strings.Contains(left, "10.99.0.12") {
 				t.Errorf("left of the peer:\n%s", left)
@@ -127,7 +134,7 @@ func TestPeersComeAndGo(t *testing.T) {
 				t.Errorf("stale entries make\n%s\nof\n%s", got, full)
 			}
 			// The peer has another host now, and comes back to its own.
-			one.set([]Peer{{"n2", netip.MustParseAddr("10.99.0.44"), peers[1].Subnet}})
+			one.set([]Peer{{"n2", netip.MustParseAddr("10.99.0.44"), peers[1].Subnet}, far})
 			reaches("on a host that does not exist", false)
 			one.set(peers)
 			reaches("on its own host again", true)
@@ -324,8 +331,9 @@ func TestAddressesRest(t *testing.T) {
 // TestRepairs: what a firewall or a flapping link takes away comes back by itself.
 func TestRepairs(t *testing.T) {
 	t.Parallel()
-	hosts, _ := rack(t, 2, DirectAuto)
+	hosts, peers := rack(t, 2, DirectAuto)
 	one, two := hosts[0], hosts[1]
+	one.set(append(peers, far))
 	a, b := one.process("pone"), two.process("ptwo", ports(8080, 80)...)
 	var running sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())

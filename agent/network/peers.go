@@ -86,7 +86,7 @@ func (n *Network) reconcile(ctx context.Context) error {
 	return n.reroute()
 }
 
-// reroute makes device and routes what they have to be.
+// reroute makes device and routes what they have to be. There is a device where a peer needs it.
 func (n *Network) reroute() error {
 	underlay, err := n.underlayMTU()
 	if err != nil {
@@ -96,14 +96,25 @@ func (n *Network) reroute() error {
 	if err := n.resize(); err != nil {
 		return err
 	}
-	overlay, err := n.ensureOverlay()
+	direct := map[netip.Addr]int{}
+	for _, p := range n.peers {
+		if link, ok := n.onLink(p.Addr); ok {
+			direct[p.Addr] = link
+		}
+	}
+	overlay := 0
+	if len(direct) < len(n.peers) {
+		overlay, err = n.ensureOverlay()
+	} else {
+		err = n.dropDevice()
+	}
 	if err != nil {
 		return err
 	}
 	if err := n.ensureRule(true); err != nil {
 		return err
 	}
-	if err := n.applyReach(overlay, n.reach(overlay, n.onLink)); err != nil {
+	if err := n.applyReach(overlay, n.reach(overlay, direct)); err != nil {
 		return unreached{err}
 	}
 	return nil
@@ -201,10 +212,10 @@ type remote struct {
 // reach plans how the peers are reached: by a route over the link that both share, or by the
 // overlay. By the overlay they are reached at their host's address as well, from processes: so
 // that a port of another node sees the process, and so that the rest of that node is closed to it.
-func (n *Network) reach(overlay int, onLink func(netip.Addr) (int, bool)) reach {
+func (n *Network) reach(overlay int, direct map[netip.Addr]int) reach {
 	r := reach{routes: map[route]bool{}, stations: map[station]bool{}, remotes: map[remote]bool{}}
 	for _, p := range n.peers {
-		if link, ok := onLink(p.Addr); ok {
+		if link, ok := direct[p.Addr]; ok {
 			r.routes[route{table: tableMain, dst: p.Subnet, via: p.Addr, link: link}] = true
 			continue
 		}

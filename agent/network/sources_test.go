@@ -17,7 +17,7 @@ func TestSourcesAreTheirOwn(t *testing.T) {
 	t.Parallel()
 	hosts := machines(t, 3, DirectAuto)
 	one, two, stranger := hosts[0], hosts[1], hosts[2]
-	peers := peersOf(hosts[:2])
+	peers := append(peersOf(hosts[:2]), far)
 	for _, h := range hosts[:2] {
 		h.open()
 		h.set(peers)
@@ -25,7 +25,7 @@ func TestSourcesAreTheirOwn(t *testing.T) {
 	for _, h := range hosts { // the rules have to do without the kernel's check
 		commands(t, h.ns, "sysctl -q -w net.ipv4.conf.all.rp_filter=0")
 	}
-	a, near, far := one.process("pone"), one.process("pnear", ports(9900, 99)...), two.process("pfar")
+	a, near, there := one.process("pone"), one.process("pnear", ports(9900, 99)...), two.process("pfar")
 	commands(t, a.NetNS, "ip addr add 10.88.1.77/32 dev eth0", "ip addr add 10.88.2.77/32 dev eth0", "ip addr add 192.0.2.1/32 dev eth0", "ip addr add 10.88.1.1/32 dev eth0")
 	// The stranger builds an overlay of its own, with the rack's number, and routes past it.
 	o := one.overlay
@@ -79,14 +79,14 @@ func TestSourcesAreTheirOwn(t *testing.T) {
 		want               bool
 	}{
 		{"its own, near", a.NetNS, a.Addr.String(), near, true},
-		{"its own, far", a.NetNS, a.Addr.String(), far, true},
+		{"its own, far", a.NetNS, a.Addr.String(), there, true},
 		{"one of no node, near", a.NetNS, "192.0.2.1", near, !filtered},
-		{"one of no node, far", a.NetNS, "192.0.2.1", far, false},
+		{"one of no node, far", a.NetNS, "192.0.2.1", there, false},
 		{"one of the other node, near", a.NetNS, "10.88.2.77", near, !filtered},
-		{"one of the other node, far", a.NetNS, "10.88.2.77", far, false},
+		{"one of the other node, far", a.NetNS, "10.88.2.77", there, false},
 		{"the gateway's, near", a.NetNS, "10.88.1.1", near, !filtered},
-		{"a peer's, by a strange overlay", stranger.ns, "10.88.1.0", far, false},
-		{"a process's, by a strange overlay", stranger.ns, "10.88.1.99", far, false},
+		{"a peer's, by a strange overlay", stranger.ns, "10.88.1.0", there, false},
+		{"a process's, by a strange overlay", stranger.ns, "10.88.1.99", there, false},
 		{"a process's of that node, by a strange route", stranger.ns, "10.88.1.99", near, false},
 		{"a stranger's own, by a strange route", stranger.ns, "10.99.0.13", near, false},
 	} {
@@ -111,7 +111,7 @@ func TestSourcesAreTheirOwn(t *testing.T) {
 	// As soon as it is a peer, what it sends over the overlay arrives: the packets above were good.
 	two.set(append(peers, Peer{"n3", stranger.cfg.Underlay, netip.MustParsePrefix("10.88.3.0/24")}))
 	for source, want := range map[string]bool{"10.88.1.99": true, "10.99.0.13": false} {
-		if got := seen(stranger.ns, source, far, far.Addr.String()+":99", "peer"); got != want {
+		if got := seen(stranger.ns, source, there, there.Addr.String()+":99", "peer"); got != want {
 			t.Errorf("what a peer sends as %s over the overlay arrives: %v, want %v", source, got, want)
 		}
 	}
