@@ -98,7 +98,7 @@ func (d *download) from(ctx context.Context, peer Peer, floor int64) error {
 		return fmt.Errorf("server %s: %w", peer.ID, err)
 	}
 	d.by[peer.ID] = true
-	if _, err := io.Copy(d, resp.Body); err != nil {
+	if _, err := io.CopyBuffer(d, resp.Body, make([]byte, 256<<10)); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}

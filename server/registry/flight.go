@@ -110,9 +110,8 @@ func (f *flight) run(ctx context.Context) error {
 // linkHere adds a blob that another repository of this registry has, if a peer says that it
 // belongs to this one as well.
 func (f *flight) linkHere(ctx context.Context) error {
-	path := peerBlob(f.repo, f.hex)
-	if len(f.peers.have(ctx, path)) == 0 {
-		return f.peers.nowhere(path, context.Cause(ctx))
+	if err := f.peers.confirm(ctx, peerBlob(f.repo, f.hex)); err != nil {
+		return err
 	}
 	if err := f.gate.enter(ctx); err != nil {
 		return err

@@ -63,7 +63,7 @@ func (r *Registry) Follow(ctx context.Context, wanted func() []Image, changed <-
 			if !r.peers.any() {
 				return nil
 			}
-			out := Missing(r.hints.list(), held)
+			out := r.hints.missing(held)
 			for _, i := range Missing(wanted(), held) {
 				out = append(out, i.key())
 			}
@@ -106,8 +106,10 @@ func (h *hints) drop(i Image) {
 	h.images = slices.DeleteFunc(h.images, func(o Image) bool { return o == i })
 }
 
-func (h *hints) list() []Image {
+// missing forgets what is held and returns the others.
+func (h *hints) missing(held func(repo, digest string) bool) []Image {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.images = slices.DeleteFunc(h.images, func(i Image) bool { return held(i.Repository, i.Digest) })
 	return slices.Clone(h.images)
 }

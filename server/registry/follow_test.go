@@ -87,6 +87,7 @@ func TestReplicator(t *testing.T) {
 			}
 		})
 		time.Sleep(time.Second / 2) // virtual
+		synctest.Wait()
 		if diff := cmp.Diff([]string{"1", "2", "3", "4"}, order); diff != "" || most != replicasMax {
 			t.Errorf("%d at once; order: %s", most, diff)
 		}
@@ -95,10 +96,12 @@ func TestReplicator(t *testing.T) {
 		mu.Unlock()
 		changed <- struct{}{}
 		time.Sleep(time.Second / 2) // virtual
+		synctest.Wait()
 		if order[len(order)-1] != "5" {
 			t.Errorf("a change was not looked at: %q", order)
 		}
 		time.Sleep(4 * time.Minute) // virtual
+		synctest.Wait()
 		want := []time.Duration{0, time.Second, 3 * time.Second, 7 * time.Second, 15 * time.Second, 31 * time.Second, 63 * time.Second,
 			123 * time.Second, 183 * time.Second}
 		if diff := cmp.Diff(want, tries); diff != "" {

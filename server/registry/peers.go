@@ -21,7 +21,10 @@ import (
 const PeerIdleDefault = 10 * time.Second
 
 // downTime is how long a peer that did not answer is asked last, and by HEAD requests not at all.
-const downTime = 15 * time.Second
+const downTime = 30 * time.Second
+
+// haveMax is how long HEAD requests, and so pushes, wait for a peer at most.
+const haveMax = 3 * time.Second
 
 // wrongTime is how long a peer that sent wrong bytes is asked for the same only after all others.
 const wrongTime = time.Hour
@@ -158,12 +161,31 @@ type answer struct {
 }
 
 // have asks all peers at once whether they have what path names. A peer that does not answer
-// within the idle time, or did not lately, has nothing.
+// soon, or did not lately, has nothing.
 func (p *Peers) have(ctx context.Context, path string) []answer {
 	up, _ := p.order()
-	ctx, cancel := context.WithTimeout(ctx, p.idle)
+	ctx, cancel := context.WithTimeout(ctx, min(p.idle, haveMax))
 	defer cancel()
 	return p.all(up, func(peer Peer) (answer, error) { return p.once(ctx, peer, http.MethodHead, path) })
+}
+
+// confirm returns nil once a peer says that it has what path names.
+func (p *Peers) confirm(ctx context.Context, path string) error {
+	var last error
+	for _, peer := range p.orderFor(path) {
+		asking, cancel := context.WithTimeout(ctx, p.idle)
+		_, err := p.once(asking, peer, http.MethodHead, path)
+		cancel()
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !errors.Is(err, errNotThere):
+			last = err
+		}
+	}
+	return p.nowhere(path, last)
 }
 
 // Holders returns the IDs of the peers that hold what path names.

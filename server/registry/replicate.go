@@ -55,10 +55,27 @@ func (r *Registry) Replicate(ctx context.Context, repo, dgst string) error {
 	if err != nil {
 		return api.Errorf(api.CodeInvalid, "image digest %.80q: %w", dgst, err)
 	}
-	if err := r.replicate(ctx, repo, d, 0); err != nil {
+	held, err := r.keepYoung(ctx, repo, d)
+	if err == nil && !held {
+		err = r.replicate(ctx, repo, d, 0)
+	}
+	if err != nil {
 		return fmt.Errorf("replicate %s@%s: %w", repo, dgst, err)
 	}
 	return nil
+}
+
+// keepYoung makes an image young that is here completely: the state may not name it yet.
+func (r *Registry) keepYoung(ctx context.Context, repo string, d digest.Digest) (held bool, err error) {
+	if err := r.gate.enter(ctx); err != nil {
+		return false, err
+	}
+	defer r.gate.leave()
+	if !r.holds(ctx, repo, d, 0) {
+		return false, nil
+	}
+	r.touch(manifestLink(repo, d.Encoded()))
+	return true, nil
 }
 
 // replicate stores the manifest last: a manifest that is here promises the rest.

@@ -60,7 +60,9 @@ func (r *Registry) blobFromPeers(w http.ResponseWriter, req *http.Request, repo,
 			return false
 		}
 		setBlobHeader(h, hex)
-		h.Set("Content-Length", strconv.FormatInt(found[0].size, 10))
+		if found[0].size >= 0 {
+			h.Set("Content-Length", strconv.FormatInt(found[0].size, 10))
+		}
 		w.WriteHeader(http.StatusOK)
 		return true
 	}
@@ -171,24 +173,31 @@ func (r *Registry) gather(w http.ResponseWriter, req *http.Request) bool {
 		Config            descriptor
 		Layers, Manifests []descriptor
 	}
-	if json.Unmarshal(body, &doc) != nil {
+	if json.Unmarshal(body, &doc) != nil || len(doc.Layers)+len(doc.Manifests) > gatherMax {
 		return true
 	}
 	for _, d := range doc.Manifests {
-		if err := r.Replicate(req.Context(), m[1], d.Digest); api.CodeOf(err) == api.CodeUnavailable {
+		if err := r.Replicate(req.Context(), m[1], d.Digest); isTemporary(err) {
 			return !r.refuseMissing(w, req, err)
 		}
 	}
 	for _, d := range append(doc.Layers, doc.Config) {
-		b := blobPath.FindStringSubmatch("/v2/" + m[1] + "/blobs/" + d.Digest)
-		if b == nil {
+		hex, ok := strings.CutPrefix(d.Digest, "sha256:")
+		if !ok || !manifestRef.MatchString(d.Digest) {
 			continue
 		}
-		if err := r.fetchBlob(req.Context(), m[1], b[2]); api.CodeOf(err) == api.CodeUnavailable {
+		if err := r.fetchBlob(req.Context(), m[1], hex); isTemporary(err) {
 			return !r.refuseMissing(w, req, err)
 		}
 	}
 	return true
+}
+
+// gatherMax bounds what a manifest may make this server ask its peers for. No image has more.
+const gatherMax = 1000
+
+func isTemporary(err error) bool {
+	return api.CodeOf(err) == api.CodeUnavailable || api.CodeOf(err) == api.CodeExhausted
 }
 
 // descriptor is the part of a descriptor that says where to look.
