@@ -216,6 +216,38 @@ func TestCheckMeasuresClocks(t *testing.T) {
 	}
 }
 
+// TestCheckTellsErrorsOfPeersApart reaches for peers that cannot be reached, each in its way.
+func TestCheckTellsErrorsOfPeersApart(t *testing.T) {
+	if _, err := exec.LookPath("nft"); err != nil {
+		t.Skip("nft is not installed")
+	}
+	inNetwork(t, func(ctx context.Context) error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		drop := exec.CommandContext(ctx, "nft", "-f", "-")
+		drop.Stdin = strings.NewReader("table ip check {\n chain in {\n type filter hook input priority 0; policy accept;\n tcp dport 7420 drop\n }\n}\n")
+		if err := errors.Join(netlink.LinkSetUp(lo), drop.Run()); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+		defer cancel()
+		for _, c := range []struct {
+			addr string
+			want dialError
+		}{{"127.0.0.1:7422", dialRefused}, {"192.0.2.1:7420", dialOther}, {"127.0.0.1:7420", dialSilent}} {
+			if p := askPeer(ctx, c.addr); p.err != c.want || p.cause == "" {
+				return fmt.Errorf("%s: %q, want %q: %s", c.addr, p.err, c.want, p.cause)
+			}
+		}
+		return nil
+	})
+	if got := kindOf(fmt.Errorf("dial: %w", &net.DNSError{Err: "no such host", Name: "s1", IsNotFound: true})); got != dialUnknown {
+		t.Errorf("a name that nobody has: %q", got)
+	}
+}
+
 func TestCheckSaysWhatLosesData(t *testing.T) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs("/dev/shm", &fs); err != nil || fs.Type != unix.TMPFS_MAGIC {
