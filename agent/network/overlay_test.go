@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -120,6 +121,10 @@ func TestPeersComeAndGo(t *testing.T) {
 			}
 			one.set([]Peer{peers[0], far})
 			reaches("the peer is removed", false)
+			// Nothing for the rack's network leaves by another way, and nobody waits.
+			if _, _, err := ask(t, a.NetNS, api.TCP, b.Addr.String()+":80"); !errors.Is(err, unix.EHOSTUNREACH) {
+				t.Errorf("what is on no node is answered with %v", err)
+			}
 			if left := alone(); strings.Contains(left, "10.88.2.") || strings.Contains(left, "10.99.0.12") {
 				t.Errorf("left of the peer:\n%s", left)
 			}

@@ -192,7 +192,7 @@ type reach struct {
 type route struct {
 	table  int
 	dst    netip.Prefix
-	via    netip.Addr
+	via    netip.Addr // the zero value where packets are refused
 	link   int
 	onlink bool
 }
@@ -212,8 +212,10 @@ type remote struct {
 // reach plans how the peers are reached: by a route over the link that both share, or by the
 // overlay. By the overlay they are reached at their host's address as well, from processes: so
 // that a port of another node sees the process, and so that the rest of that node is closed to it.
+// The rest of the rack's network is refused: it would leave by the default route.
 func (n *Network) reach(overlay int, direct map[netip.Addr]int) reach {
 	r := reach{routes: map[route]bool{}, stations: map[station]bool{}, remotes: map[remote]bool{}}
+	r.routes[route{table: tableMain, dst: n.cfg.Cluster}] = true
 	for _, p := range n.peers {
 		if link, ok := direct[p.Addr]; ok {
 			r.routes[route{table: tableMain, dst: p.Subnet, via: p.Addr, link: link}] = true

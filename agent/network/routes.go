@@ -13,6 +13,8 @@ const (
 	protocol  = 83      // tells our routes and rules from others in the kernel
 	mark      = 1 << 28 // one bit, of packets by which processes ask something of the host of a peer
 	tableMain = unix.RT_TABLE_MAIN
+	// lastMetric is of the route that refuses: any other to the same network wins.
+	lastMetric = 1<<32 - 2
 )
 
 // applyReach makes the kernel hold what is wanted: what is missing first, nearest the wire first,
@@ -84,9 +86,14 @@ func (n *Network) readReach(overlay int) (reach, error) {
 
 func (n *Network) kernelRoute(r route) *netlink.Route {
 	k := &netlink.Route{
-		Table: r.table, Dst: ipNet(r.dst.Addr(), r.dst.Bits()), Gw: r.via.AsSlice(), LinkIndex: r.link,
+		Table: r.table, Dst: ipNet(r.dst.Addr(), r.dst.Bits()), LinkIndex: r.link,
 		Src: n.Gateway().AsSlice(), Protocol: protocol, Scope: netlink.SCOPE_UNIVERSE,
 	}
+	if !r.via.IsValid() {
+		k.Type, k.Priority = unix.RTN_UNREACHABLE, lastMetric
+		return k
+	}
+	k.Gw = r.via.AsSlice()
 	if r.onlink {
 		k.Flags = unix.RTNH_F_ONLINK
 	}
