@@ -77,8 +77,8 @@ type Store struct {
 
 // proposal waits for its results.
 type proposal struct {
-	entries []state.Entry
-	size    int
+	encoded []byte
+	count   int         // of its entries
 	done    chan answer // capacity 1
 }
 
@@ -215,7 +215,7 @@ func (s *Store) ProposeBatch(ctx context.Context, entries []state.Entry) ([]stat
 	if len(b) > entryMax {
 		return nil, api.Errorf(api.CodeExhausted, "the change is %s large, the limit is %s; make it smaller", api.Bytes(len(b)), api.Bytes(entryMax))
 	}
-	p := proposal{entries: entries, size: len(b), done: make(chan answer, 1)}
+	p := proposal{encoded: b, count: len(entries), done: make(chan answer, 1)}
 	select {
 	case s.proposals <- p:
 	case <-ctx.Done():
@@ -250,16 +250,16 @@ func (s *Store) group() {
 				return
 			}
 		}
-		batch, size := []proposal{first}, first.size
+		batch, size := []proposal{first}, len(first.encoded)
 	join:
 		for len(batch) < groupMax {
 			select {
 			case p := <-s.proposals:
-				if size+p.size > entryMax {
+				if size+len(p.encoded) > entryMax {
 					carry = &p
 					break join
 				}
-				batch, size = append(batch, p), size+p.size
+				batch, size = append(batch, p), size+len(p.encoded)
 			default:
 				break join
 			}
@@ -268,16 +268,12 @@ func (s *Store) group() {
 	}
 }
 
-// propose gives one entry to Raft; a goroutine waits for it, so that the next can follow.
+// propose gives one entry to Raft; a goroutine waits for it, so that the next can follow. The
+// encodings of batches one after the other are the encoding of one batch.
 func (s *Store) propose(batch []proposal) {
-	var entries []state.Entry
+	var b []byte
 	for _, p := range batch {
-		entries = append(entries, p.entries...)
-	}
-	b, err := Encode(entries)
-	if err != nil {
-		answerAll(batch, nil, err)
-		return
+		b = append(b, p.encoded...)
 	}
 	began := time.Now()
 	future := s.raft.Apply(b, applyTimeout)
@@ -299,7 +295,7 @@ func answerAll(batch []proposal, results []state.Result, err error) {
 			p.done <- answer{err: err}
 			continue
 		}
-		n := len(p.entries)
+		n := p.count
 		p.done <- answer{results: results[:n:n]}
 		results = results[n:]
 	}

@@ -18,6 +18,7 @@ part 1-rack SLIPWAY_BENCH ./e2e/rack
 part 2-scheduler SLIPWAY_BENCH_SCHEDULER ./scheduler
 part 3-state SLIPWAY_BENCH_STATE ./server
 part 4-sim SLIPWAY_BENCH_SIM ./e2e/sim
+part 5-raft SLIPWAY_BENCH_RAFT ./raftstore
 
 jq -s add "$rows"/*.json >"$out"
 jq -r '["name","value","unit","against","value","ratio","note"],

@@ -340,4 +340,3 @@ func (l *Log) carriedOther() bool {
 	defer l.mu.RUnlock()
 	return l.failed == nil && l.journal.seg[1-l.journal.active].last <= l.carriedTo
 }
-
