@@ -51,7 +51,7 @@ type cluster struct {
 }
 
 // newCluster starts n registries.
-func newCluster(t *testing.T, n int, change func(*Config)) *cluster {
+func newCluster(t testing.TB, n int, change func(*Config)) *cluster {
 	t.Helper()
 	ca := newTestCA(t)
 	tlsClient := func(certs ...tls.Certificate) *http.Client {
@@ -134,7 +134,7 @@ type testCA struct {
 	pool *x509.CertPool
 }
 
-func newTestCA(t *testing.T) *testCA {
+func newTestCA(t testing.TB) *testCA {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -156,7 +156,7 @@ func newTestCA(t *testing.T) *testCA {
 	return ca
 }
 
-func (ca *testCA) issue(t *testing.T) tls.Certificate {
+func (ca *testCA) issue(t testing.TB) tls.Certificate {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "server"}, NotAfter: time.Now().Add(time.Hour),
@@ -171,7 +171,7 @@ func (ca *testCA) issue(t *testing.T) tls.Certificate {
 }
 
 // push stores an image on one member as a client would.
-func (c *cluster) push(t *testing.T, m *member, ref string, img v1.Image) string {
+func (c *cluster) push(t testing.TB, m *member, ref string, img v1.Image) string {
 	t.Helper()
 	if err := remote.Write(c.ref(t, m, ref), img, as("admin"), remote.WithTransport(c.user.Transport)); err != nil {
 		t.Fatalf("push %s to %s: %v", ref, m.id, err)
@@ -179,7 +179,7 @@ func (c *cluster) push(t *testing.T, m *member, ref string, img v1.Image) string
 	return digestOf(t, img)
 }
 
-func (c *cluster) ref(t *testing.T, m *member, s string) name.Reference {
+func (c *cluster) ref(t testing.TB, m *member, s string) name.Reference {
 	t.Helper()
 	ref, err := name.ParseReference(m.host + "/" + s)
 	if err != nil {
@@ -189,7 +189,7 @@ func (c *cluster) ref(t *testing.T, m *member, s string) name.Reference {
 }
 
 // pull reads an image from one member, and with it every byte; the client verifies the digests.
-func (c *cluster) pull(t *testing.T, m *member, ref string) error {
+func (c *cluster) pull(t testing.TB, m *member, ref string) error {
 	t.Helper()
 	img, err := remote.Image(c.ref(t, m, ref), as("admin"), remote.WithTransport(c.user.Transport), remote.WithContext(t.Context()),
 		remote.WithRetryBackoff(remote.Backoff{Steps: 1}))
@@ -260,7 +260,7 @@ func leftovers(t *testing.T, m *member) (out []string) {
 }
 
 // bigImage has one layer of size bytes.
-func bigImage(t *testing.T, size int64) v1.Image {
+func bigImage(t testing.TB, size int64) v1.Image {
 	t.Helper()
 	img, err := random.Image(size, 1)
 	if err != nil {
@@ -269,7 +269,7 @@ func bigImage(t *testing.T, size int64) v1.Image {
 	return img
 }
 
-func layerPath(t *testing.T, img v1.Image) (path, hex string) {
+func layerPath(t testing.TB, img v1.Image) (path, hex string) {
 	t.Helper()
 	d := digestOf(t, first(t, img))
 	return "/v2/hello/blobs/" + d, strings.TrimPrefix(d, "sha256:")

@@ -36,7 +36,7 @@ type rack struct {
 
 // newRack lets "admin" do everything and any other user what its name says of one repository,
 // for example "pull@hello". The password is "p" for all.
-func newRack(t *testing.T, change func(*Config)) *rack {
+func newRack(t testing.TB, change func(*Config)) *rack {
 	t.Helper()
 	config := Config{
 		Root: t.TempDir(), HTTPSecret: "s", Grace: -1, FreeMin: 1,
@@ -80,7 +80,7 @@ func (r *rack) push(t *testing.T, ref string, img v1.Image) string {
 	return digestOf(t, img)
 }
 
-func digestOf(t *testing.T, x interface{ Digest() (v1.Hash, error) }) string {
+func digestOf(t testing.TB, x interface{ Digest() (v1.Hash, error) }) string {
 	t.Helper()
 	d, err := x.Digest()
 	if err != nil {
@@ -198,7 +198,7 @@ func TestRights(t *testing.T) {
 	}
 }
 
-func first(t *testing.T, img v1.Image) v1.Layer {
+func first(t testing.TB, img v1.Image) v1.Layer {
 	t.Helper()
 	layers, err := img.Layers()
 	if err != nil {
