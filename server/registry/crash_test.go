@@ -126,6 +126,14 @@ func (f *faulty) Delete(ctx context.Context, p string) error {
 	return errStopped
 }
 
+// Move implements driver.StorageDriver.
+func (f *faulty) Move(ctx context.Context, from, to string) error {
+	if f.left--; f.left <= 0 {
+		return errStopped
+	}
+	return f.StorageDriver.Move(ctx, from, to)
+}
+
 // PutContent implements driver.StorageDriver.
 func (f *faulty) PutContent(ctx context.Context, p string, b []byte) error {
 	if f.left--; f.left <= 0 {

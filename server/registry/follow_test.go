@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/distribution/distribution/v3/registry/storage"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -299,6 +300,91 @@ func TestGCBesideReplication(t *testing.T) {
 		t.Error("what was replicated stays though nothing names it")
 	}
 	if left := leftovers(t, b); len(left) > 0 {
+		t.Errorf("left %q", left)
+	}
+}
+
+// TestReplicationStoppedAnywhere stops a replication in each of its changes: no name without
+// content is left, and after a restart it is completed.
+func TestReplicationStoppedAnywhere(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, nil)
+	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: randomImage(t, 2)}, mutate.IndexAddendum{Add: randomImage(t, 1)})
+	if err := remote.WriteIndex(c.ref(t, c.members[0], "hello:all"), index, as("admin"), remote.WithTransport(c.user.Transport)); err != nil {
+		t.Fatal(err)
+	}
+	digest := digestOf(t, index)
+	config := c.members[1].Registry.config
+	stopped := 0
+	for n := 1; ; n++ {
+		config.Root = t.TempDir()
+		start := func() *Registry {
+			r, err := New(config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}
+		r := start()
+		r.driver = &faulty{r.driver, n}
+		var err error
+		if r.store, err = storage.NewRegistry(t.Context(), r.driver, storage.EnableDelete); err != nil {
+			t.Fatal(err)
+		}
+		err = r.Replicate(t.Context(), "hello", digest)
+		if d := dangling(t, config.Root); len(d) > 0 {
+			t.Errorf("stopped in change %d: %q", n, d)
+		}
+		if r.Holds("hello", digest) != (err == nil) {
+			t.Errorf("stopped in change %d: %v, and it is held: %v", n, err, err != nil)
+		}
+		next := start()
+		if errNext := next.Replicate(t.Context(), "hello", digest); errNext != nil || !next.Holds("hello", digest) {
+			t.Errorf("after change %d and a restart: %v", n, errNext)
+		}
+		if left, errNext := os.ReadDir(filepath.Join(config.Root, fetchDir)); errNext != nil || len(left) > 0 {
+			t.Errorf("after change %d and a restart: left %v, %v", n, left, errNext)
+		}
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errStopped) {
+			t.Fatalf("stopped in change %d: %v", n, err)
+		}
+		stopped++
+	}
+	if stopped < 15 { // five blobs with a link each, three manifests with a link each
+		t.Errorf("only %d changes", stopped)
+	}
+}
+
+// TestReplicationToAFullDisk says what is wrong, and keeps room for the Raft log.
+func TestReplicationToAFullDisk(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, func(config *Config) {
+		if config.ID == "s1" {
+			config.FreeMin = 1 << 60
+		}
+	})
+	img := randomImage(t, 1)
+	digest := c.push(t, c.members[0], "hello:v1", img)
+	err := c.members[1].Replicate(t.Context(), "hello", digest)
+	if api.CodeOf(err) != api.CodeExhausted || !strings.Contains(err.Error(), "the disk of the rack's registry") {
+		t.Errorf("replicate: %v", err)
+	}
+	path, _ := layerPath(t, img)
+	resp, err := c.get(t.Context(), c.members[1], "GET", path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusInsufficientStorage {
+		t.Errorf("pull: %s", resp.Status)
+	}
+	if got := fmt.Sprint(c.members[0].Spread(t.Context(), "hello", digest)); got != "[s0]" {
+		t.Errorf("spread to %s", got)
+	}
+	if left := leftovers(t, c.members[1]); len(left) > 0 {
 		t.Errorf("left %q", left)
 	}
 }
