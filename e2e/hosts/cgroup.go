@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"slipway/api"
 )
 
 // cgroupRoot is where the control groups of a machine are mounted.
@@ -186,8 +188,50 @@ func attach(groups []controlGroup) (*os.File, error) {
 	return dir, nil
 }
 
-// thaw lets frozen processes of a host run, so that they can die.
-func (s *state) thaw(i int) {
+// freezer stops the processes of a group, or continues them.
+type freezer struct {
+	mount        string
+	write, order string // file, and what to write into it
+	read, obeyed string // file, and what it holds when all processes have obeyed
+}
+
+// freezerOf chooses, of what is mounted, what works for whole trees: any version 2 does.
+func freezerOf(all []hierarchy, frozen bool) (freezer, error) {
+	bit, state := "0", "THAWED"
+	if frozen {
+		bit, state = "1", "FROZEN"
+	}
+	for _, h := range all {
+		if h.v2 {
+			return freezer{mount: h.mount, write: "cgroup.freeze", order: bit, read: "cgroup.events", obeyed: "frozen " + bit}, nil
+		}
+	}
+	for _, h := range all {
+		if slices.Contains(strings.Split(h.options, ","), "freezer") {
+			return freezer{mount: h.mount, write: "freezer.state", order: state, read: "freezer.state", obeyed: state}, nil
+		}
+	}
+	return freezer{}, api.Errorf(api.CodeUnavailable, "hosts: the machine can freeze nothing; mount control groups of version 2, or the freezer of version 1")
+}
+
+// do gives the order to a group and returns when it is obeyed.
+func (f freezer) do(group string) error {
+	dir := f.mount + group
+	if err := os.WriteFile(filepath.Join(dir, f.write), []byte(f.order), 0o644); err != nil {
+		return fmt.Errorf("hosts: freezer: %w", err)
+	}
+	return waitFor(func() error {
+		b, err := os.ReadFile(filepath.Join(dir, f.read))
+		if err == nil && !strings.Contains(string(b), f.obeyed) {
+			err = api.Errorf(api.CodeUnavailable, "hosts: freezer: %s of %s says %q, want %q", f.read, dir, b, f.obeyed)
+		}
+		return err
+	})
+}
+
+// melt lets processes that the freezer of version 1 holds run, so that they can die; others can
+// as they are.
+func (s *state) melt(i int) {
 	files, _ := filepath.Glob(cgroupRoot + "/*" + s.cgroup(i)) // the pattern is well formed
 	for _, dir := range files {
 		filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

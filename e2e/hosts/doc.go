@@ -44,6 +44,8 @@
 // PowerOff takes the carrier first, so that no peer hears FIN or RST, and then kills the host's
 // first process, with which the kernel kills all others: orphans, shims, containers, and frozen
 // ones once they are thawed. PowerOn makes a new host with the old name, addresses and disk.
+// Freeze stops a host's processes where they are: a leader that wakes up after its lease has
+// passed.
 //
 // # Who knows what
 //

@@ -58,6 +58,32 @@ func (h *Host) PowerOn() error {
 	return h.rig.locked(func(s *state) error { return s.powerOn(h.index) })
 }
 
+// Freeze stops all that runs in the host in the middle of what it does, as a machine stops whose
+// memory is exhausted or whose hypervisor is busy. Only its kernel still answers. Nothing can be
+// started in it until Thaw; it may be powered off.
+func (h *Host) Freeze() error { return h.freeze(true) }
+
+// Thaw continues what Freeze has stopped.
+func (h *Host) Thaw() error { return h.freeze(false) }
+
+func (h *Host) freeze(frozen bool) error {
+	return h.rig.locked(func(s *state) error {
+		if !s.Hosts[h.index].Pause.alive() {
+			return api.Errorf(api.CodeConflict, "hosts: freeze or thaw %s: the host is off; power it on first", h.name)
+		}
+		all, err := hierarchies()
+		if err != nil {
+			return err
+		}
+		f, err := freezerOf(all, frozen)
+		if err != nil {
+			return err
+		}
+		s.Hosts[h.index].Frozen = frozen
+		return f.do(h.cgroup)
+	})
+}
+
 // Processes lists what runs in the host and its containers, by pid. What has ended and is not
 // waited for is left out, and so is the process that holds the host's namespaces.
 func (h *Host) Processes() ([]Process, error) {
@@ -97,7 +123,7 @@ func (h *Host) Command(ctx context.Context, name string, args ...string) *Cmd {
 	return &Cmd{Cmd: exec.CommandContext(ctx, name, args...), host: h}
 }
 
-// Start is exec.Cmd's, in the host. It fails with api.CodeConflict when the host is off.
+// Start is exec.Cmd's, in the host. It fails with api.CodeConflict when the host is off or frozen.
 func (c *Cmd) Start() error {
 	h := c.host
 	if c.SysProcAttr != nil && c.SysProcAttr.Pdeathsig != 0 {
@@ -106,6 +132,9 @@ func (c *Cmd) Start() error {
 	s, err := load(h.rig.dir)
 	if err != nil {
 		return err
+	}
+	if s.Hosts[h.index].Frozen { // the program would hold this one until it is thawed
+		return api.Errorf(api.CodeConflict, "%s: start %s: the host is frozen; thaw it first", h.name, c.Path)
 	}
 	groups, err := s.programGroups(h.index)
 	if err != nil {

@@ -120,9 +120,8 @@ func (p pause) namespace(kind string) (*os.File, error) {
 	return f, nil
 }
 
-// kill sends SIGKILL, and forgets the process.
-func (p *pause) kill() error {
-	defer func() { *p = pause{} }()
+// kill sends SIGKILL. A process that has ended is no error.
+func (p pause) kill() error {
 	handle, err := p.open()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -134,6 +133,11 @@ func (p *pause) kill() error {
 	if err := unix.PidfdSendSignal(int(handle.Fd()), unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("hosts: kill process %d: %w", p.PID, err)
 	}
+	return nil
+}
+
+// wait waits until the process and its namespaces are gone.
+func (p pause) wait() error {
 	return waitFor(func() error {
 		if p.alive() {
 			return api.Errorf(api.CodeInternal, "hosts: process %d does not end", p.PID)

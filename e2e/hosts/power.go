@@ -168,6 +168,7 @@ func cgroupLinks() (map[string]string, error) {
 // powerOff removes a host's processes and link; one that is half there, or not, is no error.
 func (s *state) powerOff(i int) error {
 	h := &s.Hosts[i]
+	h.Frozen = false
 	if err := s.silence(i); err != nil {
 		return fmt.Errorf("hosts: switch off %s: %w", h.Name, err)
 	}
@@ -193,21 +194,24 @@ func (s *state) killAll(i int) error {
 		return err
 	}
 	defer ns.Close() // keeps the number of the namespace from others
-	first := h.Pause.PID
 	if err := h.Pause.kill(); err != nil {
 		return err
 	}
-	return waitFor(func() error {
+	err = waitFor(func() error {
+		s.melt(i)
 		all, err := members(ns)
 		if err != nil {
 			return err
 		}
-		if p, ok := unfinished(all, first); ok {
-			s.thaw(i)
+		if p, ok := unfinished(all, h.Pause.PID); ok {
 			return api.Errorf(api.CodeInternal, "hosts: switch off %s: process %d %q does not end", h.Name, p.PID, p.Args)
 		}
 		return nil
 	})
+	if err == nil {
+		h.Pause = pause{}
+	}
+	return err
 }
 
 // unfinished finds, of the processes of a host whose first process was killed, one that will

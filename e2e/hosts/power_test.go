@@ -3,6 +3,7 @@ package hosts
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -126,6 +127,63 @@ func TestPowerFailureUnasked(t *testing.T) {
 	must(t, r.Host(0).PowerOn())
 	_, _, _, addr = server(t, r.Host(0))
 	dial(t, r.Host(1), addr)
+}
+
+func TestFreeze(t *testing.T) {
+	r := newRig(t, 2)
+	h, other := r.Host(1), r.Host(0)
+	_, _, _, otherAddr := server(t, other)
+	_, _, _, addr := server(t, h)
+	c := dial(t, other, addr)
+	must(t, h.Freeze())
+	c.SetDeadline(time.Now().Add(100 * time.Millisecond))
+	if _, err := c.Write([]byte("late")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a frozen host answers: %d bytes, %v", n, err)
+	}
+	dial(t, other, otherAddr)
+	if err := h.Command(t.Context(), "true").Run(); api.CodeOf(err) != api.CodeConflict {
+		t.Errorf("a command in a frozen host: %v", err)
+	}
+	must(t, h.Thaw())
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	b := make([]byte, 4)
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != "late" {
+		t.Errorf("after the thaw: %q, %v", b, err)
+	}
+	must(t, h.Freeze())
+	must(t, h.PowerOff())
+	if err := h.Freeze(); api.CodeOf(err) != api.CodeConflict {
+		t.Errorf("freeze a host that is off: %v", err)
+	}
+	must(t, h.PowerOn())
+	_, _, _, addr = server(t, h)
+	dial(t, other, addr)
+}
+
+// Where there is no version 2 of control groups the freezer of version 1 does the same.
+func TestOldFreezer(t *testing.T) {
+	if _, err := freezerOf(nil, true); api.CodeOf(err) != api.CodeUnavailable {
+		t.Errorf("a freezer of nothing: %v", err)
+	}
+	old := []hierarchy{{mount: cgroupRoot + "/freezer", options: "freezer"}}
+	if _, err := os.Stat(old[0].mount); err != nil {
+		t.Skip("needs the freezer of version 1")
+	}
+	r := newRig(t, 1)
+	srv, _, _, _ := server(t, r.Host(0))
+	for _, frozen := range []bool{true, false, true} {
+		f, err := freezerOf(old, frozen)
+		must(t, err)
+		must(t, f.do(r.Host(0).Cgroup()))
+		condition, _, _, err := stat(srv.Process.Pid)
+		if err != nil || (condition == 'D') != frozen {
+			t.Errorf("frozen %v, but it is %c, %v", frozen, condition, err)
+		}
+	}
+	must(t, r.Host(0).PowerOff())
 }
 
 func TestAllOffAllOn(t *testing.T) {

@@ -252,7 +252,7 @@ func (s *state) teardown() error {
 	for i := range s.Hosts {
 		failed = errors.Join(failed, s.powerOff(i))
 	}
-	failed = errors.Join(failed, s.dropUplink(), s.Switch.kill(), s.removeCgroup())
+	failed = errors.Join(failed, s.dropUplink(), s.Switch.kill(), s.Switch.wait(), s.removeCgroup())
 	if failed != nil {
 		return failed
 	}

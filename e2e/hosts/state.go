@@ -32,6 +32,8 @@ type hostState struct {
 	Name  string     `json:"name"`
 	Addr  netip.Addr `json:"addr"`
 	Pause pause      `json:"pause"` // zero while the host is off
+	// Frozen hosts are on, but nothing in them runs.
+	Frozen bool `json:"frozen,omitempty"`
 }
 
 func (s *state) path(name string) string { return filepath.Join(s.Dir, stateDir, name) }
