@@ -1,10 +1,11 @@
 # Two commands matter: `make up` and `make test`.
 GO      ?= go
 DIR     ?= .slipway
+CLUSTER ?= .cluster
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 
-.PHONY: up down clean build install test race lint bench sim mutants generate fmt deb
+.PHONY: up down cluster cluster-down clean build install test race lint bench sim mutants generate fmt deb
 
 ## up: install what is missing, build, start a rack in the background, deploy examples/hello
 up: install build
@@ -13,6 +14,15 @@ up: install build
 ## down: stop the rack; leaves nothing but its data
 down:
 	@scripts/down.sh $(DIR)
+
+## cluster: three servers and three nodes on this machine, each in a host of its own
+cluster: install build
+	@GO="$(GO)" scripts/cluster.sh $(CLUSTER)
+
+## cluster-down: end them; leaves nothing
+cluster-down:
+	@GO="$(GO)" scripts/cluster.sh down $(CLUSTER)
+	rm -rf $(CLUSTER)
 
 ## clean: stop the rack and remove its data and the binaries
 clean: down

@@ -41,7 +41,7 @@ func among(t *testing.T, n int) Config {
 		log = slog.New(slog.NewTextHandler(t.Output(), nil)).With("server", n)
 	}
 	return Config{
-		Dir: t.TempDir(), Rack: "test", Domain: "rack.test", Network: "10.64.0.0/10", Version: fmt.Sprint("v", n), Log: log,
+		Dir: t.TempDir(), Rack: "test", Domain: "rack.test", Network: "10.192.0.0/10", Version: fmt.Sprint("v", n), Log: log,
 		GRPCAddr: freeAddr(t), HTTPAddr: freeAddr(t), RaftAddr: freeAddr(t), GossipAddr: freeAddr(t),
 	}
 }

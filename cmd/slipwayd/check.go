@@ -82,7 +82,7 @@ Exit codes: 0 the machine is ready, warnings included; 1 something failed; 2 a w
 	cmd.Flags().StringVar(&o.dir, "dir", "/var/lib/slipway", "data directory")
 	cmd.Flags().StringVar(&o.containerd, "containerd", containerdAuto, "as given to agent or dev")
 	cmd.Flags().StringVar(&o.listen, "listen", "", "address whose ports are to be free; all of the machine if empty")
-	cmd.Flags().StringVar(&o.networkFlag, "network", "10.64.0.0/10", "addresses of the processes of the rack, as given to its first server")
+	cmd.Flags().StringVar(&o.networkFlag, "network", "10.192.0.0/10", "addresses of the processes of the rack, as given to its first server")
 	cmd.Flags().StringArrayVar(&o.peers, "peer", nil, "HOST:PORT of a machine of the rack that this one has to reach; may be repeated")
 	cmd.Flags().IntVar(&o.http, "http", 80, "port of the router for HTTP; 8080 for dev")
 	cmd.Flags().IntVar(&o.https, "https", 443, "port of the router for HTTPS; 8443 for dev")
@@ -112,7 +112,7 @@ func (o *checkOptions) complete(given func(flag string) bool) error {
 	}
 	var err error
 	if o.network, err = netip.ParsePrefix(o.networkFlag); err != nil || !o.network.Addr().Is4() {
-		return api.Errorf(api.CodeInvalid, "--network %q is not a network of IPv4, such as 10.64.0.0/10", o.networkFlag)
+		return api.Errorf(api.CodeInvalid, "--network %q is not a network of IPv4, such as 10.192.0.0/10", o.networkFlag)
 	}
 	for _, port := range []int{o.http, o.https} {
 		if port < 1 || port > 65535 {

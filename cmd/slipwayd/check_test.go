@@ -39,7 +39,7 @@ func healthy(o *checkOptions) *facts {
 // optionsFor are the options of a role as the command completes them.
 func optionsFor(t *testing.T, r checkRole) *checkOptions {
 	t.Helper()
-	o := &checkOptions{role: r, dir: "/var/lib/slipway", containerd: containerdAuto, http: 80, https: 443, networkFlag: "10.64.0.0/10"}
+	o := &checkOptions{role: r, dir: "/var/lib/slipway", containerd: containerdAuto, http: 80, https: 443, networkFlag: "10.192.0.0/10"}
 	if err := o.complete(func(string) bool { return false }); err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,7 @@ func (f *serverFlags) registerCluster(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.tokenFile, "token-file", "", "file with the token to join with: join-server.token of the first server, or slipway rack join-token server")
 	cmd.Flags().StringVar(&f.advertise, "advertise", "", "IP address where other machines reach this one: sets --addr, --registry-addr, --raft-addr and --gossip-addr with their ports")
 	cmd.Flags().StringVar(&f.gossip, "gossip-addr", "", "address, TCP and UDP, where servers find one another; a server without one stays alone")
-	cmd.Flags().StringVar(&f.network, "network", "10.64.0.0/10", "addresses of the processes of a new rack, a /24 for each node; nothing else may use them")
+	cmd.Flags().StringVar(&f.network, "network", "10.192.0.0/10", "addresses of the processes of a new rack, a /24 for each node; nothing else may use them")
 }
 
 func serverCommand() *cobra.Command {
