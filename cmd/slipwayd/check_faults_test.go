@@ -97,8 +97,8 @@ func networkFaults() []fault {
 		{"small packets", roleAgent, mtuOf(1400), "mtu", "eth0", statusWarning, "processes get 1350", "mtu 1500"},
 		{"smaller packets", roleAgent, mtuOf(1300), "mtu", "eth0", statusFailed, "1300", "ip link set dev eth0 mtu"},
 		{"addresses of somebody else", roleServer, func(f *facts) {
-			f.overlaps = []routeFact{{to: netip.MustParsePrefix("10.99.0.0/24"), link: "eth1"}}
-		}, "network", "10.64.0.0/10", statusFailed, "10.99.0.0/24 on eth1", "--network"},
+			f.overlaps = []routeFact{{to: netip.MustParsePrefix("10.200.0.0/24"), link: "eth1"}}
+		}, "network", "10.192.0.0/10", statusFailed, "10.200.0.0/24 on eth1", "--network"},
 		{"no route", roleAgent, func(f *facts) { f.link = linkFacts{} }, "mtu", "", statusWarning, "no default route", "ip route"},
 		{"small packets to a peer", roleAgent, func(f *facts) { f.peers[0].link = linkFacts{"wg0", 1280} }, "mtu", "10.0.0.12:7420", statusFailed, "1280 on wg0", "dev wg0"},
 		{"not forwarding", roleAgent, func(f *facts) { f.forwarding = false }, "forwarding", "", statusWarning, "off", "net.ipv4.ip_forward=1"},

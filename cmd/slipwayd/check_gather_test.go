@@ -216,6 +216,28 @@ func TestCheckMeasuresClocks(t *testing.T) {
 	}
 }
 
+// TestCheckFindsTheHolder: of two programs on one port, it names the one at the address that counts.
+func TestCheckFindsTheHolder(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tcp")
+	text := "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n" +
+		"   0: 0100007F:1CFC 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 11 1\n" +
+		"   1: 0B00000A:1CFC 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 12 1\n" +
+		"   2: 0B00000A:1CFC 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 13 1\n" +
+		"   3: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 14 1\n"
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		host string
+		port int
+		want string
+	}{{"10.0.0.11", 7420, "13"}, {"127.0.0.1", 7420, "11"}, {"", 7420, "11"}, {"10.0.0.12", 7420, ""}, {"10.0.0.11", 80, "14"}, {"", 81, ""}} {
+		if got := boundInode(file, api.TCP, c.host, c.port); got != c.want {
+			t.Errorf("%s:%d: %q, want %q", c.host, c.port, got, c.want)
+		}
+	}
+}
+
 // TestCheckTellsErrorsOfPeersApart reaches for peers that cannot be reached, each in its way.
 func TestCheckTellsErrorsOfPeersApart(t *testing.T) {
 	if _, err := exec.LookPath("nft"); err != nil {

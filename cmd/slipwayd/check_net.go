@@ -71,7 +71,7 @@ func tryPorts(ctx context.Context, o *checkOptions) []portFact {
 		if err := tryPort(ctx, p.protocol, net.JoinHostPort(host, strconv.Itoa(p.port))); err != nil {
 			p.err = err.Error()
 			if errors.Is(err, syscall.EADDRINUSE) {
-				p.holder = findHolder(p.protocol, p.port)
+				p.holder = findHolder(p.protocol, host, p.port)
 			}
 		}
 	}
@@ -94,10 +94,10 @@ func tryPort(ctx context.Context, protocol api.Protocol, addr string) error {
 	return l.Close()
 }
 
-// findHolder finds out who has a port, as well as it can be known.
-func findHolder(protocol api.Protocol, port int) holder {
+// findHolder finds out who has a port of an address, of any if it is "", as well as it can be known.
+func findHolder(protocol api.Protocol, host string, port int) holder {
 	for _, version := range []string{"", "6"} {
-		if inode := boundInode("/proc/self/net/"+string(protocol)+version, protocol, port); inode != "" && inode != "0" {
+		if inode := boundInode("/proc/self/net/"+string(protocol)+version, protocol, host, port); inode != "" && inode != "0" {
 			return holderOf(inode)
 		}
 	}
@@ -116,8 +116,9 @@ func findHolder(protocol api.Protocol, port int) holder {
 	return holder{}
 }
 
-// boundInode finds the socket without a peer on a port, in a file such as /proc/net/tcp.
-func boundInode(file string, protocol api.Protocol, port int) string {
+// boundInode finds the socket without a peer on a port, in a file such as /proc/net/tcp. One that
+// is bound to another address of IPv4 than host is not in the way.
+func boundInode(file string, protocol api.Protocol, host string, port int) string {
 	// States of sockets that have no peer (net/tcp_states.h): TCP listens, UDP is "closed".
 	waiting := map[api.Protocol]string{api.TCP: "0A", api.UDP: "07"}[protocol]
 	f, err := os.Open(file)
@@ -128,7 +129,11 @@ func boundInode(file string, protocol api.Protocol, port int) string {
 	suffix := fmt.Sprintf(":%04X", port)
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		fields := strings.Fields(lines.Text())
-		if len(fields) > 9 && fields[3] == waiting && strings.HasSuffix(fields[1], suffix) {
+		if len(fields) < 10 || fields[3] != waiting || !strings.HasSuffix(fields[1], suffix) {
+			continue
+		}
+		at := strings.TrimSuffix(fields[1], suffix)
+		if ip := net.ParseIP(host).To4(); ip == nil || len(at) != 8 || at == "00000000" || at == fmt.Sprintf("%02X%02X%02X%02X", ip[3], ip[2], ip[1], ip[0]) {
 			return fields[9]
 		}
 	}
