@@ -107,25 +107,37 @@ func links(pattern string) (out []string) {
 	return out
 }
 
-// namespaces lists those that a rig has of its own.
+// namespaces lists those that a rig has of its own. They are held open until the test's end, so
+// that no other gets their numbers.
 func namespaces(t *testing.T, r *Rig) map[string]bool {
 	t.Helper()
 	s, err := load(r.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := map[string]bool{}
+	own := map[string]bool{}
+	for _, ns := range links("/proc/self/ns/*") {
+		own[ns] = true
+	}
 	pids := []int{s.Switch.PID}
 	for _, h := range s.Hosts {
 		pids = append(pids, h.Pause.PID)
 	}
+	out := map[string]bool{}
 	for _, pid := range pids {
-		for _, ns := range links(fmt.Sprintf("/proc/%d/ns/*", pid)) {
+		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/ns/*", pid))
+		for _, path := range files {
+			ns, err := os.Readlink(path)
+			if err != nil || own[ns] || out[ns] {
+				continue
+			}
+			f, err := os.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { f.Close() })
 			out[ns] = true
 		}
-	}
-	for _, ns := range links("/proc/self/ns/*") {
-		delete(out, ns)
 	}
 	if want := 1 + 6*r.Len(); len(out) != want {
 		t.Errorf("%d hosts have %d namespaces, want %d: %v", r.Len(), len(out), want, out)
