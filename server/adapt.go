@@ -14,16 +14,34 @@ import (
 
 // The subpackages of server do not know one another; these types join them.
 
-// sourceFiles shows the object store to control and dispatch.
-type sourceFiles struct{ *objects.Store }
+// sourceFiles shows the object store to control and dispatch: what another server holds is fetched,
+// and what is uploaded is on most of them before anybody is told.
+type sourceFiles struct {
+	*objects.Store
+	server *Server
+}
 
 // Open opens a source.
-func (s sourceFiles) Open(digest string) (io.ReadCloser, error) {
+func (s sourceFiles) Open(ctx context.Context, digest string) (io.ReadCloser, error) {
+	if !s.Holds(digest) {
+		if err := s.Fetch(ctx, digest); err != nil {
+			return nil, err
+		}
+	}
 	f, err := s.Store.Open(digest)
 	if err != nil {
 		return nil, err
 	}
 	return f, nil
+}
+
+// Put stores a source.
+func (s sourceFiles) Put(ctx context.Context, r io.Reader, limit api.Bytes) (string, api.Bytes, error) {
+	digest, size, err := s.Store.Put(ctx, r, limit)
+	if err == nil {
+		err = s.server.spreadSource(ctx, digest)
+	}
+	return digest, size, err
 }
 
 // tunnels shows dispatch to control.

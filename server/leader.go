@@ -71,7 +71,6 @@ func (s *Server) term(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return l.run(ctx) })
 	group.Go(func() error { return s.control.RunFinisher(ctx) })
-	group.Go(func() error { return s.collect(ctx) })
 	group.Go(func() error { return s.keepMembers(ctx) })
 	return group.Wait()
 }

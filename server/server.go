@@ -147,20 +147,22 @@ func (s *Server) openServices() (err error) {
 	s.registry, err = registry.New(registry.Config{
 		Root: filepath.Join(s.cfg.Dir, "registry"), HTTPSecret: s.keyring.Digest([]byte("registry")),
 		Authorize: s.mayUseImages, Logger: s.cfg.Log,
+		ID: s.identity.Name().ID, Peers: s.peers, Client: s.peerClient(), Shared: shared,
 	})
 	if err != nil {
 		return err
 	}
+	s.sources.Connect(s.registry.Peers())
 	secrets := control.NewSecrets(s.keyring)
 	s.dispatch = dispatch.New(dispatch.Config{
-		Store: s.store, Secrets: secrets, Sources: sourceFiles{s.sources}, Now: time.Now, Log: s.cfg.Log,
+		Store: s.store, Secrets: secrets, Sources: sourceFiles{s.sources, s}, Now: time.Now, Log: s.cfg.Log,
 		Authorize: auth.AuthorizeNode, Issue: s.authority.issue, Leader: s.leaderAddr,
 		Servers: func() *pb.Servers { return serverAddresses(s.store.View(), s.leaderID()) },
 	})
 	s.control = control.New(control.Config{
-		Store: s.store, Keyring: s.keyring, Objects: sourceFiles{s.sources}, Agents: tunnels{s.dispatch},
+		Store: s.store, Keyring: s.keyring, Objects: sourceFiles{s.sources, s}, Agents: tunnels{s.dispatch},
 		Callers: callers{}, Scheduler: Planner{}, Mint: randomSeed, Now: time.Now, Log: s.cfg.Log,
-		Version: s.cfg.Version, AllowPrivileged: s.cfg.AllowPrivileged, Servers: s.store.Servers, Members: s,
+		Version: s.cfg.Version, AllowPrivileged: s.cfg.AllowPrivileged, Servers: s.store.Servers, Members: s, SpreadImage: s.spreadImage,
 	})
 	return nil
 }
@@ -226,6 +228,8 @@ func (s *Server) Run(ctx context.Context) error {
 		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug)}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.lead(ctx) })
+	group.Go(func() error { return s.keepImages(ctx) })
+	group.Go(func() error { return s.collect(ctx) })
 	group.Go(func() error { return s.identity.KeepFresh(ctx, s.renew, s.notRenewed) })
 	if s.gossip != nil {
 		group.Go(func() error { return s.gossip.Run(ctx) })
@@ -298,6 +302,7 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", s.machinesNeedNoPassword(s.registry))
+	s.routePeers(mux)
 	mux.Handle("GET /metrics", s.measured(promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{})))
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		if _, addr := s.store.Leader(); addr == "" {

@@ -41,6 +41,7 @@ func (s *Server) finish(ctx context.Context, b *api.Build, p *api.Process) error
 	release, err := s.buildRelease(b, p)
 	switch api.CodeOf(err) {
 	case "":
+		s.spread(ctx, b, p)
 		end.Release, end.Deployment = release, s.buildDeployment(b, release)
 	case api.CodeInvalid:
 		end.Failure = err.Error()
@@ -59,6 +60,19 @@ func (s *Server) finish(ctx context.Context, b *api.Build, p *api.Process) error
 	}
 	s.cfg.Log.Info("build ended", "app", b.App, "build", b.ID, "failure", end.Failure)
 	return nil
+}
+
+// spread waits until most servers hold what a build made: the rack must not lose it with one of
+// them. A server that is slow now gets it later.
+func (s *Server) spread(ctx context.Context, b *api.Build, p *api.Process) {
+	if s.cfg.SpreadImage == nil {
+		return
+	}
+	for _, image := range p.Observed.Images {
+		if err := s.cfg.SpreadImage(ctx, b.App, image.Digest); err != nil {
+			s.cfg.Log.Warn("image not on most servers yet", "app", b.App, "build", b.ID, "err", err)
+		}
+	}
 }
 
 // buildDeployment is the promotion of the release of a build; nil when nobody asked for it.

@@ -84,6 +84,9 @@ type Config struct {
 	// Servers counts the servers of the rack; nil means one. Members knows them; nil knows none.
 	Servers func() int
 	Members Members
+	// SpreadImage makes the servers hold an image and returns once a majority does; nil for a rack
+	// of one.
+	SpreadImage func(ctx context.Context, app api.AppName, digest string) error
 }
 
 // sourceMaxDefault bounds an uploaded source.

@@ -26,7 +26,7 @@ type Store interface {
 
 // Sources serves uploaded sources to the nodes that build them.
 type Sources interface {
-	Open(digest string) (io.ReadCloser, error)
+	Open(ctx context.Context, digest string) (io.ReadCloser, error)
 }
 
 // Config is what a Server is made of.
@@ -302,7 +302,7 @@ func (s *Server) FetchSource(r *pb.FetchSourceRequest, stream grpc.ServerStreami
 	if err := s.cfg.Authorize(stream.Context(), ""); err != nil {
 		return pb.Error(err)
 	}
-	src, err := s.cfg.Sources.Open(r.Digest)
+	src, err := s.cfg.Sources.Open(stream.Context(), r.Digest)
 	if err != nil {
 		return pb.Error(err)
 	}

@@ -1,0 +1,107 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"slipway/api"
+	"slipway/api/machine"
+	"slipway/raftstore/state"
+	"slipway/server/auth"
+	"slipway/server/objects"
+	"slipway/server/registry"
+)
+
+// spreadMax bounds how long a build, or an upload, waits until most servers hold its content.
+const spreadMax = 30 * time.Second
+
+// peers are the other servers that keep images and sources.
+func (s *Server) peers() (out []registry.Peer) {
+	for one := range s.store.View().Servers() {
+		if one.ID != s.identity.Name().ID {
+			out = append(out, registry.Peer{ID: one.ID, Addr: one.Registry})
+		}
+	}
+	return out
+}
+
+// peerClient reaches them, by certificate.
+func (s *Server) peerClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig: s.identity.Client(machine.RoleServer), MaxIdleConnsPerHost: 8, IdleConnTimeout: 30 * time.Second,
+	}}
+}
+
+// fromServer reports why a request is not from another server of the rack.
+func (s *Server) fromServer(r *http.Request) error {
+	if r.TLS == nil {
+		return api.Errorf(api.CodeDenied, "only servers of the rack may ask for this")
+	}
+	who, err := s.guard.IdentifyMachine(*r.TLS)
+	if err == nil && who.Role != auth.RoleServer {
+		err = api.Errorf(api.CodeDenied, "only servers of the rack may ask for this, not %s", who)
+	}
+	return err
+}
+
+// shared reports whether a repository belongs to no app.
+func shared(repo string) bool { return api.CheckName("app", repo) != nil }
+
+// keepImages makes this server hold every image that the state names.
+func (s *Server) keepImages(ctx context.Context) error {
+	changed := make(chan struct{}, 1)
+	_, updates := s.store.Subscribe(ctx)
+	go func() {
+		for u := range updates {
+			if u.Changes.All || len(u.Changes.Builds) > 0 {
+				select {
+				case changed <- struct{}{}:
+				default:
+				}
+			}
+		}
+	}()
+	return s.registry.Follow(ctx, func() []registry.Image { return imagesOf(s.store.View()) }, changed)
+}
+
+// imagesOf lists the images of all builds.
+func imagesOf(v *state.View) (out []registry.Image) {
+	for a := range v.Apps() {
+		for b := range v.Builds(a.Name) {
+			for _, image := range b.Images {
+				out = append(out, registry.Image{Repository: string(a.Name), Digest: image.Digest, Created: b.Created})
+			}
+		}
+	}
+	return out
+}
+
+// spreadImage makes the servers hold an image. It returns once a majority does, or after spreadMax
+// with what is missing: whoever is not there now fetches it later, from one that has it.
+func (s *Server) spreadImage(ctx context.Context, app api.AppName, digest string) error {
+	ctx, cancel := context.WithTimeout(ctx, spreadMax)
+	defer cancel()
+	return s.most(s.registry.Spread(ctx, string(app), digest), "image "+digest)
+}
+
+// most reports whether a majority of the servers is among holders.
+func (s *Server) most(holders []string, what string) error {
+	if n := s.store.Servers(); 2*len(holders) <= n {
+		return api.Errorf(api.CodeUnavailable, "%s is on %d of %d servers", what, len(holders), n)
+	}
+	return nil
+}
+
+// spreadSource does the same for an uploaded source.
+func (s *Server) spreadSource(ctx context.Context, digest string) error {
+	ctx, cancel := context.WithTimeout(ctx, spreadMax)
+	defer cancel()
+	return s.most(append(s.sources.Spread(ctx, digest), s.identity.Name().ID), "source "+digest)
+}
+
+// routePeers serves content to the other servers.
+func (s *Server) routePeers(mux *http.ServeMux) {
+	mux.Handle(registry.PeerPath, s.registry.PeerHandler(s.fromServer))
+	mux.Handle(objects.PeerPath, s.sources.Handler(s.fromServer))
+}
