@@ -148,6 +148,18 @@ func TestPeersComeAndGo(t *testing.T) {
 			one.open()
 			a = one.process("pone")
 			reaches("with a new bridge", true)
+			// An address that is gone for a while, as when a lease ran out, is worth another try.
+			commands(t, one.ns, "ip addr del 10.99.0.11/24 dev eth0")
+			wrong := append(slices.Clone(peers), Peer{Node: "nwrong"})
+			if err := within(t, one.ns, func() error { return one.SetPeers(t.Context(), wrong) }); api.CodeOf(err) != api.CodeUnavailable ||
+				!strings.Contains(err.Error(), "10.99.0.11") || !strings.Contains(err.Error(), "nwrong") {
+				t.Errorf("without its address, and with a peer that cannot be: %v", err)
+			}
+			commands(t, one.ns, "ip addr add 10.99.0.11/24 dev eth0")
+			if err := within(t, one.ns, func() error { return one.SetPeers(t.Context(), wrong) }); api.CodeOf(err) != api.CodeInvalid {
+				t.Errorf("with a peer that cannot be: %v", err)
+			}
+			reaches("with its address again", true)
 		})
 	}
 }

@@ -26,7 +26,8 @@ type Peer struct {
 // SetPeers makes exactly these nodes reachable, and keeps them for the next start. The node itself
 // may be among them. It compares with what the kernel has and changes what differs, so that it
 // may be called at any time. A peer that cannot be is left out and named in the error
-// (CodeInvalid); the others are reachable all the same.
+// (CodeInvalid); the others are reachable all the same. What may be better the next time is
+// CodeUnavailable.
 func (n *Network) SetPeers(ctx context.Context, peers []Peer) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -37,8 +38,11 @@ func (n *Network) SetPeers(ctx context.Context, peers []Peer) error {
 		return api.Errorf(api.CodeInvalid, "this node has no network of the rack to reach %d peers by; start the agent with one", len(peers))
 	}
 	good, refused := n.possible(peers)
-	err := n.keepPeers(good)
-	return errors.Join(refused, err, n.reconcile(ctx))
+	err := errors.Join(n.keepPeers(good), n.reconcile(ctx))
+	if err != nil {
+		err = api.Errorf(api.CodeUnavailable, "other nodes not reached: %w", err)
+	}
+	return errors.Join(err, refused)
 }
 
 // possible returns the peers that can be reached, in the order of their subnets, without the node

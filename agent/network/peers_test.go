@@ -1,8 +1,15 @@
 package network
 
 import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"strings"
 	"sync"
 	"testing"
+
+	"github.com/vishvananda/netlink"
+	"pgregory.net/rapid"
 
 	"slipway/api"
 )
@@ -83,4 +90,57 @@ func TestProcessesOfSeveralNodes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTheKernelFollows: whatever peers were there before, the kernel holds what the new ones need
+// and nothing else.
+func TestTheKernelFollows(t *testing.T) {
+	t.Parallel()
+	h := machines(t, 1, DirectAuto)[0]
+	h.open()
+	rapid.Check(t, func(rt *rapid.T) {
+		var peers []Peer
+		for i := range rapid.IntRange(0, 6).Draw(rt, "peers") {
+			// On the link of the host, or not; the same addresses move between nodes.
+			host := rapid.SampledFrom([]string{"10.99.0.", "192.0.2."}).Draw(rt, "link")
+			peers = append(peers, Peer{
+				fmt.Sprint("n", i), netip.MustParseAddr(host + fmt.Sprint(100+(i+rapid.IntRange(0, 1).Draw(rt, "moved"))%7)),
+				netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 88, byte(10 + i), 0}), rapid.IntRange(24, 26).Draw(rt, "bits")),
+			})
+		}
+		err := within(t, h.ns, func() error {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.peers, _ = h.possible(peers) // two at one address: the second is refused
+			if err := h.reroute(); err != nil {
+				return err
+			}
+			direct, overlay := map[netip.Addr]int{}, 0
+			for _, p := range h.peers {
+				if link, ok := h.onLink(p.Addr); ok != strings.HasPrefix(p.Addr.String(), "10.99.") {
+					return fmt.Errorf("%s is on link %d: %v", p.Addr, link, ok)
+				} else if ok {
+					direct[p.Addr] = link
+				}
+			}
+			link, err := netlink.LinkByName(h.overlay)
+			if there := err == nil; there != (len(direct) < len(h.peers)) {
+				return fmt.Errorf("the overlay is there: %v, with %d peers on the link of %d", there, len(direct), len(h.peers))
+			} else if there {
+				overlay = link.Attrs().Index
+			}
+			want := h.reach(overlay, direct)
+			have, err := h.readReach(overlay)
+			if err != nil {
+				return err
+			}
+			if !maps.Equal(have.routes, want.routes) || !maps.Equal(have.stations, want.stations) || !maps.Equal(have.remotes, want.remotes) {
+				return fmt.Errorf("the kernel has\n%v\nfor\n%v", have, want)
+			}
+			return nil
+		})
+		if err != nil {
+			rt.Fatal(err)
+		}
+	})
 }
