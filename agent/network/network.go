@@ -125,6 +125,15 @@ func (n *Network) Gateway() netip.Addr { return n.cfg.Subnet.Masked().Addr().Nex
 // Subnet is where the addresses of processes come from.
 func (n *Network) Subnet() netip.Prefix { return n.cfg.Subnet }
 
+// Cluster is where the addresses of all processes of the rack come from; for a node alone, that is
+// its subnet.
+func (n *Network) Cluster() netip.Prefix {
+	if n.cfg.Cluster.IsValid() {
+		return n.cfg.Cluster
+	}
+	return n.cfg.Subnet
+}
+
 // Bridge is the name of the bridge.
 func (n *Network) Bridge() string { return n.bridge }
 

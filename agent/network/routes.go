@@ -28,9 +28,6 @@ func (n *Network) applyReach(overlay int, want reach) error {
 	each(want.remotes, have.remotes, func(r remote) { failed = errors.Join(failed, n.addRemote(overlay, r)) })
 	each(want.stations, have.stations, func(s station) { failed = errors.Join(failed, n.addStation(overlay, s)) })
 	each(want.routes, have.routes, func(r route) { failed = errors.Join(failed, n.addRoute(r)) })
-	if failed != nil {
-		return failed // what is there may be the way that is left
-	}
 	each(have.routes, want.routes, func(r route) { failed = errors.Join(failed, n.removeRoute(r, want)) })
 	each(have.stations, want.stations, func(s station) { failed = errors.Join(failed, removeStation(overlay, s, want)) })
 	each(have.remotes, want.remotes, func(r remote) { failed = errors.Join(failed, removeRemote(overlay, r, want)) })
@@ -107,7 +104,8 @@ func (n *Network) addRoute(r route) error {
 	return nil
 }
 
-// removeRoute removes a route whose place no other has taken.
+// removeRoute removes a route whose place no other takes. Where that other could not be made, this
+// one may be the way that is left.
 func (n *Network) removeRoute(r route, want reach) error {
 	for w := range want.routes {
 		if w.table == r.table && w.dst == r.dst {

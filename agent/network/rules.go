@@ -18,20 +18,16 @@ import (
 // Nothing claims an address that is not its own: the bridge sends what is from the node's subnet,
 // and nothing else does. The gateway answers to whom the node knows.
 func (n *Network) rules() string {
-	cluster := n.cfg.Subnet
-	if n.cfg.Cluster.IsValid() {
-		cluster = n.cfg.Cluster
-	}
-	outside, input, forward, nat := n.peerRules()
+	sets, input, forward, nat := n.peerRules()
 	words := strings.NewReplacer(
 		"TABLE", n.table, "BRIDGE", strconv.Quote(n.bridge), "OVERLAY", strconv.Quote(n.overlay), "SUBNET", n.cfg.Subnet.String(),
-		"GATEWAY", n.Gateway().String(), "CLUSTER", cluster.String(), "UDPPORT", strconv.Itoa(int(n.cfg.Port)), "VNI", strconv.Itoa(vni(n.cfg.Rack)),
+		"GATEWAY", n.Gateway().String(), "CLUSTER", n.Cluster().String(), "UDPPORT", strconv.Itoa(int(n.cfg.Port)), "VNI", strconv.Itoa(vni(n.cfg.Rack)),
 		"MARK", strconv.Itoa(mark),
 	)
 	return words.Replace(`table ip TABLE
 delete table ip TABLE
 table ip TABLE {
-` + n.portRules() + outside + `	chain sources {
+` + n.portRules() + sets + `	chain sources {
 		type filter hook prerouting priority raw; policy accept;
 		iifname BRIDGE ip saddr != SUBNET drop
 		iifname BRIDGE ip saddr GATEWAY drop
