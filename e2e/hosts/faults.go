@@ -3,6 +3,7 @@ package hosts
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os/exec"
 	"slices"
 	"strings"
@@ -30,6 +31,8 @@ type faults struct {
 	Groups [][]int         `json:"groups,omitempty"` // of a partition
 	Loss   map[int]float64 `json:"loss,omitempty"`   // in percent of the frames, each way
 	Rate   map[int]BitRate `json:"rate,omitempty"`   // each way
+
+	Latency map[int]latency `json:"latency,omitempty"`
 }
 
 type oneWay struct{ From, To int }
@@ -72,13 +75,14 @@ func (r *Rig) Rate(host int, rate BitRate) error {
 	return r.fault([]int{host}, func(f *faults) { set(&f.Rate, host, rate) })
 }
 
-// Heal ends all faults of a host but a partition: cuts that it is an end of, loss, rate.
+// Heal ends all faults of a host but a partition: cuts that it is an end of, loss, rate, latency.
 func (r *Rig) Heal(host int) error {
 	return r.fault([]int{host}, func(f *faults) {
 		f.Cut = slices.DeleteFunc(f.Cut, func(i int) bool { return i == host })
 		f.OneWay = slices.DeleteFunc(f.OneWay, func(w oneWay) bool { return w.From == host || w.To == host })
 		delete(f.Loss, host)
 		delete(f.Rate, host)
+		delete(f.Latency, host)
 	})
 }
 
@@ -88,9 +92,10 @@ func (r *Rig) HealAll() error {
 }
 
 // set sets a fault's measure for a host, or takes it away where it is zero.
-func set[V int64 | float64 | BitRate](m *map[int]V, host int, v V) {
+func set[V comparable](m *map[int]V, host int, v V) {
 	delete(*m, host)
-	if v == 0 {
+	var none V
+	if v == none {
 		return
 	}
 	if *m == nil {
@@ -101,14 +106,21 @@ func set[V int64 | float64 | BitRate](m *map[int]V, host int, v V) {
 
 // fault changes the faults and makes the network follow.
 func (r *Rig) fault(named []int, change func(*faults)) error {
+	return r.change(named, func(s *state) error {
+		change(&s.Faults)
+		return s.applyFaults()
+	})
+}
+
+// change is fault for changes in several steps.
+func (r *Rig) change(named []int, steps func(*state) error) error {
 	for _, i := range named {
 		if i < 0 || i >= len(r.hosts) {
 			return api.Errorf(api.CodeInvalid, "hosts: there is no host %d; the rig has 0 to %d", i, len(r.hosts)-1)
 		}
 	}
 	return r.locked(func(s *state) error {
-		change(&s.Faults)
-		if err := s.applyFaults(); err != nil {
+		if err := steps(s); err != nil {
 			return fmt.Errorf("hosts: faults: %w", err)
 		}
 		return nil
@@ -117,6 +129,7 @@ func (r *Rig) fault(named []int, change func(*faults)) error {
 
 // applyFaults makes the network as the faults say, whatever it was before.
 func (s *state) applyFaults() error {
+	maps.DeleteFunc(s.Faults.Latency, func(_ int, l latency) bool { return !l.By.alive() })
 	if err := s.nft(s.Faults.rules()); err != nil {
 		return err
 	}
@@ -130,6 +143,9 @@ func (s *state) applyFaults() error {
 					return err
 				}
 			} else if err := h.LinkSetUp(l); err != nil {
+				return err
+			}
+			if err := s.detour(i, h, l); err != nil {
 				return err
 			}
 			return limit(h, l, s.Faults.Rate[i])
@@ -150,19 +166,19 @@ func (f faults) rules() string {
 	var b strings.Builder
 	b.WriteString("table bridge faults\ndelete table bridge faults\ntable bridge faults {\n\tchain pass {\n\t\ttype filter hook forward priority 0; policy accept;\n")
 	for _, w := range f.OneWay {
-		fmt.Fprintf(&b, "\t\tiifname %q oifname %q drop\n", port(w.From), port(w.To))
+		fmt.Fprintf(&b, "\t\tiifname { %s } oifname { %s } drop\n", ports(w.From), ports(w.To))
 	}
 	for i, from := range f.Groups {
 		for j, to := range f.Groups {
 			if i != j && len(from) > 0 && len(to) > 0 {
-				fmt.Fprintf(&b, "\t\tiifname { %s } oifname { %s } drop\n", ports(from), ports(to))
+				fmt.Fprintf(&b, "\t\tiifname { %s } oifname { %s } drop\n", ports(from...), ports(to...))
 			}
 		}
 	}
 	for host := range len(f.Loss) + hostsMax { // in order, so that equal faults have equal rules
 		if percent := f.Loss[host]; percent > 0 {
 			for _, way := range []string{"iifname", "oifname"} {
-				fmt.Fprintf(&b, "\t\t%s %q numgen random mod 10000 < %d drop\n", way, port(host), int(percent*100))
+				fmt.Fprintf(&b, "\t\t%s { %s } numgen random mod 10000 < %d drop\n", way, ports(host), int(percent*100))
 			}
 		}
 	}
@@ -170,10 +186,11 @@ func (f faults) rules() string {
 	return b.String()
 }
 
-func ports(hosts []int) string {
+// ports are the links by which the bridge may reach hosts.
+func ports(hosts ...int) string {
 	var names []string
 	for _, i := range hosts {
-		names = append(names, fmt.Sprintf("%q", port(i)))
+		names = append(names, fmt.Sprintf("%q, %q", port(i), delayPort(i)))
 	}
 	return strings.Join(names, ", ")
 }

@@ -23,7 +23,7 @@ import (
 const roleKey = "SLIPWAY_HOSTS_ROLE"
 
 func TestMain(m *testing.M) {
-	role := map[string]func(args []string) error{"echo": echo, "make": makeRig, "change": changeRig}[os.Getenv(roleKey)]
+	role := map[string]func(args []string) error{"echo": echo, "make": makeRig, "change": changeRig, "delay": delayHost}[os.Getenv(roleKey)]
 	if role == nil {
 		os.Exit(m.Run())
 	}

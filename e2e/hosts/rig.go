@@ -41,8 +41,9 @@ type Config struct {
 // Rig is a number of hosts on one switch. Its methods may be called from several goroutines, and
 // from several processes that opened the same directory.
 type Rig struct {
-	dir   string
-	hosts []*Host
+	dir    string
+	hosts  []*Host
+	relays relays
 }
 
 // New makes a rig of hosts that are switched on and see one another. Disks of an earlier rig in
@@ -78,7 +79,7 @@ func New(cfg Config) (*Rig, error) {
 	if err := s.build(); err != nil {
 		return nil, errors.Join(err, s.teardown())
 	}
-	r.setHosts(s)
+	r.know(s)
 	return r, nil
 }
 
@@ -96,11 +97,13 @@ func Open(dir string) (*Rig, error) {
 		return nil, err
 	}
 	r := &Rig{dir: abs}
-	r.setHosts(s)
+	r.know(s)
 	return r, nil
 }
 
-func (r *Rig) setHosts(s *state) {
+// know fills in what never changes.
+func (r *Rig) know(s *state) {
+	r.relays.id = uuid()
 	for i, h := range s.Hosts {
 		r.hosts = append(r.hosts, &Host{rig: r, index: i, name: h.Name, addr: h.Addr, cgroup: s.cgroup(i)})
 	}
@@ -209,6 +212,7 @@ func (r *Rig) Uplink() (netip.Addr, error) {
 // Close ends everything that runs in the hosts and removes them, the switch and the uplink. What
 // lies on the hosts' disks stays. A rig that is closed already is no error.
 func (r *Rig) Close() error {
+	r.stopRelays()
 	unlock, err := r.lock()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -275,7 +279,24 @@ func (s *state) bootSwitch() error {
 	if err := p.release(); err != nil {
 		return fmt.Errorf("hosts: switch: %w", err)
 	}
+	if err := s.noIPv6(); err != nil {
+		return err
+	}
 	return s.makeBridge()
+}
+
+// noIPv6 keeps the switch from having addresses, and talking to hosts, by itself.
+func (s *state) noIPv6() error {
+	err := onThread(func() error {
+		if err := enter(s.Switch, unix.CLONE_NEWNET); err != nil {
+			return err
+		}
+		return os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0o644)
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // where there is no IPv6
+		return fmt.Errorf("hosts: switch: %w", err)
+	}
+	return nil
 }
 
 func ipNet(a netip.Addr) *net.IPNet {
