@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"math"
 	"os/exec"
 	"slices"
 	"strings"
@@ -178,7 +179,7 @@ func (f faults) rules() string {
 	for host := range len(f.Loss) + hostsMax { // in order, so that equal faults have equal rules
 		if percent := f.Loss[host]; percent > 0 {
 			for _, way := range []string{"iifname", "oifname"} {
-				fmt.Fprintf(&b, "\t\t%s { %s } numgen random mod 10000 < %d drop\n", way, ports(host), int(percent*100))
+				fmt.Fprintf(&b, "\t\t%s { %s } numgen random mod 10000 < %d drop\n", way, ports(host), int(math.Ceil(percent*100)))
 			}
 		}
 	}

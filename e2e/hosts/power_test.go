@@ -106,6 +106,33 @@ func TestFaultsOutliveThePower(t *testing.T) {
 	air[0].hears(air[2], "healed")
 }
 
+// After a power failure of the whole machine there is only what the rig wrote down.
+func TestMachineFailure(t *testing.T) {
+	r := newRig(t, 2)
+	_, err := r.Uplink()
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(r.Host(0).Dir(), "kept"), nil, 0o644))
+	s, err := load(r.dir)
+	must(t, err)
+	for _, p := range []pause{s.Switch, s.Hosts[0].Pause, s.Hosts[1].Pause} {
+		must(t, p.kill())
+		must(t, p.wait())
+	}
+	if _, err := New(Config{Dir: r.dir, Hosts: 245}); api.CodeOf(err) != api.CodeInvalid {
+		t.Errorf("too many hosts: %v", err)
+	}
+	again, err := New(Config{Dir: r.dir, Hosts: 3})
+	must(t, err)
+	air := radios(t, again)
+	air[0].hears(air[2], "again")
+	if out := output(t, again.Host(0), "ls", again.Host(0).Dir()); out != "kept" {
+		t.Errorf("the disk has %q", out)
+	}
+	if _, err := again.Uplink(); err != nil {
+		t.Error(err)
+	}
+}
+
 // Whoever kills a host's first process has switched it off, whatever the rig knows of it.
 func TestPowerFailureUnasked(t *testing.T) {
 	r := newRig(t, 2)

@@ -57,7 +57,7 @@ func New(cfg Config) (*Rig, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(s.Dir, stateDir), 0o755); err != nil {
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("hosts: %w", err)
 	}
 	r := &Rig{dir: s.Dir}
@@ -233,6 +233,9 @@ func (r *Rig) Close() error {
 
 // build makes switch and hosts.
 func (s *state) build() error {
+	if err := os.MkdirAll(filepath.Join(s.Dir, stateDir), 0o755); err != nil {
+		return fmt.Errorf("hosts: %w", err)
+	}
 	if err := s.save(); err != nil {
 		return err
 	}
