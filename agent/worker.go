@@ -11,6 +11,9 @@ import (
 	"slipway/api/pb"
 )
 
+// leaveAfter is how often a node is told that it was removed until it ends what it runs.
+const leaveAfter = 3
+
 // redialMax bounds the wait between two attempts to reach a server.
 const redialMax = 5 * time.Second
 
@@ -20,6 +23,8 @@ type worker struct {
 	agent   *Agent
 	conn    grpc.ClientConnInterface
 	reports *reports
+	// refused counts how often the servers have said that the node was removed.
+	refused int
 }
 
 // run attaches, and attaches again whenever a session ends, until ctx ends.
@@ -51,6 +56,9 @@ func (w *worker) session(ctx context.Context) error {
 	agents := pb.NewAgentsClient(w.conn)
 	node := w.agent.node()
 	reply, err := agents.Register(ctx, &pb.RegisterRequest{Node: pb.Marshal(node)})
+	if pb.IsRemoved(err) {
+		w.leave()
+	}
 	if err != nil {
 		return pb.FromError(err)
 	}
@@ -80,6 +88,20 @@ func (w *worker) session(ctx context.Context) error {
 		return api.Errorf(api.CodeUnavailable, "server ended the session")
 	}
 	return pb.FromError(err)
+}
+
+// leave gives up what the node does for the rack that it was removed from: others have taken its
+// place. Its router lets go first, what runs ends when the servers have said so again and again.
+func (w *worker) leave() {
+	w.refused++
+	a := w.agent
+	a.mu.Lock()
+	version := a.handed
+	a.mu.Unlock()
+	keepNewest(a.tables, pb.Marshal(api.RouteTable{Version: version}))
+	if w.refused >= leaveAfter {
+		a.assign(api.AssignmentSet{})
+	}
 }
 
 // send reports what changed, and heartbeats in between.

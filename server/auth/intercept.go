@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"slipway/api"
+	"slipway/api/machine"
 	"slipway/api/pb"
 )
 
@@ -106,6 +107,9 @@ func (g *Guard) caller(ctx context.Context, r rule) (who Identity, err error) {
 		}
 		who, err = g.Identify(secret)
 	}
+	if pb.IsRemoved(err) {
+		return Identity{}, err
+	}
 	if err != nil {
 		return Identity{}, status.Error(codes.Unauthenticated, err.Error())
 	}
@@ -125,7 +129,16 @@ func (g *Guard) machine(ctx context.Context) (Identity, error) {
 	if !ok {
 		return Identity{}, api.Errorf(api.CodeDenied, "the connection carries no certificate of a machine")
 	}
-	return g.IdentifyMachine(info.State)
+	who, err := g.IdentifyMachine(info.State)
+	if name, ok := machine.Peer(info.State); ok && err != nil && g.removed(name) {
+		return who, pb.Removed(err.Error())
+	}
+	return who, err
+}
+
+// removed reports whether a machine is a node that was removed.
+func (g *Guard) removed(name machine.Name) bool {
+	return name.Role == machine.RoleAgent && g.store.View().Removed(api.NodeID(name.ID))
 }
 
 // bearer returns the secret that a call carries.

@@ -110,8 +110,8 @@ func (g *Guard) Identify(secret string) (Identity, error) {
 	return Identity{Token: t.ID, Name: t.Name, Role: t.Role, Apps: t.Apps}, nil
 }
 
-// IdentifyMachine returns the machine at the other end of a connection. One without a certificate
-// and one whose certificate has expired since are errors of code denied.
+// IdentifyMachine returns the machine at the other end of a connection. One without a certificate,
+// one whose certificate has expired since and a node that was removed are errors of code denied.
 func (g *Guard) IdentifyMachine(s tls.ConnectionState) (Identity, error) {
 	name, ok := machine.Peer(s)
 	if !ok {
@@ -122,6 +122,9 @@ func (g *Guard) IdentifyMachine(s tls.ConnectionState) (Identity, error) {
 	}
 	if name.Role == machine.RoleServer {
 		return Identity{Name: "server/" + name.ID, Role: RoleServer}, nil
+	}
+	if g.removed(name) {
+		return Identity{}, api.Errorf(api.CodeDenied, "node %s was removed from the rack; to let the machine join anew, empty the data directory of its agent and start it with a join token", name.ID)
 	}
 	return Identity{Name: "node/" + name.ID, Role: RoleNode}, nil
 }
