@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -63,6 +64,8 @@ type faultDisk struct {
 
 	mu   sync.Mutex
 	err  error         // of every write, sync and transaction
+	left int           // transactions that succeed before err
+	no   int           // how many operations had err
 	hang chan struct{} // closed when operations may go on; nil while nothing hangs
 }
 
@@ -75,6 +78,9 @@ func (d *faultDisk) set(err error, hang chan struct{}) {
 func (d *faultDisk) ask() error {
 	d.mu.Lock()
 	err, hang := d.err, d.hang
+	if err != nil {
+		d.no++
+	}
 	d.mu.Unlock()
 	if hang != nil {
 		<-hang
@@ -82,7 +88,21 @@ func (d *faultDisk) ask() error {
 	return err
 }
 
+// refused returns how many operations were refused.
+func (d *faultDisk) refused() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.no
+}
+
 func (d *faultDisk) Commit(transaction func() error) error {
+	d.mu.Lock()
+	spared := d.left > 0
+	d.left = max(0, d.left-1)
+	d.mu.Unlock()
+	if spared {
+		return d.OSDisk.Commit(transaction)
+	}
 	if err := d.ask(); err != nil {
 		return err
 	}
@@ -312,6 +332,41 @@ func TestAFullDiskOfALoneServer(t *testing.T) {
 	wait(t, "a write with room again", func() bool { return g.propose("s1", "b") == nil })
 	if err := g.dead("s1"); err != nil {
 		t.Errorf("it died of a full disk: %v", err)
+	}
+}
+
+// TestAFullFollowerWithAnotherHistoryCatchesUp gives a follower entries that nobody else has and a
+// disk that is full when it is to replace them, at once or after some transactions.
+func TestAFullFollowerWithAnotherHistoryCatchesUp(t *testing.T) {
+	for left := range 3 {
+		t.Run(fmt.Sprintf("after %d transactions", left), func(t *testing.T) {
+			g := newGuarded(t, "s1", "s2", "s3")
+			g.leader()
+			g.stop("s3")
+			g.create("a", 10)
+			log, _ := g.files("s3")
+			last, err := log.LastIndex()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := last + 1; i < last+20; i++ {
+				if err := log.StoreLog(&raft.Log{Index: i, Term: 1, Type: raft.LogNoop}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			log.Close()
+			prepare := g.prepare
+			full := &faultDisk{err: syscall.ENOSPC, left: left}
+			g.prepare = func(id string, cfg *Config) {
+				prepare(id, cfg)
+				cfg.Disk = full
+			}
+			g.start("s3")
+			g.create("b", 3)
+			wait(t, "refusals", func() bool { return full.refused() > 3 })
+			full.set(nil, nil)
+			wait(t, "the same state without a restart", func() bool { return len(apps(g.stores["s3"])) == 13 })
+		})
 	}
 }
 

@@ -175,17 +175,21 @@ func (r *rig) cutFront() {
 
 // cutBack is what a follower does whose entries another leader did not have.
 func (r *rig) cutBack() {
-	if len(r.acked) == 0 {
+	if len(r.acked) < 2 {
 		return
 	}
-	n := rapid.IntRange(1, len(r.acked)).Draw(r.t, "n")
+	n := rapid.IntRange(1, len(r.acked)-1).Draw(r.t, "n")
 	keep := len(r.acked) - n
 	if err := r.log.DeleteRange(r.acked[keep].Index, r.next-1); err != nil {
 		r.t.Fatal(err)
 	}
-	r.acked, r.refused = r.acked[:keep], nil
-	r.next -= uint64(n)
-	r.term++
+	before := *r
+	r.acked, r.next, r.term = r.acked[:keep:keep], r.acked[keep].Index, r.term+1
+	if b := r.batch(); r.log.StoreLogs(b) == nil {
+		r.accept(b)
+	} else {
+		*r = before
+	}
 }
 
 // crashWhile turns the machine off, between two operations or within an append.
@@ -240,7 +244,11 @@ func (r *rig) full() {
 		r.burst()
 	}
 	for range rapid.IntRange(1, 5).Draw(r.t, "appends") {
-		r.store(r.batch())
+		if rapid.Bool().Draw(r.t, "cut") {
+			r.cutBack()
+		} else {
+			r.store(r.batch())
+		}
 		r.check(false)
 	}
 	r.quiet()

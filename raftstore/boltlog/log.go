@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -41,6 +42,7 @@ type Log struct {
 
 	writing sync.Mutex // held by who changes the log; taken before mu
 
+	cut     uint64 // first entry that the next append replaces; 0 for none
 	anchor  uint64 // entry that stands in for a snapshot and stays through the next cut; 0 for none
 	journal journal
 	carried chan struct{} // closed when the transaction behind the appends has ended; nil if none was begun
@@ -245,6 +247,16 @@ func (l *Log) append(entries []*raft.Log) error {
 	for i, e := range entries {
 		copied[i] = *e
 	}
+	cut := l.cut
+	if l.cut = 0; cut == copied[0].Index {
+		l.wait()
+		return l.carry(func(b *bbolt.Bucket) error {
+			if err := deleteRange(b, cut, math.MaxUint64); err != nil {
+				return err
+			}
+			return putAll(b, copied)
+		})
+	}
 	frame := l.journal.encode(entries)
 	if l.journal.mustTurn(frame) {
 		l.wait()
@@ -282,6 +294,10 @@ func (l *Log) hold(frame uint64, entries []raft.Log) {
 
 // DeleteRange removes the entries from min to max, both included. The cut that follows a snapshot
 // leaves what Anchor has put in its place, if there are entries behind it.
+//
+// A cut at the end is made by the append that follows, in one transaction, and forgotten if that
+// does not begin where it does: Raft goes on as if nothing had been cut when the append fails, and
+// would miss the entries until its next start.
 func (l *Log) DeleteRange(min, max uint64) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
@@ -289,7 +305,13 @@ func (l *Log) DeleteRange(min, max uint64) error {
 	l.wait()
 	err := l.Failed()
 	if err == nil {
-		if last, _ := l.LastIndex(); l.anchor == max && max < last {
+		first, _ := l.FirstIndex()
+		last, _ := l.LastIndex()
+		if first < min && min <= last && last <= max {
+			l.cut = min
+			return nil
+		}
+		if l.anchor == max && max < last {
 			max--
 		}
 		l.anchor = 0

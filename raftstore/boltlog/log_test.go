@@ -67,7 +67,7 @@ func TestEntriesSurviveAReopen(t *testing.T) {
 
 func TestDeleteRange(t *testing.T) {
 	for name, c := range map[string]struct{ min, max, first, last uint64 }{
-		"front": {1, 4, 5, 10}, "back": {8, 10, 1, 7}, "all": {1, 10, 0, 0}, "beyond": {9, 99, 1, 8},
+		"front": {1, 4, 5, 10}, "all": {1, 10, 0, 0}, "beyond": {0, 99, 0, 0}, "middle": {3, 5, 1, 10}, "none": {11, 20, 1, 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := open(t, filepath.Join(t.TempDir(), "raft.db"))
@@ -81,6 +81,60 @@ func TestDeleteRange(t *testing.T) {
 			}
 			bounds(t, l, c.first, c.last)
 		})
+	}
+}
+
+// TestACutAtTheEndIsMadeByTheNextAppend is what a follower does whose entries the leader has not.
+func TestACutAtTheEndIsMadeByTheNextAppend(t *testing.T) {
+	path, disk := filepath.Join(t.TempDir(), "raft.db"), newCrashDisk()
+	l, err := OpenOn(path, disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := uint64(1); i <= 10; i++ {
+		if err := l.StoreLog(entry(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cut := func() {
+		t.Helper()
+		if err := l.DeleteRange(8, 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := &raft.Log{Index: 8, Term: 77, Data: []byte("of the leader")}
+	cut()
+	disk.before = func(string) error { return syscall.ENOSPC }
+	if err := l.StoreLog(other); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	disk.before = func(string) error { return nil }
+	bounds(t, l, 1, 10) // as if nothing had been cut
+	cut()
+	if err := l.StoreLog(entry(11)); err != nil { // the leader has them after all
+		t.Fatal(err)
+	}
+	bounds(t, l, 1, 11)
+	cut()
+	if err := l.DeleteRange(8, 11); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.DeleteRange(1, 3); err != nil { // a snapshot was made meanwhile
+		t.Fatal(err)
+	}
+	if err := l.StoreLog(other); err != nil {
+		t.Fatal(err)
+	}
+	bounds(t, l, 4, 8)
+	l.abandon()
+	if l, err = OpenOn(path, disk); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	bounds(t, l, 4, 8)
+	var got raft.Log
+	if err := l.GetLog(8, &got); err != nil || got.Term != 77 {
+		t.Errorf("entry 8 is %+v, %v", got, err)
 	}
 }
 
