@@ -244,21 +244,6 @@ func TestFollowKeepsWhatIsPulled(t *testing.T) {
 	await(t, "the image does not come", func() bool { return b.Holds("hello", digest) })
 }
 
-// TestSpread is what the end of a build waits for.
-func TestSpread(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t, 3, nil)
-	digest := c.push(t, c.members[1], "hello:v1", randomImage(t, 2))
-	if got := fmt.Sprint(c.members[0].Spread(t.Context(), "hello", digest)); got != "[s0 s1 s2]" {
-		t.Errorf("spread to %s", got)
-	}
-	c.members[2].kill()
-	next := c.push(t, c.members[1], "hello:v2", randomImage(t, 2))
-	if got := fmt.Sprint(c.members[0].Spread(t.Context(), "hello", next)); got != "[s0 s1]" {
-		t.Errorf("with one server down, spread to %s", got)
-	}
-}
-
 // TestGCBesideReplication collects again and again, keeping nothing, while an image comes: what
 // is being replicated stays until it is complete.
 func TestGCBesideReplication(t *testing.T) {

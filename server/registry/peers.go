@@ -26,6 +26,9 @@ const downTime = 30 * time.Second
 // haveMax is how long HEAD requests, and so pushes, wait for a peer at most.
 const haveMax = 3 * time.Second
 
+// lingerTime is how long Spread waits for the last servers when most hold the content already.
+const lingerTime = time.Second
+
 // wrongTime is how long a peer that sent wrong bytes is asked for the same only after all others.
 const wrongTime = time.Hour
 
@@ -193,16 +196,44 @@ func (p *Peers) Holders(ctx context.Context, path string) []string {
 	return ids(p.have(ctx, path))
 }
 
-// Spread asks every peer to fetch what path names, waits for that, and returns the IDs of those
-// that hold it then. It ends with ctx at the latest.
+// Spread asks every peer to fetch what path names and this server holds, and returns the IDs of
+// those that hold it then. It waits for all, but not for long once most servers of the rack hold
+// it, nor then for one that did not answer lately, and not after ctx has ended.
 func (p *Peers) Spread(ctx context.Context, path string) []string {
-	return ids(p.all(p.list(), func(peer Peer) (answer, error) {
+	up, down := p.order()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var (
+		mu      sync.Mutex
+		holders = 1 // this server
+		linger  *time.Timer
+		waiting = len(up)
+	)
+	out := p.all(append(up, down...), func(peer Peer) (answer, error) {
 		a, err := p.once(ctx, peer, http.MethodPost, path)
-		if err != nil && ctx.Err() == nil {
+		mu.Lock()
+		defer mu.Unlock()
+		if err == nil {
+			holders++
+		} else if ctx.Err() == nil {
 			p.log.Warn("content not copied to server", "peer", peer.ID, "path", path, "err", err)
 		}
+		if !slices.Contains(down, peer) {
+			waiting--
+		}
+		most := 2*holders > len(up)+len(down)+1
+		switch {
+		case most && waiting == 0:
+			cancel(errStalled)
+		case most && linger == nil:
+			linger = time.AfterFunc(lingerTime, func() { cancel(errStalled) })
+		}
 		return a, err
-	}))
+	})
+	if linger != nil {
+		linger.Stop()
+	}
+	return ids(out)
 }
 
 func ids(answers []answer) (out []string) {

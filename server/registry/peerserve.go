@@ -136,6 +136,7 @@ func (r *Registry) serveManifest(w http.ResponseWriter, req *http.Request, repo,
 func (r *Registry) serveWhole(w http.ResponseWriter, req *http.Request, repo, dgst string) {
 	switch req.Method {
 	case http.MethodPost:
+		r.hints.add(Image{Repository: repo, Digest: dgst}) // Follow goes on with it if the peer does not wait
 		err := r.Replicate(req.Context(), repo, dgst)
 		if err != nil {
 			http.Error(w, err.Error(), statusOf(err))

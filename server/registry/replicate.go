@@ -220,7 +220,8 @@ func (r *Registry) Holders(ctx context.Context, repo, dgst string) []string {
 }
 
 // Spread makes every server hold an image and returns the IDs of those that do in the end, this
-// one included. It waits for all that answer; ctx bounds it.
+// one included. It waits for all, but not for long once most do, and not after ctx has ended: a
+// server that is slow goes on in its Follow.
 func (r *Registry) Spread(ctx context.Context, repo, dgst string) []string {
 	if err := r.Replicate(ctx, repo, dgst); err != nil {
 		r.config.Logger.Warn("image not replicated", "repository", repo, "digest", dgst, "err", err)

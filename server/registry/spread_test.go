@@ -1,0 +1,57 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+)
+
+// TestSpread is what the end of a build waits for.
+func TestSpread(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	digest := c.push(t, c.members[1], "hello:v1", randomImage(t, 2))
+	if got := fmt.Sprint(c.members[0].Spread(t.Context(), "hello", digest)); got != "[s0 s1 s2]" {
+		t.Errorf("spread to %s", got)
+	}
+	c.members[2].kill()
+	next := c.push(t, c.members[1], "hello:v2", randomImage(t, 2))
+	if got := fmt.Sprint(c.members[0].Spread(t.Context(), "hello", next)); got != "[s0 s1]" {
+		t.Errorf("with one server down, spread to %s", got)
+	}
+}
+
+// TestSpreadDoesNotWait: one server is there, but does not answer.
+func TestSpreadDoesNotWait(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	digest := c.push(t, c.members[0], "hello:v1", randomImage(t, 2))
+	c.members[2].breakWith(func(_ http.ResponseWriter, req *http.Request) bool { <-req.Context().Done(); return true })
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	for range 5 { // it is waited for once, and then no more
+		if got := fmt.Sprint(c.members[0].Spread(ctx, "hello", digest)); got != "[s0 s1]" || ctx.Err() != nil {
+			t.Errorf("spread to %s, %v", got, ctx.Err())
+		}
+	}
+}
+
+// TestSpreadGoesOn: whoever asked for the image does not wait any longer; Follow brings it.
+func TestSpreadGoesOn(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, nil)
+	a, b := c.members[0], c.members[1]
+	img := bigImage(t, bigSize)
+	digest := c.push(t, a, "hello:v1", img)
+	b.follow(t, func() []Image { return nil }, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	release := make(chan struct{})
+	a.onBlob(func(http.ResponseWriter, *http.Request, string) bool { cancel(); <-release; return false })
+	if got := fmt.Sprint(a.Spread(ctx, "hello", digest)); got != "[s0]" {
+		t.Errorf("spread to %s", got)
+	}
+	close(release)
+	await(t, "the image does not come", func() bool { return b.Holds("hello", digest) })
+}
