@@ -156,7 +156,7 @@ func look(v *state.View, key string) string {
 // to be checked.
 func keys(era int) []string {
 	var out []string
-	for _, kind := range slices.Sorted(maps.Keys(specs())) {
+	for _, kind := range slices.Sorted(maps.Keys(ops())) {
 		for n := range 2 {
 			out = append(out, fmt.Sprintf("%s-%d-%d", kind, era, n))
 		}

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -41,6 +42,8 @@ func faults() []fault {
 		{"kill all", 1, func(n *nemesis) (func() error, error) {
 			return n.down(n.victims(len(n.rack.servers)), func(s *server) error { return s.kill(n.rand) })
 		}},
+		{"replace", 2, (*nemesis).replace},
+		{"resign", 2, (*nemesis).resign},
 		{"stop", 2, func(n *nemesis) (func() error, error) { return n.down(n.victims(1), (*server).stop) }},
 		{"pause", 5, func(n *nemesis) (func() error, error) { return n.paused(n.victims(1)) }},
 		{"pause two", 1, func(n *nemesis) (func() error, error) { return n.paused(n.victims(2)) }},
@@ -89,6 +92,8 @@ type nemesis struct {
 	busy   map[*server]bool // down, paused, or on the way
 	counts map[string]int
 	failed error
+
+	replacing atomic.Bool // a server is being replaced
 }
 
 func newNemesis(r *rack) *nemesis {

@@ -36,6 +36,7 @@ func specs() map[string]spec {
 		"scale":  {"", scale},
 		"app":    {app{}, app{}.step},
 		"deploy": {deploy{}, deploy{}.step},
+		"env":    {"", environment},
 	}
 }
 
@@ -180,6 +181,18 @@ func (deploy) step(object any, in input) (any, output) {
 // String is what a read of the deployment returns.
 func (d deploy) String() string {
 	return fmt.Sprintf("%s of %s open %t cancel %t active %s", d.current, d.release, d.open, d.cancel, d.active)
+}
+
+// environment is the set of variables of an app. Whoever adds one gets the number of the release
+// that it makes, and what others add at the same time stays.
+func environment(object any, in input) (any, output) {
+	names := strings.Fields(object.(string))
+	if in.op == "get" {
+		return object, done(object.(string))
+	}
+	names = append(names, in.arg)
+	slices.Sort(names)
+	return strings.Join(names, " "), done(fmt.Sprint("v", len(names)))
 }
 
 // byKey parts a history into those of single objects: a history is linearizable if each of its
