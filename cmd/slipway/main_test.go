@@ -218,6 +218,7 @@ var (
 	digestRule = regexp.MustCompile(`sha256:[0-9a-f]{64}`)
 	sizeRule   = regexp.MustCompile(`\b\d+ files?, \d+(?:\.\d+)? [KMG]?i?B\b`)
 	nanosRule  = regexp.MustCompile(`("took": )\d+`)
+	indexRule  = regexp.MustCompile(`("index": ?)\d+`)
 	// gapRule is the space between columns, which is as wide as the age of something needs.
 	gapRule = regexp.MustCompile(` {2,}`)
 	// stoppedRule is how many old copies had stopped when a deployment ended: of one that failed,
@@ -251,6 +252,7 @@ func (n *names) replace(text, addr, dir string) string {
 	text = digestRule.ReplaceAllString(text, "DIGEST")
 	text = secretRule.ReplaceAllString(text, "SECRET")
 	text = nanosRule.ReplaceAllString(text, "${1}0")
+	text = indexRule.ReplaceAllString(text, "${1}0")
 	if !strings.HasPrefix(text, "{") && !strings.HasPrefix(text, "[") {
 		text = gapRule.ReplaceAllString(text, "  ")
 	}
