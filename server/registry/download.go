@@ -34,12 +34,12 @@ const rateMin = 256 << 10
 func (p *Peers) Download(ctx context.Context, path, digest string, sink Sink) error {
 	d := &download{Peers: p, path: path, digest: digest, sink: sink, sum: sha256.New(), out: map[string]bool{}, by: map[string]bool{}}
 	var last error
-	for _, floor := range []int64{rateMin, 1} { // the second time, slow is better than nothing
+	for _, limit := range []limits{{min(p.idle, answerMax), rateMin}, {p.idle, 1}} { // the second time, slow is better than nothing
 		for _, peer := range p.orderFor(path) {
 			if d.out[peer.ID] {
 				continue
 			}
-			err := d.from(ctx, peer, floor)
+			err := d.from(ctx, peer, limit)
 			switch {
 			case err == nil:
 				return nil
@@ -55,6 +55,12 @@ func (p *Peers) Download(ctx context.Context, path, digest string, sink Sink) er
 		}
 	}
 	return p.nowhere(path, last)
+}
+
+// limits is what a peer must keep.
+type limits struct {
+	answer time.Duration // until the first byte
+	floor  int64         // bytes in each idle time
 }
 
 // download is one call of Download.
@@ -74,8 +80,8 @@ type download struct {
 	alone bool
 }
 
-// from takes what is missing from one peer, which must send floor bytes in each idle time.
-func (d *download) from(ctx context.Context, peer Peer, floor int64) error {
+// from takes what is missing from one peer.
+func (d *download) from(ctx context.Context, peer Peer, limit limits) error {
 	if d.alone {
 		d.restart()
 	}
@@ -83,7 +89,9 @@ func (d *download) from(ctx context.Context, peer Peer, floor int64) error {
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	defer cancel(nil)
-	watching.Go(func() { d.watch(ctx, cancel, floor) })
+	watching.Go(func() { d.watch(ctx, cancel, limit.floor) })
+	unanswered := time.AfterFunc(limit.answer, func() { cancel(errStalled) })
+	defer unanswered.Stop()
 
 	byteRange := ""
 	if d.got.Load() > 0 {
@@ -94,6 +102,7 @@ func (d *download) from(ctx context.Context, peer Peer, floor int64) error {
 		return err
 	}
 	defer resp.Body.Close()
+	unanswered.Stop()
 	if err := d.begin(resp); err != nil {
 		return fmt.Errorf("server %s: %w", peer.ID, err)
 	}

@@ -102,7 +102,7 @@ func TestPeerDiesMidStream(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c, img, _ := spread(t, func(config *Config) { config.PeerIdle = 300 * time.Millisecond })
+			c, img, _ := spread(t, func(config *Config) { config.PeerIdle = time.Second })
 			path, hex := layerPath(t, img)
 			var ranges sync.Map
 			var once atomic.Bool
@@ -269,7 +269,7 @@ func TestWrongManifest(t *testing.T) {
 // TestSlowPeerIsLeft: one sends, but hardly anything; the other one is asked.
 func TestSlowPeerIsLeft(t *testing.T) {
 	t.Parallel()
-	c, img, digest := spread(t, func(config *Config) { config.PeerIdle = 200 * time.Millisecond })
+	c, img, digest := spread(t, func(config *Config) { config.PeerIdle = time.Second })
 	_, hex := layerPath(t, img)
 	slow := c.members[0]
 	slow.onBlob(func(w http.ResponseWriter, req *http.Request, hex string) bool {
@@ -292,7 +292,7 @@ func TestSlowPeerIsLeft(t *testing.T) {
 	})
 	for range 4 {
 		forget(t, c.members[2])
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		err := c.members[2].Replicate(ctx, "hello", digest)
 		cancel()
 		if err != nil {
@@ -437,7 +437,7 @@ func TestPushGoesOnAtAnotherServer(t *testing.T) {
 // TestDeadPeerDoesNotStopPushes: a push asks for what nobody has while a server is down.
 func TestDeadPeerDoesNotStopPushes(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, func(config *Config) { config.PeerIdle = 300 * time.Millisecond })
+	c := newCluster(t, 3, func(config *Config) { config.PeerIdle = time.Second })
 	c.members[2].breakWith(func(_ http.ResponseWriter, req *http.Request) bool { <-req.Context().Done(); return true })
 	digest := c.push(t, c.members[0], "hello:v1", randomImage(t, 30))
 	if n := c.members[2].askedFor("HEAD blobs"); n > 10 { // the client asks for four at once

@@ -23,8 +23,8 @@ const PeerIdleDefault = 10 * time.Second
 // downTime is how long a peer that did not answer is asked last, and by HEAD requests not at all.
 const downTime = 30 * time.Second
 
-// haveMax is how long HEAD requests, and so pushes, wait for a peer at most.
-const haveMax = 3 * time.Second
+// answerMax is how long a peer has for the beginning of its answer while another could be asked.
+const answerMax = 2 * time.Second
 
 // lingerTime is how long Spread waits for the last servers when most hold the content already.
 const lingerTime = time.Second
@@ -167,28 +167,45 @@ type answer struct {
 // soon, or did not lately, has nothing.
 func (p *Peers) have(ctx context.Context, path string) []answer {
 	up, _ := p.order()
-	ctx, cancel := context.WithTimeout(ctx, min(p.idle, haveMax))
+	ctx, cancel := context.WithTimeout(ctx, min(p.idle, answerMax))
 	defer cancel()
 	return p.all(up, func(peer Peer) (answer, error) { return p.once(ctx, peer, http.MethodHead, path) })
 }
 
-// confirm returns nil once a peer says that it has what path names.
-func (p *Peers) confirm(ctx context.Context, path string) error {
+// each asks one peer after the other until do succeeds. A peer has answerMax first; only when none
+// succeeded, those that failed have the idle time. One for which do says errNotThere is out.
+func (p *Peers) each(ctx context.Context, path string, do func(context.Context, Peer) error) error {
 	var last error
-	for _, peer := range p.orderFor(path) {
-		asking, cancel := context.WithTimeout(ctx, p.idle)
-		_, err := p.once(asking, peer, http.MethodHead, path)
-		cancel()
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case !errors.Is(err, errNotThere):
-			last = err
+	out := map[string]bool{}
+	for _, limit := range []time.Duration{min(p.idle, answerMax), p.idle} {
+		for _, peer := range p.orderFor(path) {
+			if out[peer.ID] {
+				continue
+			}
+			asking, cancel := context.WithTimeout(ctx, limit)
+			err := do(asking, peer)
+			cancel()
+			switch {
+			case err == nil:
+				return nil
+			case ctx.Err() != nil:
+				return context.Cause(ctx)
+			case errors.Is(err, errNotThere):
+				out[peer.ID] = true
+			default:
+				last = err
+			}
 		}
 	}
 	return p.nowhere(path, last)
+}
+
+// confirm returns nil once a peer says that it has what path names.
+func (p *Peers) confirm(ctx context.Context, path string) error {
+	return p.each(ctx, path, func(ctx context.Context, peer Peer) error {
+		_, err := p.once(ctx, peer, http.MethodHead, path)
+		return err
+	})
 }
 
 // Holders returns the IDs of the peers that hold what path names.
@@ -281,36 +298,22 @@ type document struct {
 }
 
 // document gets a manifest of at most manifestMax bytes from the first peer that has it. check
-// says what is wrong with one that came; the next peer is asked then. With quick set, peers that
-// did not answer lately are not asked.
-func (p *Peers) document(ctx context.Context, path string, quick bool, check func(document) error) (document, error) {
-	peers := p.orderFor(path)
-	if quick {
-		peers, _ = p.order()
-	}
-	var last error
-	for _, peer := range peers {
-		doc, err := p.documentOf(ctx, peer, path)
-		if err == nil {
-			if err = check(doc); err == nil {
-				return doc, nil
-			}
-			err = fmt.Errorf("server %s: %w", peer.ID, err)
+// says what is wrong with one that came; the next peer is asked then.
+func (p *Peers) document(ctx context.Context, path string, check func(document) error) (doc document, err error) {
+	err = p.each(ctx, path, func(ctx context.Context, peer Peer) (err error) {
+		if doc, err = p.documentOf(ctx, peer, path); err != nil {
+			return err
+		}
+		if err := check(doc); err != nil {
 			p.blame(peer.ID, path)
+			return fmt.Errorf("server %s: %w", peer.ID, err)
 		}
-		if ctx.Err() != nil {
-			return document{}, context.Cause(ctx)
-		}
-		if !errors.Is(err, errNotThere) {
-			last = err
-		}
-	}
-	return document{}, p.nowhere(path, last)
+		return nil
+	})
+	return doc, err
 }
 
 func (p *Peers) documentOf(ctx context.Context, peer Peer, path string) (document, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.idle)
-	defer cancel()
 	resp, err := p.ask(ctx, peer, http.MethodGet, path, "")
 	if err != nil {
 		return document{}, err

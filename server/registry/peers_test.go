@@ -66,7 +66,7 @@ func newCluster(t testing.TB, n int, change func(*Config)) *cluster {
 	}
 	for _, m := range c.members {
 		m.rack = newRack(t, func(config *Config) {
-			config.ID, config.Client, config.PeerIdle = m.id, c.client, 2*time.Second
+			config.ID, config.Client, config.PeerIdle = m.id, c.client, 20*time.Second
 			config.Peers = func() (out []Peer) {
 				for _, other := range c.members {
 					if other != m {

@@ -64,24 +64,13 @@ func isRepository(name string) bool {
 	return err == nil
 }
 
-// promise lets no collection run while a peer is told that something exists: it may tell a push.
-// The caller calls done.
-func (r *Registry) promise(req *http.Request) (done func(), err error) {
-	if req.Method != http.MethodHead {
-		return func() {}, nil
-	}
-	if err := r.gate.enter(req.Context()); err != nil {
-		return nil, err
-	}
-	return r.gate.leave, nil
-}
-
 func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request, repo, dgst string) {
-	done, err := r.promise(req)
-	if err != nil {
-		return // the peer has gone
+	if req.Method == http.MethodHead { // what a peer is told, it may tell a push: as in ServeHTTP
+		if err := r.gate.enter(req.Context()); err != nil {
+			return // the peer has gone
+		}
+		defer r.gate.leave()
 	}
-	defer done()
 	d, err := digest.Parse(dgst)
 	if err != nil || !r.hasBlob(repo, d.Encoded()) {
 		http.NotFound(w, req)
@@ -101,11 +90,10 @@ func (r *Registry) serveBlob(w http.ResponseWriter, req *http.Request, repo, dgs
 }
 
 func (r *Registry) serveManifest(w http.ResponseWriter, req *http.Request, repo, ref string) {
-	done, err := r.promise(req)
-	if err != nil {
-		return // the peer has gone
+	if req.Method == http.MethodHead {
+		r.names.RLock()
+		defer r.names.RUnlock()
 	}
-	defer done()
 	if d, err := digest.Parse(ref); err == nil {
 		ref = d.String()
 	} else if ref, err = r.ResolveTag(req.Context(), repo, ref); err != nil {

@@ -160,7 +160,7 @@ func (r *Registry) anyManifest(ctx context.Context, repo string, d digest.Digest
 	if m, err := r.localManifest(ctx, repo, d); err == nil || api.CodeOf(err) == api.CodeInvalid {
 		return m, err
 	}
-	doc, err := r.peerManifest(ctx, repo, d.String(), false)
+	doc, err := r.peerManifest(ctx, repo, d.String())
 	if err != nil {
 		return nil, err
 	}

@@ -81,7 +81,7 @@ func TestContainerdPulls(t *testing.T) {
 // the third, which breaks off; containerd tries again and has it all.
 func TestContainerdTriesTheNextServer(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, func(config *Config) { config.PeerIdle = 500 * time.Millisecond })
+	c := newCluster(t, 3, func(config *Config) { config.PeerIdle = time.Second })
 	dead, b, a := c.members[0], c.members[1], c.members[2]
 	img := bigImage(t, bigSize)
 	dgst := c.push(t, a, "hello:v1", img)

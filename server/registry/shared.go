@@ -97,7 +97,9 @@ func (r *Registry) takeOverTags(ctx context.Context) error {
 func (r *Registry) tagsOfPeers(ctx context.Context) (out []sharedTag) {
 	up, _ := r.peers.order()
 	for _, peer := range up {
-		doc, err := r.peers.documentOf(ctx, peer, PeerPath)
+		asking, cancel := context.WithTimeout(ctx, r.config.PeerIdle)
+		doc, err := r.peers.documentOf(asking, peer, PeerPath)
+		cancel()
 		var tags []sharedTag
 		if err == nil {
 			err = json.Unmarshal(doc.body, &tags)

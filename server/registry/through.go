@@ -95,7 +95,10 @@ func setBlobHeader(h http.Header, hex string) {
 // refers to: Follow sees to that.
 func (r *Registry) manifestFromPeers(w http.ResponseWriter, req *http.Request, repo, ref string) bool {
 	head := req.Method == http.MethodHead
-	doc, err := r.peerManifest(req.Context(), repo, ref, head)
+	if head && len(r.peers.have(req.Context(), peerManifest(repo, ref))) == 0 {
+		return false
+	}
+	doc, err := r.peerManifest(req.Context(), repo, ref)
 	if tagged := !strings.Contains(ref, ":"); err != nil && (head || tagged) {
 		return false // a push may ask for what was never there: that a server is down must not stop it
 	}
@@ -116,8 +119,8 @@ func (r *Registry) manifestFromPeers(w http.ResponseWriter, req *http.Request, r
 }
 
 // peerManifest gets a manifest by digest or tag from a peer.
-func (r *Registry) peerManifest(ctx context.Context, repo, ref string, quick bool) (document, error) {
-	return r.peers.document(ctx, peerManifest(repo, ref), quick, func(d document) error {
+func (r *Registry) peerManifest(ctx context.Context, repo, ref string) (document, error) {
+	return r.peers.document(ctx, peerManifest(repo, ref), func(d document) error {
 		got := digest.FromBytes(d.body).String()
 		if want, err := digest.Parse(ref); err == nil && want.String() != got || d.digest != got {
 			return fmt.Errorf("it sent a manifest of digest %s for %s and said %q", got, ref, d.digest)
