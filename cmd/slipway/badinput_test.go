@@ -44,6 +44,8 @@ func TestStrangeNames(t *testing.T) {
 			{"builds", "info", "-a", "hello", "--", name}, {"builds", "logs", "-a", "hello", "--", name}, {"scale", "-a", "hello", "--count", "2", "--", name},
 			{"restart", "-a", "hello", "--", name}, {"why", "-a", "hello", "--", name}, {"exec", "-a", "hello", "--", name, "id"}, {"run", "-a", "hello", "--", name, "id"},
 			{"env", "get", "-a", "hello", "--", name}, {"env", "unset", "-a", "hello", "--", name}, {"run", "-a", "hello", "--release", name, "--", "web", "id"},
+			{"nodes", "info", "--", name}, {"nodes", "drain", "--yes", "--", name}, {"nodes", "cordon", "--", name}, {"nodes", "remove", "--", name},
+			{"nodes", "pool", "--", "n1", name}, {"tokens", "delete", "--", name},
 			{"context", "use", "--", name}, {"ps", "-r", name}, {"login", "--token", "x", "--", name},
 		} {
 			r := c.run(args...)
