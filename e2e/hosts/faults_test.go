@@ -100,7 +100,13 @@ func TestLoss(t *testing.T) {
 	r := newRig(t, 2)
 	air := radios(t, r)
 	const sent, percent = 3000, 30
-	for _, direction := range []struct{ from, to *radio }{{air[0], air[1]}, {air[1], air[0]}} {
+	for _, direction := range []struct {
+		from, to *radio
+		end      func() error
+	}{
+		{air[0], air[1], func() error { return r.Loss(1, 0) }},
+		{air[1], air[0], func() error { return r.Heal(1) }},
+	} {
 		raw, err := direction.to.SyscallConn()
 		must(t, err)
 		must(t, raw.Control(func(fd uintptr) { // all of them wait there
@@ -111,17 +117,23 @@ func TestLoss(t *testing.T) {
 		for range sent {
 			direction.from.say(direction.to, "x")
 		}
-		must(t, r.Loss(1, 0))
+		must(t, direction.end())
+		const after = 100
+		for range after {
+			direction.from.say(direction.to, "after")
+		}
 		direction.from.say(direction.to, "end") // in order behind the others: nothing here delays
-		got := 0
-		for m := direction.to.next(5 * time.Second); m != "end"; m = direction.to.next(5 * time.Second) {
-			if m == "" {
+		got := map[string]int{}
+		for m := ""; m != "end"; got[m]++ {
+			if m = direction.to.next(5 * time.Second); m == "" {
 				t.Fatal("the end was lost without loss")
 			}
-			got++
+		}
+		if got["after"] != after {
+			t.Errorf("%d messages of %d came without loss", got["after"], after)
 		}
 		// Six standard deviations, each way.
-		if lost := 100 * float64(sent-got) / sent; lost < percent-5 || lost > percent+5 {
+		if lost := 100 * float64(sent-got["x"]) / sent; lost < percent-5 || lost > percent+5 {
 			t.Errorf("%.1f %% of the messages were lost, want %d", lost, percent)
 		}
 	}

@@ -10,10 +10,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"slipway/api"
 )
@@ -140,6 +142,26 @@ func TestManyCommandsAtOnce(t *testing.T) {
 	if after := own(t); after != before {
 		t.Errorf("this program was in\n%sand is in\n%s", before, after)
 	}
+}
+
+// The main thread never ends: it would stay where it was sent.
+func TestOnThread(t *testing.T) {
+	const n = 100
+	var entered, done sync.WaitGroup
+	entered.Add(n)
+	for range n {
+		done.Go(func() {
+			onThread(func() error {
+				if unix.Gettid() == unix.Getpid() {
+					t.Error("the main thread is taken")
+				}
+				entered.Done()
+				entered.Wait() // all threads are taken now
+				return nil
+			})
+		})
+	}
+	done.Wait()
 }
 
 func TestUplink(t *testing.T) {
