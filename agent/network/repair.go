@@ -17,15 +17,8 @@ const (
 // rules, a link that goes down takes the routes over it along. It looks when the kernel says that
 // routes changed, and every 10 seconds.
 func (n *Network) Run(ctx context.Context) error {
-	changed := make(chan netlink.RouteUpdate)
-	ended := make(chan struct{})
-	defer close(ended)
-	if err := netlink.RouteSubscribeWithOptions(changed, ended, netlink.RouteSubscribeOptions{
-		ErrorCallback: func(err error) { n.cfg.Log.Debug("changes of routes missed", "err", err) },
-	}); err != nil {
-		n.cfg.Log.Warn("changes of routes not heard of, only looked for", "err", err)
-		changed = nil
-	}
+	changed, stop := n.watch()
+	defer func() { stop() }()
 	timer := time.NewTimer(repairEvery)
 	defer timer.Stop()
 	soon := false
@@ -36,15 +29,36 @@ func (n *Network) Run(ctx context.Context) error {
 		case _, ok := <-changed:
 			switch {
 			case !ok: // the kernel had more to say than there was room for
-				changed = nil
+				stop()
+				changed, stop = nil, func() {}
 			case !soon:
 				soon = true
 				timer.Reset(repairSoon)
 			}
 		case <-timer.C:
 			soon = false
+			if changed == nil {
+				changed, stop = n.watch()
+			}
 			n.repair(ctx)
 			timer.Reset(repairEvery)
+		}
+	}
+}
+
+// watch subscribes to changes of routes, until stop is called. The channel is closed when the
+// subscription ends by itself, and nil where there could be none.
+func (n *Network) watch() (changed chan netlink.RouteUpdate, stop func()) {
+	changed, ended := make(chan netlink.RouteUpdate), make(chan struct{})
+	if err := netlink.RouteSubscribeWithOptions(changed, ended, netlink.RouteSubscribeOptions{
+		ErrorCallback: func(err error) { n.cfg.Log.Debug("changes of routes no more heard of", "err", err) },
+	}); err != nil {
+		n.cfg.Log.Warn("changes of routes not heard of, only looked for", "err", err)
+		return nil, func() {}
+	}
+	return changed, func() {
+		close(ended)
+		for range changed { // until the subscription has ended
 		}
 	}
 }

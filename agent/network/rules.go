@@ -45,8 +45,8 @@ table ip TABLE {
 	}
 	chain forward {
 		type filter hook forward priority filter; policy accept;
+		ct state established,related accept
 ` + forward + `		iifname BRIDGE accept
-		oifname BRIDGE ct state established,related accept
 		oifname BRIDGE ct status dnat accept
 		oifname BRIDGE iifname != BRIDGE drop
 	}
@@ -101,7 +101,6 @@ func (n *Network) peerRules() (sets, input, forward, nat string) {
 	forward = `		iifname BRIDGE oifname OVERLAY ip daddr CLUSTER accept
 		iifname BRIDGE oifname OVERLAY ip daddr @hosts accept
 		oifname OVERLAY drop
-		iifname OVERLAY oifname BRIDGE ct state established,related accept
 		iifname OVERLAY oifname BRIDGE ip saddr @subnets accept
 		iifname OVERLAY drop
 `
