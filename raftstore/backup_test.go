@@ -236,18 +236,26 @@ func TestEveryDamageIsRefused(t *testing.T) {
 	})
 }
 
-// FuzzBackupIsRefusedOrWhole reads whatever bytes: no panic, and nothing but the sample is whole.
-func FuzzBackupIsRefusedOrWhole(f *testing.F) {
+// FuzzBackup patches a backup and cuts or extends it: no panic, and nothing but what was written
+// is taken.
+func FuzzBackup(f *testing.F) {
 	good := sample(f)
-	f.Add(good)
-	f.Add(good[:headSize])
-	f.Add([]byte(sealMagic))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) > bareHead && bytes.HasPrefix(b, []byte(sealMagic)) {
-			copy(b[len(sealMagic)+1:], good[len(sealMagic)+1:len(sealMagic)+7]) // cheap to try
+	f.Add(uint(0), []byte("slipway"), uint(len(good)))
+	f.Add(uint(len(sealMagic)), []byte{sealVersion + 1}, uint(len(good)))
+	f.Add(uint(len(sealMagic)+1), []byte{255, 255, 255}, uint(len(good)))
+	f.Add(uint(headSize), []byte{}, uint(headSize+chunkSize+16))
+	f.Add(uint(len(good)), []byte("more"), uint(len(good)+4))
+	f.Fuzz(func(t *testing.T, at uint, patch []byte, size uint) {
+		b := make([]byte, min(size, uint(len(good))+1000))
+		copy(b, good)
+		if at < uint(len(b)) {
+			copy(b[at:], patch)
 		}
-		if _, err := readBackup(bytes.NewReader(b), "pass", discard); err == nil && !bytes.Equal(b, good) {
-			t.Errorf("%d bytes that nobody sealed are accepted", len(b))
+		if len(b) > bareHead {
+			copy(b[len(sealMagic)+1:len(sealMagic)+7], good[len(sealMagic)+1:]) // stays cheap to try
+		}
+		if _, err := readBackup(bytes.NewReader(b), "pass", discard); (err == nil) != bytes.Equal(b, good) {
+			t.Errorf("%d bytes of which %d are as written: %v", len(b), len(good), err)
 		}
 	})
 }
