@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/hashicorp/raft"
 
@@ -103,7 +104,7 @@ func RestoreDir(cfg RestoreConfig) (BackupInfo, error) {
 	if err := syncTree(stage); err != nil {
 		return info, fmt.Errorf("restore: %w", err)
 	}
-	if err := os.Rename(stage, cfg.Dir); err != nil { // replaces an empty directory, no other
+	if err := syscall.Rename(stage, cfg.Dir); err != nil { // unlike os.Rename it replaces an empty directory
 		return info, fmt.Errorf("restore: %w", err)
 	}
 	return info, syncDir(parent)
@@ -161,7 +162,7 @@ func stageRaft(dir string, self Member, info BackupInfo, r io.Reader) error {
 		return fmt.Errorf("restore: %w", err)
 	}
 	_, transport := raft.NewInmemTransport(raft.ServerAddress(self.Addr))
-	sink, err := snaps.Create(raft.SnapshotVersionMax, info.Index, info.Term, self.alone(), 1, transport)
+	sink, err := snaps.Create(raft.SnapshotVersionMax, info.Index+historyGap, info.Term, self.alone(), 1, transport)
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}

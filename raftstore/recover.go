@@ -133,9 +133,39 @@ func Recover(dir string, self Member) (Recovered, error) {
 	if err := raft.RecoverCluster(conf, m, log, log, snaps, transport, self.alone()); err != nil {
 		return done, fmt.Errorf("recover: %w", err)
 	}
+	if err := leap(m, snaps, self, last); err != nil {
+		return done, fmt.Errorf("recover: %w", err)
+	}
 	view := m.state.View()
 	done.Index, done.Rack = view.Index(), view.Rack().Name
 	return done, nil
+}
+
+// historyGap is how far the indexes of a rack leap when it goes on from a survivor or a backup. What
+// was lost may have reached nodes and routers, who take nothing older than they have: all versions
+// are made of indexes, and after the leap each is higher than any before. Even at a million entries
+// a second a rack needs an hour for as many.
+const historyGap = 1 << 32
+
+// leap stores the state once more, at an index that nobody has seen.
+func leap(m *replay, snaps *raft.FileSnapshotStore, self Member, last uint64) error {
+	known, err := snaps.List()
+	if err != nil {
+		return fmt.Errorf("list snapshots: %w", err)
+	}
+	if len(known) == 0 {
+		return api.Errorf(api.CodeInternal, "no snapshot was made")
+	}
+	snap, err := m.Snapshot()
+	if err != nil {
+		return err
+	}
+	_, transport := raft.NewInmemTransport(raft.ServerAddress(self.Addr))
+	sink, err := snaps.Create(raft.SnapshotVersionMax, max(last, known[0].Index)+historyGap, known[0].Term, self.alone(), 1, transport)
+	if err != nil {
+		return err
+	}
+	return snap.Persist(sink)
 }
 
 // replay is a machine outside of a running replica: an entry that it does not know is an error

@@ -149,12 +149,13 @@ func (s *Server) reconfigure(ctx context.Context, rack state.Rack) error {
 	}
 	id := s.identity.Name().ID
 	self := s.cfg.about(id)
-	if known, ok := s.store.View().Server(id); ok {
+	known, ok := s.store.View().Server(id)
+	if ok {
 		self.Joined = known.Joined
-		if *known != self {
-			if _, err := s.store.Propose(ctx, s.entry(state.PutServer{Server: self})); err != nil {
-				return err
-			}
+	}
+	if !ok || *known != self {
+		if _, err := s.store.Propose(ctx, s.entry(state.PutServer{Server: self})); err != nil {
+			return err
 		}
 	}
 	next := rack

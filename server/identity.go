@@ -42,7 +42,7 @@ func enter(ctx context.Context, cfg Config) (*machine.Identity, *keyring.Keyring
 	case api.CodeOf(err) != api.CodeNotFound:
 		return nil, nil, err
 	case raftstore.HasState(raftDir(cfg)):
-		return nil, nil, api.Errorf(api.CodeConflict, "%s holds the state of a rack but no certificate of this server; restore it from a backup, or empty it and join again", cfg.Dir)
+		return resume(cfg, dir)
 	case cfg.Bootstrap:
 		keys, err := keyring.Open(cfg.Dir)
 		if err != nil {
@@ -126,7 +126,7 @@ func join(ctx context.Context, cfg Config, dir string) (*machine.Identity, *keyr
 			if err := raftstore.SetEpoch(raftDir(cfg), reply.Epoch); err != nil {
 				return err
 			}
-			_ = os.Remove(filepath.Join(cfg.Dir, "keyring.json")) // of an attempt that was cut short
+			_ = os.Remove(filepath.Join(cfg.Dir, keyringFile)) // of an attempt that was cut short
 			keys, err = keyring.Import(cfg.Dir, reply.Keyring)
 			return err
 		},

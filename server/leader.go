@@ -62,6 +62,9 @@ func (s *Server) term(ctx context.Context) error {
 	if err := s.found(ctx); err != nil {
 		return err
 	}
+	if err := s.forget(ctx); err != nil {
+		return err
+	}
 	s.cfg.Log.Info("leading")
 	defer s.dispatch.Lead()()
 	l := &loop{

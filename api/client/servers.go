@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"errors"
+	"io"
 
 	"slipway/api"
 	"slipway/api/pb"
@@ -22,4 +24,24 @@ func (c *Client) RemoveServer(ctx context.Context, server string) error {
 func (c *Client) RotateJoinToken(ctx context.Context, role string) (string, error) {
 	reply, err := c.rpc.RotateJoinToken(ctx, &pb.RotateJoinTokenRequest{Role: role, RequestId: requestID()})
 	return reply.GetSecret(), pb.FromError(err)
+}
+
+// Backup writes all that is needed to restore the rack, encrypted with a passphrase.
+func (c *Client) Backup(ctx context.Context, w io.Writer, passphrase string) error {
+	stream, err := c.rpc.Backup(ctx, &pb.BackupRequest{Passphrase: passphrase})
+	if err != nil {
+		return pb.FromError(err)
+	}
+	for {
+		piece, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return pb.FromError(err)
+		}
+		if _, err := w.Write(piece.GetData()); err != nil {
+			return wrap("write the backup", err)
+		}
+	}
 }

@@ -2,7 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +36,7 @@ func (s *shell) rackCommand() *cobra.Command {
 			})
 		},
 	})
-	c.AddCommand(s.serversCommand(), s.joinTokenCommand())
+	c.AddCommand(s.serversCommand(), s.joinTokenCommand(), s.backupCommand())
 	return c
 }
 
@@ -106,4 +111,68 @@ func (s *shell) joinTokenCommand() *cobra.Command {
 			return s.print(map[string]string{"role": args[0], "token": token}, func() error { return s.answer(token) })
 		},
 	})
+}
+
+func (s *shell) backupCommand() *cobra.Command {
+	var file string
+	c := s.verb(verb{
+		use: "backup FILE", short: "Write all that is needed to restore the rack", args: between(1, 1),
+		example: "  slipway rack backup rack.backup --passphrase-file key\n  slipway rack backup rack.backup < key",
+		long: "Write the state of the rack and the keys that open it to a file, encrypted with a passphrase: apps, releases,\n" +
+			"environments, tokens. Images and volumes are not in it. The passphrase comes from standard input or a file;\n" +
+			"without it the backup is of no use to anybody. slipwayd restore makes a rack of it.",
+		run: func(ctx context.Context, args []string) error { return s.backup(ctx, args[0], file) },
+	})
+	c.Flags().StringVar(&file, "passphrase-file", "", "file with the passphrase")
+	return c
+}
+
+func (s *shell) backup(ctx context.Context, path, passphraseFile string) error {
+	secret := ""
+	if passphraseFile == "" {
+		var err error
+		if secret, err = s.readSecret(ctx, "Passphrase: "); err != nil {
+			return err
+		}
+	} else {
+		b, err := os.ReadFile(passphraseFile)
+		if err != nil {
+			return usage("read the passphrase: %w", err)
+		}
+		secret = strings.TrimRight(string(b), "\r\n")
+	}
+	rack, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	var size int64
+	err = s.step("Writing "+oneLine(path), func() (string, error) {
+		size, err = writeWhole(path, func(w io.Writer) error { return rack.Backup(ctx, w, secret) })
+		return api.Bytes(size).String(), err
+	})
+	if err != nil {
+		return err
+	}
+	return s.print(map[string]any{"file": path, "bytes": size}, func() error { return nil })
+}
+
+// writeWhole writes a file that appears when it is complete, and only its owner can read.
+func writeWhole(path string, write func(io.Writer) error) (size int64, err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".backup-*")
+	if err != nil {
+		return 0, fmt.Errorf("write %s: %w", path, err)
+	}
+	defer os.Remove(f.Name())
+	if err := write(f); err != nil {
+		f.Close()
+		return 0, err
+	}
+	st, err := f.Stat()
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return 0, fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return 0, fmt.Errorf("write %s: %w", path, err)
+	}
+	return st.Size(), nil
 }

@@ -50,7 +50,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.AddCommand(
-		devCommand(), serverCommand(), agentCommand(), routerCommand(), downCommand(), imageCommand(), inspectCommand(), simCommand(), checkCommand(),
+		devCommand(), serverCommand(), agentCommand(), routerCommand(), downCommand(), imageCommand(), inspectCommand(), simCommand(), checkCommand(), restoreCommand(), recoverCommand(),
 		&cobra.Command{
 			Use: "builder", Short: "Build images; started by the agent", Hidden: true, Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return build.ChildMain(cmd.Context(), cmd.InOrStdin()) },

@@ -84,6 +84,8 @@ type Config struct {
 	// Servers counts the servers of the rack; nil means one. Members knows them; nil knows none.
 	Servers func() int
 	Members Members
+	// Backup writes all that is needed to restore the rack, encrypted; nil writes nothing.
+	Backup func(ctx context.Context, w io.Writer, passphrase string) error
 	// SpreadImage makes the servers hold an image and returns once a majority does; nil for a rack
 	// of one.
 	SpreadImage func(ctx context.Context, app api.AppName, digest string) error

@@ -1,9 +1,12 @@
 package control
 
 import (
+	"bufio"
 	"context"
 	"slices"
 	"strings"
+
+	"google.golang.org/grpc"
 
 	"slipway/api"
 	"slipway/api/machine"
@@ -86,4 +89,32 @@ func (s *Server) RotateJoinToken(ctx context.Context, r *pb.RotateJoinTokenReque
 		return nil, pb.Error(api.Errorf(api.CodeConflict, "this request has replaced the token before, and it is told once only; ask again: slipway rack join-token %s", r.GetRole()))
 	}
 	return &pb.CreateTokenReply{Token: pb.Marshal(tokenInfo(&t)), Secret: machine.JoinToken(secret, authority.Fingerprint)}, nil
+}
+
+// Backup streams all that is needed to restore the rack.
+func (s *Server) Backup(r *pb.BackupRequest, stream grpc.ServerStreamingServer[pb.BackupChunk]) error {
+	if s.cfg.Backup == nil {
+		return pb.Error(api.Errorf(api.CodeUnavailable, "this server makes no backups"))
+	}
+	out := bufio.NewWriterSize(pieces{stream}, backupChunk)
+	if err := s.cfg.Backup(stream.Context(), out, r.GetPassphrase()); err != nil {
+		return pb.Error(err)
+	}
+	return pb.Error(out.Flush())
+}
+
+// backupChunk is the size of the pieces of a backup, in bytes.
+const backupChunk = 256 << 10
+
+// pieces writes to a stream.
+type pieces struct {
+	stream grpc.ServerStreamingServer[pb.BackupChunk]
+}
+
+// Write sends b as one piece.
+func (c pieces) Write(b []byte) (int, error) {
+	if err := c.stream.Send(&pb.BackupChunk{Data: b}); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }
