@@ -2,7 +2,8 @@
 // processes only. <service>.<app> alone is answered as well where the app's name is no top-level
 // domain of the outside. Where the servers tell ports, _<service>._tcp.<app>.<rack>.local (and _udp)
 // has SRV records, whose targets are the names of single processes:
-// <address with dashes>.<service>.<app>.<rack>.local. Anything else goes to the name servers of the
+// <address with dashes>.<service>.<app>.<rack>.local. An address of the rack has that name as well.
+// Anything else goes to the name servers of the
 // machine.
 //
 // There is no IPv6: an AAAA question for a name that exists gets an empty answer. Answers may be

@@ -39,8 +39,9 @@ func New(addr, domain string) *Server {
 	return &Server{addr: addr, zone: dns.Fqdn(strings.ToLower(domain)), upstreams: upstreams{file: "/etc/resolv.conf", self: addr}}
 }
 
-// Inside makes the server refuse whoever asks from elsewhere than these networks and the loopback;
-// to be called before Run. Without it everybody is answered.
+// Inside makes the server refuse whoever asks from elsewhere than these networks and the loopback,
+// and know the names of their addresses, which no other server is asked for. To be called before
+// Run. Without it everybody is answered.
 func (s *Server) Inside(networks ...netip.Prefix) { s.inside = networks }
 
 // Set replaces the table: "service.app" to addresses. An address may carry a port that the process
@@ -98,10 +99,52 @@ func (s *Server) refuse(from net.Addr, q *dns.Msg) *dns.Msg {
 	}
 	at, err := netip.ParseAddrPort(from.String())
 	who := at.Addr().Unmap()
-	if err == nil && (who.IsLoopback() || slices.ContainsFunc(s.inside, func(p netip.Prefix) bool { return p.Contains(who) })) {
+	if err == nil && (who.IsLoopback() || s.isInside(who)) {
 		return nil
 	}
 	return new(dns.Msg).SetRcode(q, dns.RcodeRefused)
+}
+
+func (s *Server) isInside(a netip.Addr) bool {
+	return slices.ContainsFunc(s.inside, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// reverse answers what the name of an address is; nil where that is for others to say.
+func (s *Server) reverse(q *dns.Msg, t *table, addr netip.Addr) *dns.Msg {
+	name := q.Question[0].Name
+	owner, known := "", false
+	if t != nil {
+		owner, known = t.owners[addr]
+	}
+	switch {
+	case !known && !s.isInside(addr):
+		return nil
+	case t == nil:
+		return new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
+	}
+	m := new(dns.Msg).SetReply(q)
+	m.Authoritative = true
+	if kind := q.Question[0].Qtype; known && (kind == dns.TypePTR || kind == dns.TypeANY) {
+		m.Answer = []dns.RR{&dns.PTR{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypePTR, Class: dns.ClassINET, Ttl: ttl}, Ptr: owner + "." + s.zone}}
+		return m
+	}
+	if !known {
+		m.Rcode = dns.RcodeNameError
+	}
+	m.Ns = []dns.RR{s.soa("in-addr.arpa.")}
+	return m
+}
+
+// reversed reads the address that a name of in-addr.arpa asks for.
+func reversed(name string) (addr netip.Addr, ok bool) {
+	rest, ok := strings.CutSuffix(name, ".in-addr.arpa.")
+	parts := strings.Split(rest, ".")
+	if !ok || len(parts) != 4 {
+		return addr, false
+	}
+	slices.Reverse(parts)
+	addr, err := netip.ParseAddr(strings.Join(parts, "."))
+	return addr, err == nil
 }
 
 // answer answers what is below the zone, and names of the table that can be none of the outside;
@@ -113,6 +156,9 @@ func (s *Server) answer(q *dns.Msg) *dns.Msg {
 	}
 	name := strings.ToLower(q.Question[0].Name)
 	t := s.table.Load()
+	if addr, ok := reversed(name); ok {
+		return s.reverse(q, t, addr)
+	}
 	below := name == s.zone || strings.HasSuffix(name, "."+s.zone)
 	key := strings.TrimSuffix(strings.TrimSuffix(name, s.zone), ".")
 	switch {
@@ -135,20 +181,20 @@ func (s *Server) answer(q *dns.Msg) *dns.Msg {
 	}
 	switch {
 	case name == s.zone && (kind == dns.TypeSOA || kind == dns.TypeANY):
-		m.Answer = append(m.Answer, s.soa())
+		m.Answer = append(m.Answer, s.soa(s.zone))
 	case name != s.zone && !t.has(key) && !t.parents[key]:
 		m.Rcode = dns.RcodeNameError
 	}
 	if len(m.Answer) == 0 {
-		m.Ns = []dns.RR{s.soa()}
+		m.Ns = []dns.RR{s.soa(s.zone)}
 	}
 	return m
 }
 
-// soa is what bounds how long the absence of something is remembered.
-func (s *Server) soa() dns.RR {
+// soa is what bounds how long the absence of something below a name is remembered.
+func (s *Server) soa(name string) dns.RR {
 	return &dns.SOA{
-		Hdr: dns.RR_Header{Name: s.zone, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: negativeTTL},
+		Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: negativeTTL},
 		Ns:  "ns." + s.zone, Mbox: "root." + s.zone, Serial: 1, Refresh: 60, Retry: 10, Expire: 600, Minttl: negativeTTL,
 	}
 }

@@ -128,6 +128,39 @@ func TestOutsideIsRefused(t *testing.T) {
 	}
 }
 
+// TestNamesOfAddresses: those of the rack are asked of nobody else.
+func TestNamesOfAddresses(t *testing.T) {
+	s := New("127.0.0.1:0", "dev.local")
+	ask := func(name string, qtype uint16) *dns.Msg { return s.answer(new(dns.Msg).SetQuestion(name, qtype)) }
+	s.Inside(netip.MustParsePrefix("10.88.0.0/16"))
+	if m := ask("7.0.88.10.in-addr.arpa.", dns.TypePTR); m == nil || m.Rcode != dns.RcodeServerFailure {
+		t.Errorf("before the first table: %v", m)
+	}
+	s.Set(map[string][]string{"web.shop": {"10.88.0.7", "10.88.0.7:80", "10.77.0.1"}})
+	for name, want := range map[string]string{
+		"7.0.88.10.in-addr.arpa.": "10-88-0-7.web.shop.dev.local.", "7.0.88.10.IN-ADDR.arpa.": "10-88-0-7.web.shop.dev.local.",
+		"1.0.77.10.in-addr.arpa.": "10-77-0-1.web.shop.dev.local.", // elsewhere, and known
+		"8.0.88.10.in-addr.arpa.": "", "1.2.0.192.in-addr.arpa.": "others", "0.88.10.in-addr.arpa.": "others", "x.0.88.10.in-addr.arpa.": "others",
+	} {
+		m := ask(name, dns.TypePTR)
+		switch {
+		case want == "others":
+			if m != nil {
+				t.Errorf("%s is for others to answer: %v", name, m)
+			}
+		case want == "":
+			if m == nil || m.Rcode != dns.RcodeNameError || len(m.Answer) != 0 || len(m.Ns) != 1 {
+				t.Errorf("%s: %v", name, m)
+			}
+		case m == nil || len(m.Answer) != 1 || m.Answer[0].(*dns.PTR).Ptr != want:
+			t.Errorf("%s: %v, want %s", name, m, want)
+		}
+		if m := ask(name, dns.TypeA); want != "" && want != "others" && (m.Rcode != dns.RcodeSuccess || len(m.Answer) != 0 || len(m.Ns) != 1) {
+			t.Errorf("an address of %s: %v", name, m)
+		}
+	}
+}
+
 // nameServer answers every question with one address on a port of its own.
 func nameServer(t *testing.T, answer string) (addr string, asked func() int) {
 	t.Helper()

@@ -9,9 +9,10 @@ import (
 
 // table is what is known of a rack's names, without the zone. It never changes.
 type table struct {
-	hosts   map[string][]net.IP // "service.app"
-	ports   map[string][]port   // "_service._tcp.app"
-	parents map[string]bool     // names below which there are others
+	hosts   map[string][]net.IP   // "service.app"
+	ports   map[string][]port     // "_service._tcp.app"
+	parents map[string]bool       // names below which there are others
+	owners  map[netip.Addr]string // of addresses: "10-88-1-2.service.app"
 }
 
 // port is one that a process listens on.
@@ -24,7 +25,7 @@ type port struct {
 // newTable reads "service.app" → addresses, some of them with ports. What is no IPv4 address is
 // left out: a newer server may say more than this node understands.
 func newTable(names map[string][]string) *table {
-	t := &table{hosts: make(map[string][]net.IP, len(names)), ports: map[string][]port{}, parents: map[string]bool{}}
+	t := &table{hosts: make(map[string][]net.IP, len(names)), ports: map[string][]port{}, parents: map[string]bool{}, owners: map[netip.Addr]string{}}
 	for name, addrs := range names {
 		service, app, ok := strings.Cut(name, ".")
 		if !ok {
@@ -38,6 +39,7 @@ func newTable(names map[string][]string) *table {
 			ip := net.IP(addr.AsSlice())
 			if !slices.ContainsFunc(t.hosts[name], ip.Equal) {
 				t.hosts[name] = append(t.hosts[name], ip)
+				t.owners[addr] = label(ip) + "." + name
 			}
 			if number != 0 {
 				srv := "_" + service + "._" + protocol + "." + app

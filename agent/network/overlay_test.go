@@ -263,6 +263,25 @@ func TestCloseLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestARackOfOneMachine has no peers, and nothing on the machine for them.
+func TestARackOfOneMachine(t *testing.T) {
+	t.Parallel()
+	h := machines(t, 1, DirectAuto)[0]
+	h.cfg.Underlay = netip.MustParseAddr("127.0.0.1")
+	h.open()
+	h.set([]Peer{{"n1", h.cfg.Underlay, h.cfg.Subnet}})
+	a, b := h.process("pone"), h.process("ptwo")
+	if name, seen, err := ask(t, a.NetNS, api.TCP, b.Addr.String()+":80"); name != "ptwo" || seen != a.Addr.String() || err != nil {
+		t.Errorf("%q sees %q, %v", name, seen, err)
+	}
+	if links := h.state(); strings.Contains(links, h.overlay) {
+		t.Errorf("there is an overlay:\n%s", links)
+	}
+	if mtu := mtuOf(t, a.NetNS, "eth0"); mtu != 1450 {
+		t.Errorf("a process has MTU %d", mtu)
+	}
+}
+
 // TestANodeThatJoinsAgain has another subnet. It is not taken while a process lives on the old one.
 func TestANodeThatJoinsAgain(t *testing.T) {
 	t.Parallel()
