@@ -3,8 +3,7 @@
 // domain of the outside. Where the servers tell ports, _<service>._tcp.<app>.<rack>.local (and _udp)
 // has SRV records, whose targets are the names of single processes:
 // <address with dashes>.<service>.<app>.<rack>.local. An address of the rack has that name as well.
-// Anything else goes to the name servers of the
-// machine.
+// Anything else goes to the name servers of the machine.
 //
 // There is no IPv6: an AAAA question for a name that exists gets an empty answer. Answers may be
 // kept for 2 seconds, the absence of a name for one. Nobody outside is answered.
