@@ -1,7 +1,10 @@
 package docs
 
 import (
+	"os"
 	"reflect"
+	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -14,5 +17,41 @@ func TestCommands(t *testing.T) {
 	}
 	if got := Commands(page, "tool"); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
+	}
+}
+
+// TestOperateLinks follows what operate.md, and the runbooks, refer to.
+func TestOperateLinks(t *testing.T) {
+	page, err := os.ReadFile("operate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	anchors, headings := map[string]bool{}, map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(fenceRule.ReplaceAllString(string(page), ""), -1) {
+		headings[m[1]] = true
+		anchors[strings.ReplaceAll(strings.ToLower(m[1]), " ", "-")] = true
+	}
+	links := regexp.MustCompile(`\]\(#([^)]*)\)`).FindAllStringSubmatch(string(page), -1)
+	if len(links) < 8 {
+		t.Errorf("only %d links", len(links))
+	}
+	for _, m := range links {
+		if !anchors[m[1]] {
+			t.Errorf("operate.md has no #%s", m[1])
+		}
+	}
+	for _, m := range regexp.MustCompile("`((?:docs|packaging)/[a-z/.]+|CHANGELOG.md)`").FindAllStringSubmatch(string(page), -1) {
+		if _, err := os.Stat("../" + m[1]); err != nil {
+			t.Errorf("operate.md refers to %s: %v", m[1], err)
+		}
+	}
+	alerts, err := os.ReadFile(alertsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`docs/operate.md, "([^"]*)"`).FindAllStringSubmatch(string(alerts), -1) {
+		if !headings[m[1]] {
+			t.Errorf("a runbook refers to %q of operate.md, which is not there", m[1])
+		}
 	}
 }

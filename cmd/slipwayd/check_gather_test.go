@@ -359,6 +359,26 @@ func TestCheckFindsRoutes(t *testing.T) {
 	})
 }
 
+// TestCheckFindsOverlays: a port that a device of the kernel has belongs to no process.
+func TestCheckFindsOverlays(t *testing.T) {
+	inNetwork(t, func(ctx context.Context) error {
+		link := &netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: "flannel.1"}, VxlanId: 1, Port: vxlanPort}
+		if err := errors.Join(netlink.LinkAdd(link), netlink.LinkSetUp(link)); err != nil {
+			return err
+		}
+		for _, p := range tryPorts(ctx, &checkOptions{role: roleAgent, http: 80, https: 443}) {
+			want := ""
+			if p.port == vxlanPort {
+				want = "flannel.1"
+			}
+			if p.holder.device != want || (p.err == "") != (want == "") {
+				return fmt.Errorf("%s/%d: %+v", p.protocol, p.port, p)
+			}
+		}
+		return nil
+	})
+}
+
 // TestCheckFindsFirewalls makes a chain that drops, and carries out what is said to help.
 func TestCheckFindsFirewalls(t *testing.T) {
 	if _, err := exec.LookPath("nft"); err != nil {

@@ -105,7 +105,7 @@ func findHolder(protocol api.Protocol, host string, port int) holder {
 		return holder{}
 	}
 	links, err := netlink.LinkList()
-	if err != nil {
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // what changed meanwhile may be missed
 		return holder{}
 	}
 	for _, l := range links {
@@ -180,7 +180,7 @@ func ourLink(name string) bool {
 // left out.
 func overlaps(network netip.Prefix) (out []routeFact) {
 	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
-	if err != nil {
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // what changed meanwhile may be missed
 		return nil
 	}
 	for _, r := range routes {
