@@ -6,6 +6,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ import (
 // byMachines are the commands that only the rack, its agents and its leader give.
 var byMachines = []Command{
 	RegisterNode{}, UpdateProcesses{}, AckRoutes{}, ApplyPlan{}, SetWant{}, UpdateDeployment{}, SetRoutes{}, SetReady{}, SetDesired{},
-	SetNodeStatus{}, StartBuild{}, Reap{},
+	SetNodeStatus{}, StartBuild{}, Reap{}, PutServer{},
 }
 
 // byUsers are all the others, each so that it changes something after those before it.
@@ -47,6 +48,10 @@ func byUsers() []Command {
 		PutToken{Token: Token{ID: "t", Name: "t", Role: api.RoleViewer, Hash: []byte("t")}},
 		PutToken{Token: Token{ID: "t", Name: "t", Role: api.RoleDeployer, Hash: []byte("t")}},
 		DeleteToken{ID: "t"},
+		RemoveServer{ID: "s1"},
+		PutAuthority{Authority: Authority{Fingerprint: "f1", Cert: []byte("c"), Key: []byte("k"), Active: true}},
+		PutAuthority{Authority: Authority{Fingerprint: "f2", Cert: []byte("c"), Key: []byte("k")}},
+		RemoveAuthority{Fingerprint: "f2"},
 		DeleteApp{App: "shop"},
 	}
 }
@@ -54,7 +59,10 @@ func byUsers() []Command {
 // Everything that a user changes leaves an event that says who did it and why, and it is kept.
 func TestEveryChangeOfAUserIsRecorded(t *testing.T) {
 	s := New()
-	s.Apply(1, Entry{Actor: "node/n1", Command: RegisterNode{Node: api.Node{ID: "n1", Name: "one", Capacity: api.Amount{CPU: 1, Memory: 1}}}})
+	s.ApplyAll(1, []Entry{
+		{Actor: "node/n1", Command: RegisterNode{Node: api.Node{ID: "n1", Name: "one", Capacity: api.Amount{CPU: 1, Memory: 1}}}},
+		{Actor: "rack", Command: PutServer{Server: api.Server{ID: "s1", Name: "one", Raft: "s1:1"}}},
+	})
 	known := map[string]bool{}
 	for _, cmd := range byMachines {
 		known[fmt.Sprintf("%T", cmd)] = true
@@ -85,15 +93,21 @@ func TestEveryChangeOfAUserIsRecorded(t *testing.T) {
 	}
 }
 
-// declared lists the types of command.go that are commands.
+// declared lists the types of the package that are commands.
 func declared(t *testing.T) (names []string) {
-	file, err := parser.ParseFile(token.NewFileSet(), "command.go", nil, 0)
+	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range file.Decls {
-		if f, ok := d.(*ast.FuncDecl); ok && f.Recv != nil && f.Name.Name == "Type" {
-			names = append(names, f.Recv.List[0].Type.(*ast.Ident).Name)
+	for _, path := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv != nil && f.Name.Name == "Type" {
+				names = append(names, f.Recv.List[0].Type.(*ast.Ident).Name)
+			}
 		}
 	}
 	if len(names) < 30 {

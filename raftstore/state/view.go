@@ -279,6 +279,12 @@ func (v *View) Requests() iter.Seq2[api.RequestID, time.Time] {
 	}
 }
 
+// Succeeded reports whether a write with a request ID was applied.
+func (v *View) Succeeded(id api.RequestID) bool {
+	o, known := v.requests.get(string(id))
+	return known && o.Err == nil
+}
+
 // newestFirst is a key that sorts later times before earlier ones, and equal times by ID.
 func newestFirst(app api.AppName, at time.Time, id string) string {
 	var b strings.Builder

@@ -71,13 +71,14 @@ func (s *Server) UpdateNode(ctx context.Context, r *pb.UpdateNodeRequest) (*pb.D
 // RemoveNode forgets a node that is down, or that runs nothing.
 func (s *Server) RemoveNode(ctx context.Context, r *pb.NodeRequest) (*pb.Empty, error) {
 	v, n, err := s.readNode(ctx, r.GetNode())
-	if api.CodeOf(err) == api.CodeNotFound && v != nil && v.Removed(api.NodeID(r.GetNode())) {
-		return done(nil) // by the call before this one
+	req := s.request(ctx, r.GetRequestId())
+	if api.CodeOf(err) == api.CodeNotFound && v.Succeeded(req.step("node")) {
+		return done(nil) // the call before this one did it
 	}
 	if err != nil {
 		return nil, pb.Error(err)
 	}
-	_, err = s.propose(ctx, s.request(ctx, r.GetRequestId()), "node", state.RemoveNode{Node: n.ID})
+	_, err = s.propose(ctx, req, "node", state.RemoveNode{Node: n.ID})
 	return done(err)
 }
 

@@ -92,8 +92,13 @@ func TestATokenIsMadeOnce(t *testing.T) {
 	if tokens := slices.Collect(f.View().Tokens()); len(tokens) != 1 || string(tokens[0].Hash) != "hash1" {
 		t.Errorf("tokens %+v", tokens)
 	}
-	if _, err := s.DeleteToken(ctx, &pb.TokenRequest{Token: "ci"}); err != nil {
-		t.Error(err)
+	for range 2 { // the call again changes nothing
+		if _, err := s.DeleteToken(ctx, &pb.TokenRequest{Token: "ci", RequestId: "q2"}); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := s.DeleteToken(ctx, &pb.TokenRequest{Token: "ci", RequestId: "q3"}); api.CodeOf(pb.FromError(err)) != api.CodeNotFound {
+		t.Errorf("a token was deleted twice: %v", err)
 	}
 	f.apply(state.PutToken{Token: state.Token{ID: "j", Name: "join-agent", Role: "join-agent", Hash: []byte("j")}})
 	if _, err := s.DeleteToken(ctx, &pb.TokenRequest{Token: "join-agent"}); api.CodeOf(pb.FromError(err)) != api.CodeConflict {
@@ -176,10 +181,14 @@ func TestNodesByName(t *testing.T) {
 	if _, err := s.RemoveNode(ctx, &pb.NodeRequest{Node: "n1", RequestId: "q1"}); api.CodeOf(pb.FromError(err)) != api.CodeConflict {
 		t.Errorf("a node that runs something was removed: %v", err)
 	}
+	f.apply(state.UpdateNode{Node: "n4", Label: map[string]string{"zone": "a"}})
 	for range 2 { // the call again changes nothing
 		if _, err := s.RemoveNode(ctx, &pb.NodeRequest{Node: "n4", RequestId: "q2"}); err != nil {
 			t.Error(err)
 		}
+	}
+	if _, err := s.RemoveNode(ctx, &pb.NodeRequest{Node: "n4", RequestId: "q3"}); api.CodeOf(pb.FromError(err)) != api.CodeNotFound {
+		t.Errorf("a node was removed twice: %v", err)
 	}
 }
 

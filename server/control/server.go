@@ -140,13 +140,18 @@ func (s *Server) request(ctx context.Context, id string) request {
 	return r
 }
 
+// step is the ID of one command within a call; "" when the caller gave none.
+func (r request) step(name string) api.RequestID {
+	if r.id == "" {
+		return ""
+	}
+	return api.RequestID(r.actor + "/" + r.id + "/" + name)
+}
+
 // propose writes one command. step names the command within its call: each is applied once,
 // however often the call is made.
 func (s *Server) propose(ctx context.Context, r request, step string, cmd state.Command) (state.Result, error) {
-	e := state.Entry{At: s.cfg.Now(), Actor: r.actor, Reason: r.reason, Command: cmd}
-	if r.id != "" {
-		e.Request = api.RequestID(r.actor + "/" + r.id + "/" + step)
-	}
+	e := state.Entry{Request: r.step(step), At: s.cfg.Now(), Actor: r.actor, Reason: r.reason, Command: cmd}
 	res, err := s.cfg.Store.Propose(ctx, e)
 	if err != nil {
 		return res, err
