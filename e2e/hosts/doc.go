@@ -49,12 +49,13 @@
 //
 // # Who knows what
 //
-// State lies in Dir/.rig, is replaced as a whole, and is changed under a lock on Dir: one program
-// may make a rig, others Open it, change it at the same time and close it. Nothing of a rig
-// depends on the program that made it, but for latency. Two rigs never meet, because all that the machine sees is
-// named after the absolute Dir: the uplink slh<tag> and the control groups slipway-hosts-<tag>.
-// The processes that hold the namespaces carry SLIPWAY_RIG and SLIPWAY_HOST in their environment.
-// To look round by hand: nsenter --all --target PID, with such a pid from Dir/.rig/state.json.
+// State lies in Dir/.rig, is replaced as a whole, and is changed under a lock on Dir: one
+// program may make a rig, others Open it, change it at the same time and close it. Nothing of a
+// rig depends on the program that made it, but for latency, unless the rig is Bound to it. Two
+// rigs never meet, because all that the machine sees is named after the absolute Dir: the uplink
+// slh<tag> and the control groups slipway-hosts-<tag>. The processes that hold the namespaces
+// carry SLIPWAY_RIG and SLIPWAY_HOST in their environment. To look round by hand: nsenter --all
+// --target PID, with such a pid from Dir/.rig/state.json.
 //
 // The package needs root, Linux 5.8 or newer with control groups of version 1 or 2, the programs
 // nft, mount, unshare and env (coreutils 8.31 or newer). One goroutine per host reaps the host's

@@ -69,7 +69,7 @@ func newRig(t *testing.T, n int) *Rig {
 	needsRoot(t)
 	dir := t.TempDir()
 	before := own(t)
-	r, err := New(Config{Dir: dir, Hosts: n})
+	r, err := New(Config{Dir: dir, Hosts: n, Bound: true})
 	if err != nil {
 		t.Fatal(err)
 	}

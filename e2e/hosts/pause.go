@@ -23,7 +23,7 @@ type pause struct {
 	PID   int    `json:"pid"`
 	Start uint64 `json:"start"` // in ticks since the machine's boot
 
-	goAhead io.Closer // closing it without a word ends the process; nil once released
+	goAhead io.WriteCloser // closing it without a word ends the process; so it does later in a bound rig
 	output  io.ReadCloser
 }
 
@@ -44,7 +44,10 @@ func (s *state) startPause(name string, groups []controlGroup, namespaces uintpt
 	defer says.Close()
 	cmd := exec.Command("/bin/sh", "-c", "read go || exit 1; "+script)
 	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/usr/bin:/sbin:/bin", "SLIPWAY_RIG=" + s.Dir, "SLIPWAY_HOST=" + name}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/usr/bin:/sbin:/bin", "SLIPWAY_RIG=" + s.Dir, "SLIPWAY_HOST=" + name, "PAUSE=sleep infinity"}
+	if s.Bound {
+		cmd.Env = append(cmd.Env, "PAUSE=cat") // until the other end of the pipe is closed
+	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = waits, says, says
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: namespaces}
 	err = startIn(cmd, groups, pause{}, 0)
@@ -61,10 +64,14 @@ func (s *state) startPause(name string, groups []controlGroup, namespaces uintpt
 	return p, nil
 }
 
-// release lets the process go on, and waits until it has made its namespaces ready.
-func (p *pause) release() error {
-	_, err := p.goAhead.(io.Writer).Write([]byte("\n"))
-	p.goAhead.Close()
+// release lets a process go on, and waits until it has made its namespaces ready.
+func (s *state) release(name string, p pause) error {
+	_, err := p.goAhead.Write([]byte("\n"))
+	if s.Bound && err == nil {
+		s.leash(name, p.goAhead)
+	} else {
+		p.goAhead.Close()
+	}
 	said, again := io.ReadAll(p.output)
 	p.output.Close()
 	if err := errors.Join(err, again); err != nil {

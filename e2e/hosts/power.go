@@ -22,7 +22,7 @@ const cgroupNamespace = unix.CLONE_NEWCGROUP
 // the children of whoever ignores that they end.
 const firstProcess = `exec unshare --cgroup /bin/sh -c '
 	mount --make-rslave / && mount -t proc -o nosuid,nodev,noexec proc /proc && echo ready &&
-	exec env --ignore-signal=CHLD sleep infinity >/dev/null 2>&1 </dev/null'`
+	exec env --ignore-signal=CHLD $PAUSE >/dev/null 2>&1'`
 
 // powerOn boots a host that is off.
 func (s *state) powerOn(i int) error {
@@ -59,7 +59,7 @@ func (s *state) boot(i int) error {
 	if err := s.save(); err != nil {
 		return err
 	}
-	if err := h.Pause.release(); err != nil {
+	if err := s.release(h.Name, h.Pause); err != nil {
 		return err
 	}
 	if err := settle(groups, h.Pause.PID); err != nil {

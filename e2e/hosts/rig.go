@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"io/fs"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -36,6 +38,10 @@ type Config struct {
 	// Subnet is a /24 for the hosts. The zero value finds one below 10.64.0.0/12 that the machine
 	// has no route to.
 	Subnet netip.Prefix
+	// Bound rigs end with the program that made them, however it ends, and their hosts with the
+	// program that switched them on, as long as that keeps its Rig: what a test needs that may
+	// be killed. Empty control groups are all that such an end leaves.
+	Bound bool
 }
 
 // Rig is a number of hosts on one switch. Its methods may be called from several goroutines, and
@@ -44,6 +50,9 @@ type Rig struct {
 	dir    string
 	hosts  []*Host
 	relays relays
+
+	mu      sync.Mutex
+	leashes map[string]io.Closer // of a bound rig: who lets go of one ends the host
 }
 
 // New makes a rig of hosts that are switched on and see one another. Disks of an earlier rig in
@@ -76,6 +85,7 @@ func New(cfg Config) (*Rig, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	s.leash = r.leash
 	if err := s.build(); err != nil {
 		return nil, errors.Join(err, s.teardown())
 	}
@@ -109,6 +119,29 @@ func (r *Rig) know(s *state) {
 	}
 }
 
+// leash keeps what a host of a bound rig lives by; that of its last life is let go.
+func (r *Rig) leash(name string, c io.Closer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if old := r.leashes[name]; old != nil {
+		old.Close()
+	}
+	if r.leashes == nil {
+		r.leashes = map[string]io.Closer{}
+	}
+	r.leashes[name] = c
+}
+
+// letGo ends what lives by this Rig.
+func (r *Rig) letGo() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.leashes {
+		c.Close()
+	}
+	r.leashes = nil
+}
+
 // plan checks the configuration and fills in what it leaves open.
 func (cfg Config) plan() (*state, error) {
 	n := cfg.Hosts
@@ -129,7 +162,7 @@ func (cfg Config) plan() (*state, error) {
 	}
 	sum := fnv.New32a()
 	sum.Write([]byte(dir))
-	s := &state{Dir: dir, Tag: fmt.Sprintf("%08x", sum.Sum32()), Subnet: cfg.Subnet.Masked()}
+	s := &state{Dir: dir, Tag: fmt.Sprintf("%08x", sum.Sum32()), Subnet: cfg.Subnet.Masked(), Bound: cfg.Bound}
 	if !cfg.Subnet.IsValid() {
 		if s.Subnet, err = freeSubnet(sum.Sum32()); err != nil {
 			return nil, err
@@ -213,6 +246,7 @@ func (r *Rig) Uplink() (netip.Addr, error) {
 // lies on the hosts' disks stays. A rig that is closed already is no error.
 func (r *Rig) Close() error {
 	r.stopRelays()
+	defer r.letGo()
 	unlock, err := r.lock()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -271,7 +305,7 @@ func (s *state) teardown() error {
 
 // bootSwitch makes the namespace of the switch with a bridge in it. No frame leaves it.
 func (s *state) bootSwitch() error {
-	p, err := s.startPause("switch", nil, unix.CLONE_NEWNET, "echo ready; exec sleep infinity >/dev/null 2>&1 </dev/null")
+	p, err := s.startPause("switch", nil, unix.CLONE_NEWNET, "echo ready; exec $PAUSE >/dev/null 2>&1")
 	if err != nil {
 		return err
 	}
@@ -279,7 +313,7 @@ func (s *state) bootSwitch() error {
 	if err := s.save(); err != nil {
 		return err
 	}
-	if err := p.release(); err != nil {
+	if err := s.release("switch", p); err != nil {
 		return fmt.Errorf("hosts: switch: %w", err)
 	}
 	if err := s.noIPv6(); err != nil {

@@ -1,13 +1,16 @@
 package hosts
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	goruntime "runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -63,7 +66,7 @@ func TestWhatAHostSees(t *testing.T) {
 	for what, want := range map[string]string{
 		"ls /run":                     "",
 		"ls /sys/class/net":           "eth0\nlo",
-		"cat /proc/1/comm":            "sleep",
+		"cat /proc/1/comm":            "cat",
 		"hostname -I || true":         h.Addr().String(),
 		"getent hosts h1 | tr -s ' '": r.Host(1).Addr().String() + " h1",
 		"grep -v ':/$\\|:/programs$' /proc/self/cgroup || true": "",
@@ -239,7 +242,8 @@ func TestConfig(t *testing.T) {
 
 // makeRig is a program that makes a rig and ends.
 func makeRig(args []string) error {
-	r, err := New(Config{Dir: args[0], Names: []string{"one", "two"}})
+	bound := len(args) > 1
+	r, err := New(Config{Dir: args[0], Names: []string{"one", "two"}, Bound: bound})
 	if err != nil {
 		return err
 	}
@@ -248,6 +252,10 @@ func makeRig(args []string) error {
 		return err
 	}
 	fmt.Println(c.Process.Pid)
+	if bound {
+		io.Copy(io.Discard, os.Stdin) // never ends
+	}
+	goruntime.KeepAlive(r)
 	return nil
 }
 
@@ -319,4 +327,65 @@ func TestOneProgramMakesAnotherCloses(t *testing.T) {
 	if err := r.Cut(0); api.CodeOf(err) != api.CodeNotFound {
 		t.Errorf("cut in a closed rig: %v", err)
 	}
+}
+
+func TestBoundRig(t *testing.T) {
+	needsRoot(t)
+	dir := t.TempDir()
+	c := self(t.Context(), nil, "make", dir, "bound")
+	in, err := c.StdinPipe()
+	must(t, err)
+	defer in.Close()
+	out, err := c.StdoutPipe()
+	must(t, err)
+	must(t, c.Cmd.Start())
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Open(dir)
+	must(t, err)
+	defer r.Close()
+	_, err = r.Uplink()
+	must(t, err)
+	ids := namespaces(t, r)
+	all, err := r.Host(0).Processes()
+	if err != nil || len(all) != 1 {
+		t.Fatalf("processes %+v, %v", all, err)
+	}
+	// A host that another program switches on lives by that one.
+	must(t, r.Host(1).PowerOff())
+	must(t, r.Host(1).PowerOn())
+	must(t, c.Process.Kill())
+	c.Wait()
+	must(t, waitFor(func() error {
+		if r.Host(0).On() {
+			return errors.New("a bound host outlives its program")
+		}
+		return nil
+	}))
+	if !r.Host(1).On() {
+		t.Error("a host ended with a program that had not switched it on")
+	}
+	must(t, r.Close())
+	if r.Host(1).On() {
+		t.Error("a host outlives its rig")
+	}
+	nothingLeft(t, dir, ids)
+}
+
+// A bound rig is like any other while its program runs.
+func TestBoundHostsReboot(t *testing.T) {
+	needsRoot(t)
+	r, err := New(Config{Dir: t.TempDir(), Hosts: 2, Bound: true})
+	must(t, err)
+	defer r.Close()
+	for range 3 {
+		must(t, r.Host(1).PowerOff())
+		must(t, r.Host(1).PowerOn())
+		goruntime.GC() // what is let go by mistake is closed
+		goruntime.GC()
+	}
+	air := radios(t, r)
+	air[0].hears(air[1], "still there")
+	must(t, r.Close())
 }

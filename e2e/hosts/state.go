@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -26,6 +27,9 @@ type state struct {
 	Switch pause        `json:"switch"`
 	Hosts  []hostState  `json:"hosts"`
 	Faults faults       `json:"faults"`
+	Bound  bool         `json:"bound,omitempty"`
+
+	leash func(host string, c io.Closer) // for a bound rig; set where hosts may be switched on
 }
 
 type hostState struct {
@@ -118,6 +122,7 @@ func (r *Rig) locked(f func(*state) error) error {
 	if err != nil {
 		return err
 	}
+	s.leash = r.leash
 	return errors.Join(f(s), s.save())
 }
 
