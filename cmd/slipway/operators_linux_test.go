@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -81,5 +82,32 @@ func TestReasons(t *testing.T) {
 	c.must("apps", "create", "hello", "--reason", long)
 	if out := c.must("events", "-a", "hello", "--last", "1"); !strings.Contains(out, "because: "+long) {
 		t.Errorf("%s", out)
+	}
+}
+
+// What is followed after the past joins it without a gap and without a repetition.
+func TestEventsGoOn(t *testing.T) {
+	c := newCLI(t)
+	c.must("apps", "create", "hello")
+	c.must("apps", "lock", "hello", "--reason", "before")
+	j := c.start(strings.NewReader(""), nil, "events", "-a", "hello", "--last", "1", "--follow")
+	j.out.await(t, "because: before")
+	const n = 20
+	for i := range n {
+		c.must("apps", []string{"unlock", "lock"}[i%2], "hello", "--reason", fmt.Sprintf("change %02d", i))
+	}
+	j.out.await(t, fmt.Sprintf("change %02d", n-1))
+	j.cancel()
+	if code := j.end(t); code != exitInterrupted {
+		t.Errorf("exit code %d", code)
+	}
+	got := strings.Split(strings.TrimSpace(j.out.String()), "\n")
+	if len(got) != n+1 {
+		t.Fatalf("%d lines:\n%s", len(got), j.out.String())
+	}
+	for i, line := range got[1:] {
+		if !strings.HasSuffix(line, fmt.Sprintf("because: change %02d", i)) {
+			t.Errorf("line %d is %q", i, line)
+		}
 	}
 }
