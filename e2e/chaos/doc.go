@@ -10,9 +10,14 @@
 // timeouts of the product, so that an election costs no waiting and a busy machine changes
 // nothing.
 //
+// Above them stand three real servers, each on a host of its own (e2e/hosts): killed, paused with
+// SIGSTOP, without power, cut and parted in real time, and called through the API as the CLI calls
+// them.
+//
 //	go test ./e2e/chaos                                 what CI runs
 //	go test ./e2e/chaos -run TestReplicas -args -seed 7 one seed
 //	go test ./e2e/chaos -args -faults 10000             for longer
+//	go test ./e2e/chaos -run TestServers -args -server-faults 1000
 //
 // A seed decides which faults and calls there are and when; the order of goroutines is the
 // machine's, so that a failure may need a few runs to come again. What failed is written as a
