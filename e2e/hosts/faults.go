@@ -2,7 +2,9 @@ package hosts
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math"
 	"os/exec"
@@ -138,24 +140,26 @@ func (s *state) applyFaults() error {
 		if !s.Hosts[i].Pause.alive() {
 			continue
 		}
+		if err := s.limitHost(i); err != nil && !errors.Is(err, fs.ErrNotExist) { // it has just ended
+			return fmt.Errorf("link of %s: %w", s.Hosts[i].Name, err)
+		}
 		err := s.withPort(i, func(h *netlink.Handle, l netlink.Link) error {
-			if slices.Contains(s.Faults.Cut, i) {
+			cut := slices.Contains(s.Faults.Cut, i)
+			if cut {
 				if err := h.LinkSetDown(l); err != nil {
 					return err
 				}
-			} else if err := h.LinkSetUp(l); err != nil {
-				return err
 			}
 			if err := s.detour(i, h, l); err != nil {
 				return err
 			}
-			return limit(h, l, s.Faults.Rate[i])
+			if err := limit(h, l, s.Faults.Rate[i]); err != nil || cut {
+				return err
+			}
+			return h.LinkSetUp(l) // last: no frame passes before all else is as it has to be
 		})
 		if err != nil {
 			return err
-		}
-		if err := s.limitHost(i); err != nil {
-			return fmt.Errorf("link of %s: %w", s.Hosts[i].Name, err)
 		}
 	}
 	return nil
@@ -198,6 +202,9 @@ func ports(hosts ...int) string {
 
 // nft applies a script in the switch as one transaction.
 func (s *state) nft(script string) error {
+	if s.Switch.PID == 0 {
+		return api.Errorf(api.CodeInternal, "nft rules without a switch would be the machine's")
+	}
 	cmd := exec.Command("nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(script)
 	var out bytes.Buffer
