@@ -36,9 +36,11 @@ func (s BuildStatus) Ended() bool { return s == BuildComplete || s == BuildFaile
 
 // Build turns source into image digests. It is immutable once it has ended.
 type Build struct {
-	ID          BuildID   `json:"id"`
-	App         AppName   `json:"app"`
-	Author      string    `json:"author"`
+	ID     BuildID `json:"id"`
+	App    AppName `json:"app"`
+	Author string  `json:"author"`
+	// Reason is why the author asked for it; what follows from the build stands on record with it.
+	Reason      string    `json:"reason,omitempty"`
 	Description string    `json:"description,omitempty"`
 	GitSHA      string    `json:"git_sha,omitempty"`
 	Created     time.Time `json:"created"`

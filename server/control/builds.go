@@ -72,7 +72,7 @@ func (s *Server) CreateBuild(ctx context.Context, r *pb.CreateBuildRequest) (*pb
 	if err != nil {
 		return nil, pb.Error(err)
 	}
-	build.Author = req.actor
+	build.Author, build.Reason = req.actor, req.reason
 	if _, err := s.propose(ctx, req, "build", state.CreateBuild{Build: *build}); err != nil {
 		return nil, pb.Error(err)
 	}

@@ -49,7 +49,7 @@ func (s *Server) finish(ctx context.Context, b *api.Build, p *api.Process) error
 		return err
 	}
 	res, err := s.cfg.Store.Propose(ctx, state.Entry{
-		Request: api.RequestID("finish/" + b.ID), At: s.cfg.Now(), Actor: b.Author, Command: end,
+		Request: api.RequestID("finish/" + b.ID), At: s.cfg.Now(), Actor: b.Author, Reason: b.Reason, Command: end,
 	})
 	if err != nil {
 		return err
