@@ -80,8 +80,21 @@ func (s *Server) openStore() (*raftstore.Store, error) {
 	}
 	return raftstore.Open(raftstore.Config{
 		Tune: s.timing(), Transport: transport, Committed: s.metrics.committed,
-		Dir: dir, ID: s.identity.Name().ID, Log: s.cfg.Log, Bootstrap: fresh,
+		Dir: dir, ID: s.identity.Name().ID, Log: s.cfg.Log, Bootstrap: fresh, Loop: s.looped, Died: s.died,
 	})
+}
+
+// looped tells the store's watchdog when the leader's loop passed last, and whether changes wait.
+func (s *Server) looped() (passed time.Time, waits bool) {
+	return time.Unix(0, s.passedAt.Load()), s.store.View().Index() > uint64(s.passedIndex.Load())
+}
+
+// died ends the program, in whatever way its owner wants.
+func (s *Server) died(err error) {
+	s.cfg.Log.Error("this server cannot go on", "err", err)
+	if s.cfg.Died != nil {
+		s.cfg.Died(err)
+	}
 }
 
 // timing makes elections quick: at once where there is nobody else to ask, and else so that a

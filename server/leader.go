@@ -69,13 +69,19 @@ func (s *Server) term(ctx context.Context) error {
 	defer s.dispatch.Lead()()
 	l := &loop{
 		store: s.store, heartbeats: s.dispatch.Heartbeats, now: time.Now, seed: randomSeed, log: s.cfg.Log,
-		passed: s.metrics.passed,
+		passed: s.metrics.passed, saw: s.saw,
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return l.run(ctx) })
 	group.Go(func() error { return s.control.RunFinisher(ctx) })
 	group.Go(func() error { return s.keepMembers(ctx) })
 	return group.Wait()
+}
+
+// saw notes that the loop has passed over a state.
+func (s *Server) saw(index uint64) {
+	s.passedAt.Store(time.Now().UnixNano())
+	s.passedIndex.Store(int64(index))
 }
 
 // collect removes images and sources that no build needs, now and then.

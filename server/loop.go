@@ -55,6 +55,8 @@ type loop struct {
 	log        *slog.Logger
 	// passed is told how long each pass took and what it decided; may be nil.
 	passed func(took time.Duration, decided []state.Entry)
+	// saw is told the index of the state that a pass was over, once it is done; may be nil.
+	saw func(index uint64)
 
 	decider Decider
 }
@@ -112,6 +114,9 @@ func (l *loop) pass(ctx context.Context, v *state.View, ch state.Changes, leader
 			return wake, err
 		}
 		l.note(chunk, results)
+	}
+	if l.saw != nil {
+		l.saw(v.Index())
 	}
 	if l.passed != nil {
 		l.passed(l.now().Sub(began), entries)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -63,6 +64,9 @@ type Config struct {
 	Listen func(addr string) (net.Listener, error)
 	// Transport carries Raft; nil listens on RaftAddr.
 	Transport raft.Transport
+	// Died is told, once, that the replica cannot go on, mostly for its disk: the program is to end at
+	// once, without waiting for anything. nil only logs it.
+	Died func(error)
 	// Metrics receives what the server measures; nil makes a registry.
 	Metrics *prometheus.Registry
 }
@@ -80,6 +84,9 @@ type Server struct {
 	guard     *auth.Guard
 	// machineSecret is what the registry's handler is shown for machines; it never leaves.
 	machineSecret string
+
+	// passed is when the leader's loop passed last, in ns since 1970, and saw the state of which index.
+	passedAt, passedIndex atomic.Int64
 
 	seenMu sync.Mutex
 	seen   map[string]sighting // servers, by ID

@@ -122,7 +122,11 @@ type orphan struct {
 
 func (o orphan) kill() error {
 	handle, err := os.FindProcess(o.pid) // refers to the process itself, not to its number
-	if err != nil || !o.still() {
+	if err != nil {
+		return nil
+	}
+	defer handle.Release()
+	if !o.still() {
 		return nil
 	}
 	if err := handle.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {

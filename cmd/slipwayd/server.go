@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -124,6 +125,13 @@ func (f *serverFlags) config(log *slog.Logger) server.Config {
 	return server.Config{
 		Dir: f.dir, Bootstrap: f.bootstrap, Join: f.join, Rack: f.rack, Domain: f.domain, HTTPPort: f.httpPort, HTTPSPort: f.httpsPort,
 		Network: f.network, GRPCAddr: f.grpcAddr, HTTPAddr: f.httpAddr, RaftAddr: f.raftAddr, GossipAddr: f.gossip, Version: version,
-		CertificateLife: f.certificates, AllowPrivileged: f.privileged, Log: log,
+		CertificateLife: f.certificates, AllowPrivileged: f.privileged, Log: log, Died: endNow,
 	}
+}
+
+// endNow ends the program because its disk does not answer: whoever waits for that waits for ever.
+// The init system starts it again.
+func endNow(err error) {
+	fmt.Fprintln(os.Stderr, "slipwayd:", err)
+	os.Exit(1)
 }

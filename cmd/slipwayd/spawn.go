@@ -53,7 +53,7 @@ func (d *daemon) start() error {
 }
 
 // find returns a handle on the running daemon, nil if it does not run. The handle refers to
-// the process itself (a pidfd), not to its number.
+// the process itself (a pidfd), not to its number; the caller releases it.
 func (d *daemon) find() (*os.Process, error) {
 	b, err := os.ReadFile(d.pidFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -72,9 +72,19 @@ func (d *daemon) find() (*os.Process, error) {
 		return nil, nil
 	}
 	if now, err := startTime(pid); err != nil || now != at {
+		p.Release()
 		return nil, nil
 	}
 	return p, nil
+}
+
+// runs reports whether the daemon runs.
+func (d *daemon) runs() (bool, error) {
+	p, err := d.find()
+	if p != nil {
+		p.Release()
+	}
+	return p != nil, err
 }
 
 // stop ends the daemon: SIGTERM, and SIGKILL after grace.
@@ -83,11 +93,12 @@ func (d *daemon) stop(ctx context.Context, grace time.Duration) error {
 	if err != nil || p == nil {
 		return err
 	}
+	defer p.Release()
 	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		if err := p.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			return fmt.Errorf("stop %s: %w", d.name, err)
 		}
-		if waitFor(ctx, grace, func() bool { q, _ := d.find(); return q == nil }) {
+		if waitFor(ctx, grace, func() bool { runs, _ := d.runs(); return !runs }) {
 			return removeFile(d.pidFile)
 		}
 	}
@@ -102,11 +113,11 @@ func supervise(ctx context.Context, d *daemon, log *slog.Logger) error {
 	tick := time.NewTicker(superviseEvery)
 	defer tick.Stop()
 	for {
-		p, err := d.find()
+		runs, err := d.runs()
 		if err != nil {
 			return err
 		}
-		if p == nil {
+		if !runs {
 			log.Info("daemon started", "name", d.name)
 			if err := d.start(); err != nil {
 				log.Error("daemon not started", "name", d.name, "err", err)
