@@ -94,10 +94,7 @@ func (h *hints) add(i Image) {
 		return
 	}
 	h.images = append(h.images, i)
-	select {
-	case h.added <- struct{}{}:
-	default:
-	}
+	signal(h.added)
 }
 
 func (h *hints) drop(i Image) {

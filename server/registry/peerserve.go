@@ -32,6 +32,7 @@ func peerWhole(repo, dgst string) string   { return PeerPath + repo + "/whole/" 
 //	HEAD      /images/REPO/whole/DIGEST      200 if the image is here completely
 //	POST      /images/REPO/whole/DIGEST      replicate it, then 204
 //	GET       /images/                       the tags of the shared repositories
+//	POST      /images/                       they have changed on the peer: look there soon
 func (r *Registry) PeerHandler(authorize func(*http.Request) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if err := authorize(req); err != nil {
@@ -43,6 +44,9 @@ func (r *Registry) PeerHandler(authorize func(*http.Request) error) http.Handler
 		switch {
 		case req.URL.Path == PeerPath && read:
 			r.serveTags(w, req)
+		case req.URL.Path == PeerPath && req.Method == http.MethodPost:
+			signal(r.nudged)
+			w.WriteHeader(http.StatusNoContent)
 		case m == nil || !isRepository(m[1]):
 			http.NotFound(w, req)
 		case m[2] == "whole":

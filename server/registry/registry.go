@@ -131,6 +131,9 @@ type Registry struct {
 	// removals counts what may have removed images.
 	removals atomic.Int64
 
+	// pushed and nudged each hold one: a shared image came from a client, or a peer says so of one.
+	pushed, nudged chan struct{}
+
 	// tags is held while a tag is written, so that its age belongs to it.
 	tags sync.Mutex
 
@@ -168,7 +171,7 @@ func New(config Config) (*Registry, error) {
 	app := sync.OnceValues(func() (*handlers.App, error) { return newApp(ctx, config) })
 	return &Registry{
 		config: config, app: app, driver: drv, store: store, peers: newPeers(&config), hints: hints{added: make(chan struct{}, 1)},
-		flights: map[string]*flight{}, pins: map[digest.Digest]int{},
+		pushed: make(chan struct{}, 1), nudged: make(chan struct{}, 1), flights: map[string]*flight{}, pins: map[digest.Digest]int{},
 	}, nil
 }
 

@@ -74,6 +74,17 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if full.replaced {
 		r.dropUpload(req.Context(), req.URL.Path)
 	}
+	if m := manifestPath.FindStringSubmatch(req.URL.Path); m != nil && full.created && r.config.Shared(m[1]) {
+		signal(r.pushed)
+	}
+}
+
+// signal tells a loop that something has happened, once for all that happened until it looks.
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
 }
 
 // upload is the body of a write. It ends one that stalls, and one that fills the disk.
@@ -145,6 +156,7 @@ type fullWriter struct {
 	req      *http.Request
 	written  bool
 	replaced bool
+	created  bool // 201 was sent
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -158,6 +170,7 @@ func (w *fullWriter) WriteHeader(status int) {
 		w.registry.config.Logger.Error("image write failed", "status", status, "method", w.req.Method, "path", w.req.URL.Path)
 	}
 	if (status < 500 && !began) || !w.registry.full() {
+		w.created = status == http.StatusCreated
 		w.ResponseWriter.WriteHeader(status)
 		return
 	}

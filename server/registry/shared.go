@@ -20,7 +20,8 @@ import (
 	"slipway/api"
 )
 
-// tagsInterval is the time between two looks at the tags of the peers.
+// tagsInterval is the time between two looks at the tags of the peers when none of them tells that
+// they have changed.
 const tagsInterval = 15 * time.Second
 
 // sharedTag is a tag of a repository that belongs to no app, as servers tell one another.
@@ -60,7 +61,8 @@ func newerTags(here, others []sharedTag) []sharedTag {
 	return out
 }
 
-// followTags takes over what the peers have in shared repositories, until ctx ends.
+// followTags takes over what the peers have in shared repositories, and tells them of what came
+// from clients, until ctx ends.
 func (r *Registry) followTags(ctx context.Context) {
 	tick := time.NewTicker(tagsInterval)
 	defer tick.Stop()
@@ -72,8 +74,20 @@ func (r *Registry) followTags(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-r.nudged:
+		case <-r.pushed:
+			r.nudge(ctx)
 		}
 	}
+}
+
+// nudge tells the peers that shared tags have changed here. One that does not hear of it looks
+// by itself later.
+func (r *Registry) nudge(ctx context.Context) {
+	up, _ := r.peers.order()
+	ctx, cancel := context.WithTimeout(ctx, answerMax)
+	defer cancel()
+	r.peers.all(up, func(peer Peer) (answer, error) { return r.peers.once(ctx, peer, http.MethodPost, PeerPath) })
 }
 
 // takeOverTags looks at the peers once.

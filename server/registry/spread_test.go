@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 )
@@ -54,4 +55,28 @@ func TestSpreadGoesOn(t *testing.T) {
 	}
 	close(release)
 	await(t, "the image does not come", func() bool { return b.Holds("hello", digest) })
+}
+
+// TestSharedImagesComeSoon: a server tells the others that it has taken in a base image.
+func TestSharedImagesComeSoon(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, func(config *Config) {
+		config.Shared = func(repo string) bool { return strings.HasPrefix(repo, "library/") }
+	})
+	for _, m := range c.members {
+		m.follow(t, func() []Image { return nil }, nil)
+	}
+	for range 3 {
+		began := time.Now()
+		digest := c.push(t, c.members[0], "library/x:latest", randomImage(t, 1))
+		for _, m := range c.members {
+			await(t, "the tag does not come to "+m.id, func() bool {
+				got, err := m.ResolveTag(t.Context(), "library/x", "latest")
+				return err == nil && got == digest && m.Holds("library/x", digest)
+			})
+		}
+		if took := time.Since(began); took > tagsInterval/2 {
+			t.Errorf("it took %s", took)
+		}
+	}
 }

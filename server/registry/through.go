@@ -115,6 +115,9 @@ func (r *Registry) manifestFromPeers(w http.ResponseWriter, req *http.Request, r
 		_, _ = w.Write(doc.body) // the client may be gone
 	}
 	r.hints.add(Image{Repository: repo, Digest: doc.digest})
+	if r.config.Shared(repo) {
+		signal(r.nudged) // its tags are missing here as well
+	}
 	return true
 }
 
