@@ -26,14 +26,14 @@ func (c *change) keepEvents() {
 	}
 	kept := 0
 	for i := range c.res.Events {
-		e := c.res.Events[i]
-		if t == &c.history && strings.HasPrefix(e.Type, "process.") {
-			continue
+		if t == &c.history && strings.HasPrefix(c.res.Events[i].Type, "process.") {
+			continue // a plan has many thousands of them
 		}
 		if kept == perEntryMax {
 			return
 		}
 		kept++
+		e := c.res.Events[i]
 		e.Message = cut(e.Message)
 		c.lastEvent++
 		put(c, t, eventKey(c.lastEvent), &e)
