@@ -323,12 +323,17 @@ func (l *Log) DeleteRange(min, max uint64) error {
 	return nil
 }
 
+// deleteRange removes entries. It looks for each one behind the one that it has removed: Next
+// would skip some, and a search from min would pass all the pages that were emptied before.
 func deleteRange(b *bbolt.Bucket, min, max uint64) error {
 	c := b.Cursor()
-	// Next would skip entries behind one that is deleted.
 	for k, _ := c.Seek(key(min)); k != nil && number(k) <= max; k, _ = c.Seek(key(min)) {
+		min = number(k) + 1
 		if err := c.Delete(); err != nil {
 			return err
+		}
+		if min == 0 { // the highest index there is
+			return nil
 		}
 	}
 	return nil

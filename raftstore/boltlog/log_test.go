@@ -84,6 +84,30 @@ func TestDeleteRange(t *testing.T) {
 	}
 }
 
+// TestALongCutIsQuick removes 200,000 entries at once, which must not take time for each pair.
+func TestALongCutIsQuick(t *testing.T) {
+	l := open(t, filepath.Join(t.TempDir(), "raft.db"))
+	const n = 200_000
+	for i := uint64(1); i <= n; {
+		var b []*raft.Log
+		for range 1000 {
+			b = append(b, &raft.Log{Index: i, Data: make([]byte, 100)})
+			i++
+		}
+		if err := l.StoreLogs(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	if err := l.DeleteRange(1, n-10); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	bounds(t, l, n-9, n)
+}
+
 // TestACutAtTheEndIsMadeByTheNextAppend is what a follower does whose entries the leader has not.
 func TestACutAtTheEndIsMadeByTheNextAppend(t *testing.T) {
 	path, disk := filepath.Join(t.TempDir(), "raft.db"), newCrashDisk()
