@@ -156,20 +156,47 @@ func TestAFollowerSaysThatItsBackupIsNotConfirmed(t *testing.T) {
 	c := newCluster(t, "s1", "s2", "s3")
 	c.start("s1", "s2", "s3")
 	c.create("a", 3)
-	leader := c.leader()
-	for id, s := range c.stores {
-		wait(t, "the last write", func() bool { return s.View().Index() >= c.stores[leader].View().Index() })
-		if err := SetEpoch(c.dirs[id], NewEpoch("")); err != nil {
-			t.Fatal(err)
+	wait(t, "backup of each server, of which the leader's is confirmed", func() bool { // leaders may change meanwhile
+		leader, confirmed := c.leader(), map[string]bool{}
+		for id, s := range c.stores {
+			var b bytes.Buffer
+			if err := s.Backup(t.Context(), &b, "x", nil); err != nil {
+				t.Fatal(err)
+			}
+			info, err := readBackup(&b, "x", discard)
+			if err != nil || info.Server != id {
+				t.Fatalf("%s: %+v, %v", id, info, err)
+			}
+			if info.Confirmed {
+				confirmed[id] = true
+			}
 		}
-		var b bytes.Buffer
-		if err := s.Backup(t.Context(), &b, "x", nil); err != nil {
-			t.Fatal(err)
+		return len(confirmed) == 1 && confirmed[leader]
+	})
+}
+
+// TestABackupIsStreamed has a reader that takes the first part of a large state and goes away: the
+// rest is not made.
+func TestABackupIsStreamed(t *testing.T) {
+	s := state.New()
+	for i := range 50 {
+		var entries []state.Entry
+		for j := range 400 {
+			entries = append(entries, createApp(fmt.Sprintf("a%d-%d", i, j)))
 		}
-		info, err := readBackup(&b, "x", discard)
-		if err != nil || info.Confirmed != (id == leader) || info.Server != id {
-			t.Errorf("%s of leader %s: %+v, %v", id, leader, info, err)
+		s.ApplyAll(uint64(i+1), entries)
+	}
+	whole := len(encoded(t, s.View()))
+	gone := errors.New("the reader is gone")
+	taken := 0
+	err := writeBackup(t.Context(), writerFunc(func(p []byte) (int, error) {
+		if taken += len(p); taken > 3*chunkSize {
+			return 0, gone
 		}
+		return len(p), nil
+	}), "pass", cheap, BackupInfo{}, nil, s.View())
+	if !errors.Is(err, gone) || taken > 5*chunkSize || whole < 20*chunkSize {
+		t.Errorf("%v after %d bytes of %d", err, taken, whole)
 	}
 }
 
