@@ -109,6 +109,9 @@ func (w *worker) send(ctx context.Context, stream pb.Agents_AttachClient, every 
 	tick := time.NewTicker(max(every, 100*time.Millisecond))
 	defer tick.Stop()
 	w.reports.rewind()
+	if err := w.beat(stream); err != nil {
+		return err
+	}
 	for {
 		if seq, batch := w.reports.take(); len(batch) > 0 {
 			docs := make(map[string][]byte, len(batch))
@@ -128,15 +131,15 @@ func (w *worker) send(ctx context.Context, stream pb.Agents_AttachClient, every 
 			if err := w.beat(stream); err != nil {
 				return err
 			}
-		case <-tick.C:
-			if err := w.beat(stream); err != nil {
+		case <-tick.C: // nothing new, but the node lives
+			if err := stream.Send(&pb.AgentMessage{Kind: &pb.AgentMessage_Heartbeat{}}); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// beat sends a heartbeat.
+// beat sends a heartbeat with what the node's router serves.
 func (w *worker) beat(stream pb.Agents_AttachClient) error {
 	return stream.Send(&pb.AgentMessage{Kind: &pb.AgentMessage_Heartbeat{Heartbeat: pb.Marshal(w.agent.heartbeat())}})
 }

@@ -50,6 +50,7 @@ type loopStore interface {
 type loop struct {
 	store      loopStore
 	heartbeats func() map[api.NodeID]time.Time
+	attached   func() map[api.NodeID]bool // nil for nobody
 	now        func() time.Time
 	seed       func() uint64
 	log        *slog.Logger
@@ -126,7 +127,11 @@ func (l *loop) pass(ctx context.Context, v *state.View, ch state.Changes, leader
 
 // decide runs every step over one snapshot.
 func (l *loop) decide(v *state.View, ch state.Changes, leader time.Time) ([]state.Entry, time.Time) {
-	return l.decider.Decide(v, ch, steps.Input{Now: l.now(), IDs: api.NewIDs(l.seed()), Leader: leader, Heartbeats: l.heartbeats()})
+	var attached map[api.NodeID]bool
+	if l.attached != nil {
+		attached = l.attached()
+	}
+	return l.decider.Decide(v, ch, steps.Input{Now: l.now(), IDs: api.NewIDs(l.seed()), Leader: leader, Heartbeats: l.heartbeats(), Attached: attached})
 }
 
 // Decide is one pass of the leader as a pure function: every step over one snapshot. The

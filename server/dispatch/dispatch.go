@@ -34,7 +34,7 @@ type Config struct {
 	Store     Store
 	Secrets   secrets
 	Sources   Sources
-	Heartbeat time.Duration // the interval that agents are told; default 2 s
+	Heartbeat time.Duration // the interval that agents are told; default 1 s
 	Now       func() time.Time
 	Log       *slog.Logger
 	// Leader returns where the leader serves agents, "" when nobody leads; Servers lists the servers
@@ -66,7 +66,7 @@ type Server struct {
 // New returns a Server.
 func New(cfg Config) *Server {
 	if cfg.Heartbeat == 0 {
-		cfg.Heartbeat = 2 * time.Second
+		cfg.Heartbeat = time.Second
 	}
 	return &Server{
 		cfg: cfg, beats: map[api.NodeID]time.Time{}, sessions: map[api.NodeID]*session{},
@@ -115,6 +115,17 @@ func (s *Server) Heartbeats() map[api.NodeID]time.Time {
 	out := make(map[api.NodeID]time.Time, len(s.beats))
 	for id, at := range s.beats {
 		out[id] = at
+	}
+	return out
+}
+
+// Attached returns the nodes whose sessions have not ended.
+func (s *Server) Attached() map[api.NodeID]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[api.NodeID]bool, len(s.sessions))
+	for id := range s.sessions {
+		out[id] = true
 	}
 	return out
 }
@@ -258,6 +269,9 @@ func (s *Server) receive(ctx context.Context, c *session) error {
 
 // heartbeat proposes what changed about the node's router; most heartbeats change nothing.
 func (s *Server) heartbeat(ctx context.Context, c *session, doc []byte) error {
+	if len(doc) == 0 { // nothing has changed
+		return nil
+	}
 	beat, err := pb.Unmarshal[api.Heartbeat](doc)
 	if err != nil || beat.Router == nil {
 		return err

@@ -15,6 +15,8 @@ type Input struct {
 	Leader time.Time
 	// Heartbeats is when each node was last heard of, as far as this leader knows.
 	Heartbeats map[api.NodeID]time.Time
+	// Attached are the nodes whose session with this leader has not ended.
+	Attached map[api.NodeID]bool
 	// Silence is how long a node may say nothing before it counts as down; 0 for the default.
 	Silence time.Duration
 }

@@ -13,6 +13,11 @@ import (
 // rack is configured otherwise.
 const SilenceMax = 10 * time.Second
 
+// brokenMax is how long a node may say nothing whose session has not ended. An agent that stops,
+// crashes or is upgraded ends its session, and a machine that lives tells so: what is attached and
+// silent has lost its power or its network. Agents speak each second.
+const brokenMax = 4 * time.Second
+
 // When many nodes fall silent at once, the fault is more likely here than there, and replacing
 // everything at once makes things worse: nothing is replaced for holdMax longer. A fault that
 // lasts is a real one.
@@ -26,6 +31,7 @@ const (
 type silent struct {
 	node  api.NodeID
 	since time.Time // when it was last heard of, or might have been
+	limit time.Duration
 }
 
 // Step finds the nodes that went silent.
@@ -41,8 +47,11 @@ func Step(v *state.View, _ state.Changes, in steps.Input) (cmds []state.Command,
 			continue
 		}
 		ready++
-		s := silent{n.ID, heard(n, in)}
-		if deadline := s.since.Add(limit); in.Now.Before(deadline) {
+		s := silent{n.ID, heard(n, in), limit}
+		if in.Attached[n.ID] {
+			s.limit = min(limit, brokenMax)
+		}
+		if deadline := s.since.Add(s.limit); in.Now.Before(deadline) {
 			wake = steps.Sooner(wake, deadline)
 			continue
 		}
@@ -50,7 +59,7 @@ func Step(v *state.View, _ state.Changes, in steps.Input) (cmds []state.Command,
 	}
 	hold := ready >= holdFrom && 100*len(gone) > holdPercent*ready
 	for _, s := range gone {
-		if until := s.since.Add(limit + holdMax); hold && in.Now.Before(until) {
+		if until := s.since.Add(s.limit + holdMax); hold && in.Now.Before(until) {
 			wake = steps.Sooner(wake, until)
 			continue
 		}

@@ -19,6 +19,7 @@ func TestStep(t *testing.T) {
 		leader time.Duration
 		now    time.Duration
 		limit  time.Duration
+		silent bool // all are attached
 		down   string
 		wake   time.Duration // 0 for none
 	}{
@@ -29,6 +30,7 @@ func TestStep(t *testing.T) {
 		"and no more than that":         {beats: []time.Duration{-1, s(99)}, leader: s(95), now: s(105), down: "n1 ", wake: s(109)},
 		"another limit":                 {beats: []time.Duration{s(90), s(99)}, now: s(100), limit: s(30), wake: s(120)},
 		"a small rack is not held back": {beats: []time.Duration{s(1), s(1)}, now: s(100), down: "n1 n2 "},
+		"attached and silent":           {beats: []time.Duration{s(96), s(97)}, now: s(100), silent: true, down: "n1 ", wake: s(101)},
 		"half of a rack at once":        {beats: []time.Duration{s(90), s(90), s(99), s(99)}, now: s(100), wake: s(109)},
 		"a quarter is real":             {beats: []time.Duration{s(90), s(99), s(99), s(99)}, now: s(100), down: "n1 ", wake: s(109)},
 		"so is half for two minutes":    {beats: []time.Duration{s(90), s(90), s(219), s(219)}, now: s(220), down: "n1 n2 ", wake: s(229)},
@@ -42,6 +44,7 @@ func TestStep(t *testing.T) {
 				st.Apply(uint64(i+1), state.Entry{At: t0, Command: state.RegisterNode{Node: api.Node{
 					ID: id, Name: string(id), Capacity: api.Amount{CPU: 1, Memory: 1},
 				}}})
+				in.Attached = map[api.NodeID]bool{"n1": c.silent, "n2": c.silent}
 				if beat >= 0 {
 					in.Heartbeats[id] = t0.Add(beat)
 				}
