@@ -154,8 +154,8 @@ type guarded struct {
 }
 
 var quick = limits{
-	tick: 5 * time.Millisecond, hang: 150 * time.Millisecond, silent: 400 * time.Millisecond, dead: 1500 * time.Millisecond,
-	settle: 50 * time.Millisecond, offer: 300 * time.Millisecond, loop: 200 * time.Millisecond,
+	tick: 5 * time.Millisecond, hang: 300 * time.Millisecond, silent: 800 * time.Millisecond, dead: 5 * time.Second,
+	settle: 50 * time.Millisecond, offer: 300 * time.Millisecond, loop: 500 * time.Millisecond,
 }
 
 func newGuarded(t *testing.T, ids ...string) *guarded {
