@@ -55,7 +55,8 @@ type Config struct {
 	// nobody watches that loop. It must not block.
 	Loop func() (passed time.Time, waits bool)
 	// Died is told, once, that the replica cannot go on, mostly for its disk. The program is to
-	// end with an error at once, without Close, which would wait for the disk.
+	// end with an error at once, without Close, which would wait for the disk; with nil it ends with
+	// a panic.
 	Died func(error)
 
 	limits limits // of the watchdog; zero for the defaults

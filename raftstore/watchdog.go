@@ -26,6 +26,7 @@ var defaultLimits = limits{
 // signs are what the watchdog sees at one moment.
 type signs struct {
 	now       time.Time
+	awake     time.Time // since when the watchdog has looked without a pause
 	leads     time.Time // since when this server leads; zero if it does not
 	others    bool      // there are other voters, who can lead
 	busy      time.Time // since when the disk has an operation; zero if it has none
@@ -56,16 +57,17 @@ const (
 func (l limits) judge(s signs) (step, string) {
 	leads := !s.leads.IsZero()
 	offers := leads && s.others && s.now.Sub(s.offered) >= l.offer
-	busy, stuck := s.since(s.busy), time.Duration(0)
+	// Where the whole machine stood still, the disk had no time to answer either.
+	busy, stuck := min(s.since(s.busy), s.now.Sub(s.awake)), time.Duration(0)
 	if leads && s.loopWaits {
-		stuck = min(s.since(s.leads), s.now.Sub(s.loop))
+		stuck = min(s.since(s.leads), s.now.Sub(s.loop), s.now.Sub(s.awake))
 	}
 	switch {
 	case s.failed != nil:
 		return stepDie, fmt.Sprintf("the disk has refused to store the log: %v", s.failed)
 	case busy >= l.dead:
 		return stepDie, fmt.Sprintf("the disk has not answered for %s", busy.Round(time.Second))
-	case s.silenced && busy == 0:
+	case s.silenced && s.busy.IsZero():
 		return stepDie, "the disk answers again after it had hung; the server starts anew"
 	case stuck >= 10*l.loop:
 		return stepDie, fmt.Sprintf("the loop of the leader has not passed for %s", stuck.Round(time.Second))

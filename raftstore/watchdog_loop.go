@@ -15,6 +15,8 @@ type watchdog struct {
 	leading  chan bool     // capacity 1, what LeaderChanges returns
 	ended    chan struct{} // closed when the loop has ended
 	leads    time.Time     // since when; zero if it does not
+	looked   time.Time     // at the replica, last
+	awake    time.Time     // since when it looks without a pause
 	offered  time.Time
 	shutdown raft.Future // of Raft, once it was silenced
 
@@ -45,6 +47,11 @@ func (s *Store) watch() {
 				w.lead(leads)
 			}
 		case <-tick.C:
+			if now := time.Now(); now.Sub(w.looked) > l.hang/2 {
+				w.looked, w.awake = now, now
+			} else {
+				w.looked = now
+			}
 			if do, why := l.judge(s.signs()); do != stepNone && s.do(do, why) {
 				return
 			}
@@ -68,7 +75,7 @@ func (w *watchdog) lead(leads bool) {
 func (s *Store) signs() signs {
 	w := s.watchdog
 	g := signs{
-		now: time.Now(), leads: w.leads, busy: s.log.BusySince(), failed: s.log.Failed(),
+		now: w.looked, awake: w.awake, leads: w.leads, busy: s.log.BusySince(), failed: s.log.Failed(),
 		others: s.Servers() > 1, full: w.full.Load(), offered: w.offered, silenced: w.shutdown != nil,
 	}
 	if s.cfg.Loop != nil && !w.leads.IsZero() {
@@ -106,11 +113,10 @@ func (s *Store) do(do step, why string) bool {
 	case stepDie:
 		w.gate.shut.Store(true)
 		w.lead(false)
-		if s.cfg.Died != nil {
-			s.cfg.Died(died(why))
-		} else {
-			log.Error("replica dead", "cause", why)
+		if s.cfg.Died == nil {
+			panic(died(why)) // to go on would be to look alive
 		}
+		s.cfg.Died(died(why))
 		return true
 	}
 	return false

@@ -19,7 +19,7 @@ import (
 func TestJudge(t *testing.T) {
 	now := time.Unix(100_000, 0)
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
-	leader := signs{now: now, leads: ago(time.Hour), others: true, loop: now}
+	leader := signs{now: now, awake: ago(time.Hour), leads: ago(time.Hour), others: true, loop: now}
 	for name, c := range map[string]struct {
 		with func(*signs)
 		want step
@@ -36,6 +36,8 @@ func TestJudge(t *testing.T) {
 		"a follower whose disk hangs for good":       {func(s *signs) { s.leads, s.busy = time.Time{}, ago(time.Minute) }, stepDie},
 		"a lone server whose disk hangs":             {func(s *signs) { s.others, s.busy = false, ago(50*time.Second) }, stepNone},
 		"a lone server whose disk hangs for good":    {func(s *signs) { s.others, s.busy = false, ago(time.Minute) }, stepDie},
+		"a machine that stood still":                 {func(s *signs) { s.busy, s.loopWaits, s.loop, s.awake = ago(time.Hour), true, ago(time.Hour), now }, stepNone},
+		"a disk that hangs since the machine stood":  {func(s *signs) { s.busy, s.awake = ago(time.Hour), ago(11*time.Second) }, stepOffer},
 		"a disk that fails":                          {func(s *signs) { s.failed = syscall.EIO }, stepDie},
 		"a full disk":                                {func(s *signs) { s.full = true }, stepOffer},
 		"a full disk, offered a moment ago":          {func(s *signs) { s.full, s.offered = true, ago(59*time.Second) }, stepNone},
