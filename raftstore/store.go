@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -71,6 +72,8 @@ type Store struct {
 	closed    chan struct{}
 	grouped   chan struct{} // closed when the grouping goroutine has ended
 	closeOnce sync.Once
+	witness   *witness
+	barrier   atomic.Uint64 // the term in which a barrier was passed
 	watchdog  *watchdog
 
 	hub hub
@@ -136,6 +139,8 @@ func (s *Store) start() error {
 		transport = t
 	}
 	transport = s.watchdog.gate.around(transport)
+	s.witness = newWitness(transport)
+	transport = s.witness
 	known, err := raft.HasExistingState(s.log, s.log, snaps)
 	if err != nil {
 		return fmt.Errorf("read raft state: %w", err)
@@ -347,25 +352,10 @@ func (s *Store) LeaderChanges() <-chan bool { return s.watchdog.leading }
 
 // Barrier returns when everything that was committed before the call is applied here.
 func (s *Store) Barrier(ctx context.Context) error {
-	if err := s.raft.Barrier(applyTimeout).Error(); err != nil {
+	if err := await(ctx, s.raft.Barrier(applyTimeout)); err != nil {
 		return s.explain(err)
 	}
-	return ctx.Err()
-}
-
-// Linearizable returns a view that no write acknowledged before the call is missing from. Only
-// the leader can give one.
-func (s *Store) Linearizable(ctx context.Context) (*state.View, error) {
-	committed := s.raft.CommitIndex()
-	if err := s.raft.VerifyLeader().Error(); err != nil {
-		return nil, s.explain(err)
-	}
-	for s.raft.AppliedIndex() < committed {
-		if err := s.Barrier(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return s.View(), nil
+	return nil
 }
 
 // View returns the newest state applied here.

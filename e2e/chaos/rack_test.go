@@ -53,12 +53,7 @@ func newRack(t *testing.T, dir string, n int, seed uint64, wrap func(*rack, *ser
 	t.Helper()
 	r := &rack{t: t, net: newNetwork(seed), rand: rand.New(rand.NewPCG(seed, 2)), watch: newWatch()}
 	if wrap == nil {
-		wrap = func(_ *rack, s *server) replica {
-			if holes {
-				return careful{s}
-			}
-			return s
-		}
+		wrap = func(_ *rack, s *server) replica { return s }
 	}
 	small := r.fork().IntN(2) == 0
 	var all raft.Configuration

@@ -16,10 +16,6 @@ import (
 // The scenes are orders of events that chance leads to now and then, and that a rack has to
 // survive every time.
 
-// holes: reads of raftstore.Store.Linearizable can miss acknowledged writes, in the two scenes that
-// are skipped for it, and in a few of a hundred random racks.
-const holes = true
-
 // scene runs a test on a rack of three that has a leader and knows one node.
 func scene(t *testing.T, play func(r *rack, leader *server, followers []*server)) {
 	dir := directory(t)
@@ -81,9 +77,6 @@ func appends(request any) bool {
 // committed before an entry of its own term is, which the network holds up here. Its heartbeats
 // pass, so that everybody confirms that it leads.
 func TestANewLeaderMissesNothing(t *testing.T) {
-	if holes {
-		t.Skip("raftstore.Store.Linearizable returns old states here")
-	}
 	scene(t, func(r *rack, leader *server, followers []*server) {
 		defer r.net.begin(trouble{from: followers[0].addr, to: followers[1].addr, cut: true, only: appends})()
 		defer r.net.begin(trouble{from: followers[1].addr, to: followers[0].addr, cut: true, only: appends})()
@@ -117,9 +110,6 @@ func TestANewLeaderMissesNothing(t *testing.T) {
 // An answer to a question from before that election says nothing about a read that began after
 // it.
 func TestAnOldLeaderDoesNotAnswer(t *testing.T) {
-	if holes {
-		t.Skip("raftstore.Store.Linearizable returns old states here")
-	}
 	scene(t, func(r *rack, leader *server, followers []*server) {
 		r.net.patience = 10 * time.Second // as in the product
 		if got, err := leader.readAt(context.Background()); err != nil || got != "old" {

@@ -230,20 +230,3 @@ func (s *server) read(ctx context.Context) (*state.View, error) {
 	})
 	return out, err
 }
-
-// careful passes a barrier before each read, which raftstore.Store.Linearizable does not do by
-// itself yet; see holes. Without them it goes.
-type careful struct{ *server }
-
-func (c careful) read(ctx context.Context) (*state.View, error) {
-	var out *state.View
-	err := c.visit(ctx, func(ctx context.Context, store *raftstore.Store) (func(), error) {
-		err := store.Barrier(ctx)
-		if err != nil {
-			return nil, err
-		}
-		v, err := store.Linearizable(ctx)
-		return func() { out = v }, err
-	})
-	return out, err
-}

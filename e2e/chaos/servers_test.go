@@ -34,9 +34,6 @@ const (
 // them as the CLI does, through whichever server they meet; whoever follows the events sees each
 // change once and in order.
 func TestServersUnderFaults(t *testing.T) {
-	if holes {
-		t.Skip("raftstore.Store.Linearizable returns old states to one read in some hundreds here")
-	}
 	m := newMachines(t, 3)
 	seed := max(1, *seedFlag)
 	h, r, began := newHistory(), rand.New(rand.NewPCG(seed, 3)), time.Now()
