@@ -114,6 +114,7 @@ type Agent struct {
 	states      map[api.ProcessID]api.State // as reported last
 	router      *api.RouterStatus
 	handed      uint64 // version of the table that the router was given last
+	emptied     bool   // that table has no routes
 }
 
 // New opens the agent's store.
@@ -292,6 +293,7 @@ func (a *Agent) spawn(ctx context.Context, as api.Assignment, l Local) {
 		delete(a.assigned, as.Process)
 		delete(a.states, as.Process)
 		a.mu.Unlock()
+		a.cfg.Logs.Ended(as.Process)
 		if err := a.store.forget(as.Process); err != nil {
 			a.log.Error("process not forgotten", "process", as.Process, "err", err)
 		}

@@ -29,6 +29,8 @@ type networks interface {
 // logDirs says where the output of a process is kept.
 type logDirs interface {
 	Dir(id api.ProcessID, app api.AppName, service api.ServiceName) (string, error)
+	// Ended gives back what is held open for a process.
+	Ended(id api.ProcessID)
 }
 
 // containers is the engine of supervisors: a container runtime, networks and volumes.

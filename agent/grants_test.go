@@ -85,6 +85,7 @@ func (noNetworks) Remove(context.Context, api.ProcessID) error { return nil }
 
 type noLogs struct{}
 
+func (noLogs) Ended(api.ProcessID)                                             {}
 func (noLogs) Dir(api.ProcessID, api.AppName, api.ServiceName) (string, error) { return "", nil }
 
 // TestCreateGivesWhatIsGranted: a container has its devices, nobody else gets them before it is

@@ -78,12 +78,13 @@ func (a *Agent) hand(ctx context.Context, table api.RouteTable) (again time.Dura
 	for ctx.Err() == nil && len(a.tables) == 0 {
 		again = a.certify(ctx, table)
 		status, err := a.cfg.Ingress.Apply(ctx, table)
-		if api.CodeOf(err) == api.CodeConflict { // it has a newer one
+		newer := api.CodeOf(err) == api.CodeConflict // it has a newer one
+		if newer {
 			status, err = a.cfg.Ingress.Status(ctx)
 		}
 		if err == nil {
 			a.mu.Lock()
-			a.handed = table.Version
+			a.handed, a.emptied = max(table.Version, status.Version), len(table.Routes) == 0 && !newer
 			a.mu.Unlock()
 			a.routed(status)
 			return again
@@ -95,6 +96,14 @@ func (a *Agent) hand(ctx context.Context, table api.RouteTable) (again time.Dura
 		}
 	}
 	return certifyEvery
+}
+
+// routesNowhere reports whether the node's router serves a table without routes, and has nothing in
+// flight.
+func (a *Agent) routesNowhere() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cfg.Ingress == nil || a.emptied && (a.router == nil || len(a.router.Draining) == 0)
 }
 
 // listen follows the router's status, so that a drained target is known at once.

@@ -28,8 +28,9 @@ type Options struct {
 	Run string // everything that does not outlive a reboot: namespaces, sockets
 	// Name tells nodes on one machine apart; "" is the host's name.
 	Name    string
-	Addr    string // where routers and peers reach the node
-	Rack    string
+	Addr    string     // where routers and peers reach the node
+	Rack    string     // name
+	Cluster string     // ID of the rack
 	ID      api.NodeID // for a node that has none yet
 	Version string
 	Server  grpc.ClientConnInterface
@@ -79,10 +80,11 @@ func OpenNode(ctx context.Context, o Options) (*Node, error) {
 		return nil, err
 	}
 	n.names = dns.New(net.JoinHostPort(n.network.Gateway().String(), "53"), domain)
+	n.names.Inside(n.network.Cluster())
 	if n.logs, err = logs.Open(filepath.Join(o.Dir, "logs")); err != nil {
 		return nil, err
 	}
-	o.Build.Deny = append(o.Build.Deny, n.network.Subnet())
+	o.Build.Deny = append(o.Build.Deny, n.network.Cluster())
 	o.Build.Logger = o.Log
 	if n.builder, err = build.New(o.Build); err != nil {
 		return nil, err
@@ -117,6 +119,7 @@ func (n *Node) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return n.agent.Run(ctx) })
 	group.Go(func() error { return n.names.Run(ctx) })
+	group.Go(func() error { return n.network.Run(ctx) })
 	group.Go(func() error { return n.builder.Run(ctx) })
 	if err := group.Wait(); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("node: %w", err)

@@ -38,7 +38,7 @@ func openNetwork(ctx context.Context, o Options, machine api.Node, domain string
 	if err != nil {
 		return nil, err
 	}
-	conf := network.Config{Name: o.Dir, Dir: o.Run, Domain: domain, Rack: o.Rack, Log: o.Log}
+	conf := network.Config{Name: o.Dir, Dir: o.Run, Domain: domain, Rack: o.Cluster, Log: o.Log}
 	if own.Network != "" {
 		if conf.Subnet, err = netip.ParsePrefix(own.Subnet); err == nil {
 			conf.Cluster, err = netip.ParsePrefix(own.Network)

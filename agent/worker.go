@@ -99,7 +99,7 @@ func (w *worker) leave() {
 	version := a.handed
 	a.mu.Unlock()
 	keepNewest(a.tables, pb.Marshal(api.RouteTable{Version: version}))
-	if w.refused >= leaveAfter {
+	if w.refused >= leaveAfter && a.routesNowhere() {
 		a.assign(api.AssignmentSet{})
 	}
 }

@@ -91,16 +91,12 @@ func (n *stepNamespace) create() error {
 		return err
 	}
 	f.Close()
-	made := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+	if err := onThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			made <- err
-			return
+			return err
 		}
-		made <- unix.Mount(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()), n.path, "", unix.MS_BIND, "")
-	}()
-	if err := <-made; err != nil {
+		return unix.Mount(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()), n.path, "", unix.MS_BIND, "")
+	}); err != nil {
 		return err
 	}
 
@@ -178,3 +174,19 @@ func (n *stepNamespace) Close() error {
 
 // Sample implements network.Namespace.
 func (n *stepNamespace) Sample() (*types.NetworkSample, error) { return nil, nil } //nolint:nilnil // optional
+
+// onThread runs f on a thread that ends with it. The main thread cannot end, and would stay in the
+// namespace for good: f never gets that one.
+func onThread(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked, but for the main thread
+		if unix.Gettid() == unix.Getpid() {
+			done <- onThread(f)
+			runtime.UnlockOSThread()
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}

@@ -174,21 +174,32 @@ func createNamespace(path string) error {
 		return fmt.Errorf("create namespace: %w", err)
 	}
 	f.Close()
-	made := make(chan error)
-	go func() {
-		runtime.LockOSThread()
+	return onThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			made <- fmt.Errorf("create namespace: %w", err)
-			return
+			return fmt.Errorf("create namespace: %w", err)
 		}
 		self := fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid())
 		if err := unix.Mount(self, path, "none", unix.MS_BIND, ""); err != nil {
-			made <- fmt.Errorf("bind namespace: %w", err)
+			return fmt.Errorf("bind namespace: %w", err)
+		}
+		return nil
+	})
+}
+
+// onThread runs f on a thread that ends with it. The main thread cannot end, and would stay in the
+// namespace for good: f never gets that one.
+func onThread(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked, but for the main thread
+		if unix.Gettid() == unix.Getpid() {
+			done <- onThread(f)
+			runtime.UnlockOSThread()
 			return
 		}
-		made <- nil
+		done <- f()
 	}()
-	return <-made
+	return <-done
 }
 
 // address reads the address of a namespace.

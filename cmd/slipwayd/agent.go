@@ -113,7 +113,7 @@ func runAgent(ctx context.Context, p paths, f agentFlags, j joinFlags, log *slog
 	registry := newRegistry()
 	proxy := router.Dial(p.routerSocket())
 	node, err := agent.OpenNode(ctx, agent.Options{
-		Dir: p.data("node"), Run: p.run("net"), Addr: f.addr, Rack: m.rack.Name, ID: api.NodeID(m.identity.Name().ID), Version: version,
+		Dir: p.data("node"), Run: p.run("net"), Addr: f.addr, Rack: m.rack.Name, Cluster: m.identity.Name().Cluster, ID: api.NodeID(m.identity.Name().ID), Version: version,
 		Server: m.conn, Servers: m.servers, Runtime: engine, Ingress: proxy, Privileged: f.privileged, Devices: f.devices,
 		Metrics: registry, Log: log,
 		Build: build.Config{Root: p.data("build"), Cgroup: p.namespace() + "-build", Registry: build.Registry{Machine: m.dir}},

@@ -35,6 +35,8 @@ type Config struct {
 	Bin string // absolute directory of slipway, slipwayd and sliplog
 	// Servers and Nodes are how many there are of each, a host for each.
 	Servers, Nodes int
+	// Bound ends the rack with the program that made it, however that ends.
+	Bound bool
 	// ServerFlags and AgentFlags are further flags.
 	ServerFlags, AgentFlags []string
 }
@@ -67,7 +69,7 @@ func New(cfg Config) (*Cluster, error) {
 	for i := range cfg.Nodes {
 		names = append(names, fmt.Sprint("node", i+1))
 	}
-	rig, err := hosts.New(hosts.Config{Dir: cfg.Dir, Names: names})
+	rig, err := hosts.New(hosts.Config{Dir: cfg.Dir, Names: names, Bound: cfg.Bound})
 	if err != nil {
 		return nil, err
 	}

@@ -70,7 +70,7 @@ func start(t *testing.T, servers, nodes int) *rack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := New(Config{Dir: dir, Bin: binDir, Servers: servers, Nodes: nodes, ServerFlags: []string{"--debug"}, AgentFlags: []string{"--debug"}})
+	c, err := New(Config{Dir: dir, Bin: binDir, Servers: servers, Nodes: nodes, Bound: true, ServerFlags: []string{"--debug"}, AgentFlags: []string{"--debug"}})
 	if err != nil {
 		t.Fatal(err)
 	}

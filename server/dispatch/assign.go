@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"net"
 	"slices"
 
 	"slipway/api"
@@ -155,6 +156,9 @@ func names(v *state.View) *pb.Names {
 			out[name] = &pb.Addresses{}
 		}
 		out[name].Address = append(out[name].Address, p.Observed.Addr)
+		if spec, ok := v.Spec(p.Release, p.Service); ok && spec.Port.Number != 0 { // for SRV
+			out[name].Address = append(out[name].Address, net.JoinHostPort(p.Observed.Addr, fmt.Sprint(spec.Port.Number)))
+		}
 	}
 	for _, a := range out {
 		slices.Sort(a.Address)
