@@ -7,9 +7,9 @@ rows=$(mktemp -d)
 trap 'rm -rf "$rows"' EXIT
 go=${GO:-go}
 
-part() { # NAME VARIABLE PACKAGE
+part() { # NAME VARIABLE PACKAGE [TEST]
 	log=$rows/$1.log
-	if ! env "$2=$rows/$1.json" "$go" test -count=1 -timeout 30m -run '^TestBench$' -v "$3" >"$log" 2>&1; then
+	if ! env "$2=$rows/$1.json" "$go" test -count=1 -timeout 30m -run "^${4:-TestBench}\$" -v "$3" >"$log" 2>&1; then
 		cat "$log" >&2
 		exit 1
 	fi
@@ -19,6 +19,8 @@ part 2-scheduler SLIPWAY_BENCH_SCHEDULER ./scheduler
 part 3-state SLIPWAY_BENCH_STATE ./server
 part 4-sim SLIPWAY_BENCH_SIM ./e2e/sim
 part 5-raft SLIPWAY_BENCH_RAFT ./raftstore
+part 6-network SLIPWAY_BENCH_NET ./agent/network
+part 7-leader SLIPWAY_BENCH_LEADER ./e2e/chaos TestBenchLeaderLoss
 
 jq -s add "$rows"/*.json >"$out"
 jq -r '["name","value","unit","against","value","ratio","note"],
