@@ -8,13 +8,17 @@
 package gossip
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"log"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -53,6 +57,9 @@ type Member struct {
 type Gossip struct {
 	cfg  Config
 	list *memberlist.Memberlist
+
+	mu      sync.Mutex
+	members map[string][]byte // what those who answer tell of themselves, by ID
 }
 
 // Open listens.
@@ -62,10 +69,10 @@ func Open(cfg Config) (*Gossip, error) {
 	if err != nil || bad != nil {
 		return nil, api.Errorf(api.CodeInvalid, "gossip address %.80q is not host:port", cfg.Addr)
 	}
-	g := &Gossip{cfg: cfg}
+	g := &Gossip{cfg: cfg, members: map[string][]byte{}}
 	conf := memberlist.DefaultLANConfig()
 	conf.Name, conf.BindAddr, conf.BindPort, conf.AdvertiseAddr, conf.AdvertisePort = cfg.ID, host, port, host, port
-	conf.SecretKey, conf.Delegate = cfg.Key, delegate{g}
+	conf.SecretKey, conf.Delegate, conf.Events = cfg.Key, delegate{g}, delegate{g}
 	conf.Logger = log.New(io.Discard, "", 0)
 	conf.DeadNodeReclaimTime = time.Second // a server may come back with another address
 	if g.list, err = memberlist.Create(conf); err != nil {
@@ -107,9 +114,11 @@ func (g *Gossip) Close() {
 
 // Members returns the servers that answer, this one among them.
 func (g *Gossip) Members() []Member {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	var out []Member
-	for _, n := range g.list.Members() {
-		out = append(out, Member{ID: n.Name, About: n.Meta})
+	for _, id := range slices.Sorted(maps.Keys(g.members)) {
+		out = append(out, Member{ID: id, About: g.members[id]})
 	}
 	return out
 }
@@ -133,3 +142,21 @@ func (delegate) NotifyMsg([]byte)                {}
 func (delegate) GetBroadcasts(_, _ int) [][]byte { return nil }
 func (delegate) LocalState(bool) []byte          { return nil }
 func (delegate) MergeRemoteState([]byte, bool)   {}
+
+// NotifyJoin and NotifyUpdate take in what a server tells; memberlist keeps its own records to
+// itself, and changes them at any time.
+func (d delegate) NotifyJoin(n *memberlist.Node) { d.NotifyUpdate(n) }
+
+// NotifyUpdate is called when a server tells something new.
+func (d delegate) NotifyUpdate(n *memberlist.Node) {
+	d.gossip.mu.Lock()
+	defer d.gossip.mu.Unlock()
+	d.gossip.members[n.Name] = bytes.Clone(n.Meta)
+}
+
+// NotifyLeave is called when a server does not answer any more.
+func (d delegate) NotifyLeave(n *memberlist.Node) {
+	d.gossip.mu.Lock()
+	defer d.gossip.mu.Unlock()
+	delete(d.gossip.members, n.Name)
+}
