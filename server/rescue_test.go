@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,10 +55,10 @@ func TestARackComesBackFromItsBackup(t *testing.T) {
 	if _, err := again.CreateApp(t.Context(), "blog"); err != nil {
 		t.Fatal(err)
 	}
-	servers, err := again.Servers(t.Context())
-	if err != nil || len(servers) != 1 || servers[0].Addr != fresh.GRPCAddr {
-		t.Errorf("servers %v, %v", servers, err)
-	}
+	await(t, "record of the one server", func() (string, bool) {
+		servers, err := again.Servers(t.Context())
+		return fmt.Sprint(servers, err), err == nil && len(servers) == 1 && servers[0].Addr == fresh.GRPCAddr
+	})
 	third := among(t, 3)
 	third.Join, third.Token = []string{fresh.GRPCAddr}, first.file(t, JoinServerTokenFile)
 	joined := start(t, third)
