@@ -65,7 +65,7 @@ var Mutants = []Mutant{
 	{"route before health", "server/steps/ingress/routes.go", "\t\to.Health != api.HealthHealthy || o.Addr", "\t\to.Health == api.HealthUnhealthy || o.Addr", scenario("TestRollingDeployKeepsTheMinimum")},
 	{"stop before drained", "server/steps/ingress/step.go", "drained := !p.acks.any || p.acks.oldest >= p.v.RoutesChanged(q.App) && !p.acks.draining[q.ID]", "drained := true", scenario("TestRollingDeployKeepsTheMinimum")},
 	{"no grace after an election", "server/steps/liveness/step.go", "\tat := in.Leader\n", "\tat := time.Time{}\n", scenario("TestLeaderLossTouchesNoProcess")},
-	{"a silent node stays ready", "server/steps/liveness/step.go", "if deadline := s.since.Add(limit); in.Now.Before(deadline) {", "if deadline := s.since.Add(limit); in.Now.Before(deadline.Add(240 * time.Hour)) {", scenario("TestNodeLossMovesCopies")},
+	{"a silent node stays ready", "server/steps/liveness/step.go", "if deadline := s.since.Add(s.limit); in.Now.Before(deadline) {", "if deadline := s.since.Add(s.limit); in.Now.Before(deadline.Add(240 * time.Hour)) {", scenario("TestNodeLossMovesCopies")},
 	{"drain everything at once", "server/steps/rollout/want.go", "keep := min(wantOld, t.staleReady)", "keep := 0 * min(wantOld, t.staleReady)", scenario("TestDrainKeepsTheMinimum")},
 
 	{"forget to go back", "server/steps/rollout/step.go", "switch there := p.move(d.Previous) &&", "switch there := p.move(d.Release) &&", scenario("TestBadReleasesFailFastAndGoBack")},
