@@ -24,14 +24,16 @@ func storm(seed string) Finder {
 func scenario(run string) Finder { return Finder{"./e2e/sim", "^" + run + "$", ""} }
 
 // property is a rapid property, from a seed.
-func property(pkg, run string) Finder {
-	return Finder{pkg, "^" + run + "$", "-rapid.seed 7 -rapid.nofailfile -rapid.checks 1500 -rapid.shrinktime 1ms"}
+func property(pkg, run string) Finder { return propertyFrom("7", pkg, run) }
+
+func propertyFrom(seed, pkg, run string) Finder {
+	return Finder{pkg, "^" + run + "$", "-rapid.seed " + seed + " -rapid.nofailfile -rapid.checks 1500 -rapid.shrinktime 1ms"}
 }
 
 // Mutants are the bugs.
 var Mutants = []Mutant{
 	// The replicated log.
-	{"vote without a sync", "e2e/sim/raft.go", "s.disk.term, s.disk.vote = s.term, s.vote\n\treturn true", "return true", storm("18")},
+	{"vote without a sync", "e2e/sim/raft.go", "s.disk.term, s.disk.vote = s.term, s.vote\n\treturn true", "return true", storm("2")},
 	{"answer before the entry is on disk", "e2e/sim/raft.go", "\tknown := prev + uint64(len(entries))\n\ts.sync(func() {", "\tknown := prev + uint64(len(entries))\n\ts.live(0, func() {", storm("2")},
 	{"vote twice in a term", "e2e/sim/raft.go", "s.vote != \"\" && s.vote != c.name || behind", "behind", storm("2")},
 	{"vote for one that is behind", "e2e/sim/raft.go", "s.vote != c.name || behind {", "s.vote != c.name || behind && term == 0 {", storm("2")},
@@ -39,7 +41,7 @@ var Mutants = []Mutant{
 
 	// The state.
 	{"accept a stale plan", "raftstore/state/apply_process.go", "case !ask.Fits(n.Available().Sub(used.Amount)):", "case ask.CPU < 0:", property("./raftstore/state", "TestReplicasStayEqual")},
-	{"place a slot twice", "raftstore/state/apply_process.go", "case t.has(cp.Slot):", "case t.has(cp.Slot) && cp.Slot < 0:", property("./raftstore/state", "TestReplicasStayEqual")},
+	{"place a slot twice", "raftstore/state/apply_process.go", "case t.has(cp.Slot):", "case t.has(cp.Slot) && cp.Slot < 0:", propertyFrom("1", "./raftstore/state", "TestReplicasStayEqual")},
 	{"states go back", "raftstore/state/apply_process.go", "case !p.Observed.State.CanMove(status.State):", "case p.Observed.State.Ended() && !status.State.Ended():", property("./raftstore/state", "TestProcessStatesNeverGoBack")},
 	{"drop a status", "raftstore/state/apply_process.go", "\tnext.Observed = status\n", "\tif status.State != api.StateExited {\n\t\tnext.Observed = status\n\t}\n", scenario("TestRollingDeployKeepsTheMinimum")},
 	{"a snapshot forgets a table", "raftstore/state/snapshot.go", "\t\tfunc() error { return encodeTable(enc, \"request\", v.requests) },\n", "", property("./raftstore/state", "TestReplicasStayEqual")},
