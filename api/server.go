@@ -43,12 +43,3 @@ type Token struct {
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires,omitzero"`
 }
-
-// Trust says which certificate authorities the machines of a rack trust.
-type Trust struct {
-	// Fingerprints are SHA-256 of the certificates, in hex. Active signs.
-	Active   string   `json:"active"`
-	Trusted  []string `json:"trusted"`
-	Stage    string   `json:"stage"`    // stable, added, switched
-	Machines int      `json:"machines"` // whose certificate is still of another authority
-}

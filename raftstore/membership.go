@@ -83,14 +83,6 @@ func (s *Store) Applied() uint64 { return s.raft.AppliedIndex() }
 // Committed returns the index of the last entry that is known here to be committed.
 func (s *Store) Committed() uint64 { return s.raft.CommitIndex() }
 
-// Contacted returns when the leader was last heard of; zero on the leader itself.
-func (s *Store) Contacted() time.Time {
-	if s.IsLeader() {
-		return time.Time{}
-	}
-	return s.raft.LastContact()
-}
-
 // NewTransport returns the transport of a Store over connections of somebody else's making.
 func NewTransport(stream raft.StreamLayer, log *slog.Logger) raft.Transport {
 	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{

@@ -26,8 +26,6 @@ import (
 const (
 	// forwardedKey marks a call that another server passed on; it is not passed on again.
 	forwardedKey = "slipway-forwarded"
-	// staleKey asks for the state that this server has, which may be behind.
-	staleKey = "slipway-stale"
 	// leaderWait is how long a call waits for somebody to lead.
 	leaderWait = 10 * time.Second
 	// leaderLook is how often it looks.
@@ -77,15 +75,15 @@ func newForwarder(leads func() bool, leader func() string, identity *machine.Ide
 }
 
 // Passes reports whether a call would be passed on now.
-func (f *forwarder) Passes(ctx context.Context, name string) bool {
+func (f *forwarder) Passes(name string) bool {
 	_, known := f.methods[name]
-	return known && !f.leads() && !asksForStale(ctx)
+	return known && !f.leads()
 }
 
 // Unary answers on the leader, and passes on elsewhere.
 func (f *forwarder) Unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	m, known := f.methods[info.FullMethod]
-	if !known || asksForStale(ctx) {
+	if !known {
 		return next(ctx, request)
 	}
 	for deadline := time.Now().Add(leaderWait); ; {
@@ -114,7 +112,7 @@ func (f *forwarder) Unary(ctx context.Context, request any, info *grpc.UnaryServ
 // Stream answers on the leader, and passes on elsewhere.
 func (f *forwarder) Stream(srv any, in grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	m, known := f.methods[info.FullMethod]
-	if !known || asksForStale(in.Context()) {
+	if !known {
 		return next(srv, in)
 	}
 	conn, err := f.route(in.Context(), time.Now().Add(leaderWait))
@@ -237,8 +235,4 @@ func outgoing(ctx context.Context) context.Context {
 		}
 	}
 	return metadata.NewOutgoingContext(ctx, out)
-}
-
-func asksForStale(ctx context.Context) bool {
-	return len(metadata.ValueFromIncomingContext(ctx, staleKey)) > 0
 }

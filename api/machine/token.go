@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"strings"
 
 	"slipway/api"
@@ -18,16 +17,6 @@ const tokenPrefix = "slipj_"
 func Fingerprint(cert *x509.Certificate) string {
 	sum := sha256.Sum256(cert.Raw)
 	return hex.EncodeToString(sum[:])
-}
-
-// FingerprintPEM returns the fingerprint of the first certificate of a PEM.
-func FingerprintPEM(doc []byte) (string, error) {
-	block, _ := pem.Decode(doc)
-	if block == nil || block.Type != "CERTIFICATE" {
-		return "", api.Errorf(api.CodeInvalid, "not a certificate in PEM")
-	}
-	sum := sha256.Sum256(block.Bytes)
-	return hex.EncodeToString(sum[:]), nil
 }
 
 // JoinToken joins a secret and the fingerprint of the rack's authority:

@@ -2139,50 +2139,6 @@ func (x *RotateJoinTokenRequest) GetRequestId() string {
 	return ""
 }
 
-type RotateCARequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RotateCARequest) Reset() {
-	*x = RotateCARequest{}
-	mi := &file_control_proto_msgTypes[37]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RotateCARequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RotateCARequest) ProtoMessage() {}
-
-func (x *RotateCARequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[37]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RotateCARequest.ProtoReflect.Descriptor instead.
-func (*RotateCARequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{37}
-}
-
-func (x *RotateCARequest) GetRequestId() string {
-	if x != nil {
-		return x.RequestId
-	}
-	return ""
-}
-
 type ListPoolsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2191,7 +2147,7 @@ type ListPoolsRequest struct {
 
 func (x *ListPoolsRequest) Reset() {
 	*x = ListPoolsRequest{}
-	mi := &file_control_proto_msgTypes[38]
+	mi := &file_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2203,7 +2159,7 @@ func (x *ListPoolsRequest) String() string {
 func (*ListPoolsRequest) ProtoMessage() {}
 
 func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[38]
+	mi := &file_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2216,7 +2172,7 @@ func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{38}
+	return file_control_proto_rawDescGZIP(), []int{37}
 }
 
 type PutPoolRequest struct {
@@ -2229,7 +2185,7 @@ type PutPoolRequest struct {
 
 func (x *PutPoolRequest) Reset() {
 	*x = PutPoolRequest{}
-	mi := &file_control_proto_msgTypes[39]
+	mi := &file_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2241,7 +2197,7 @@ func (x *PutPoolRequest) String() string {
 func (*PutPoolRequest) ProtoMessage() {}
 
 func (x *PutPoolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[39]
+	mi := &file_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2254,7 +2210,7 @@ func (x *PutPoolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutPoolRequest.ProtoReflect.Descriptor instead.
 func (*PutPoolRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{39}
+	return file_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PutPoolRequest) GetPool() []byte {
@@ -2283,7 +2239,7 @@ type ListProcessesRequest struct {
 
 func (x *ListProcessesRequest) Reset() {
 	*x = ListProcessesRequest{}
-	mi := &file_control_proto_msgTypes[40]
+	mi := &file_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2295,7 +2251,7 @@ func (x *ListProcessesRequest) String() string {
 func (*ListProcessesRequest) ProtoMessage() {}
 
 func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[40]
+	mi := &file_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2308,7 +2264,7 @@ func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{40}
+	return file_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListProcessesRequest) GetApp() string {
@@ -2357,7 +2313,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_control_proto_msgTypes[41]
+	mi := &file_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2369,7 +2325,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[41]
+	mi := &file_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2382,7 +2338,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{41}
+	return file_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RunRequest) GetApp() string {
@@ -2477,7 +2433,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_control_proto_msgTypes[42]
+	mi := &file_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2489,7 +2445,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[42]
+	mi := &file_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2502,7 +2458,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{42}
+	return file_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Frame) GetKind() isFrame_Kind {
@@ -2688,7 +2644,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_control_proto_msgTypes[43]
+	mi := &file_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2700,7 +2656,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[43]
+	mi := &file_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2713,7 +2669,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{43}
+	return file_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Open) GetKind() string {
@@ -2817,7 +2773,7 @@ type Resize struct {
 
 func (x *Resize) Reset() {
 	*x = Resize{}
-	mi := &file_control_proto_msgTypes[44]
+	mi := &file_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2829,7 +2785,7 @@ func (x *Resize) String() string {
 func (*Resize) ProtoMessage() {}
 
 func (x *Resize) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[44]
+	mi := &file_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2842,7 +2798,7 @@ func (x *Resize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resize.ProtoReflect.Descriptor instead.
 func (*Resize) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{44}
+	return file_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Resize) GetRows() uint32 {
@@ -2868,7 +2824,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_control_proto_msgTypes[45]
+	mi := &file_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2880,7 +2836,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[45]
+	mi := &file_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2893,7 +2849,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{45}
+	return file_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -2913,7 +2869,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_control_proto_msgTypes[46]
+	mi := &file_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2925,7 +2881,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[46]
+	mi := &file_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2938,7 +2894,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{46}
+	return file_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Failure) GetCode() string {
@@ -3124,10 +3080,7 @@ const file_control_proto_rawDesc = "" +
 	"\x16RotateJoinTokenRequest\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tR\trequestId\"0\n" +
-	"\x0fRotateCARequest\x12\x1d\n" +
-	"\n" +
-	"request_id\x18\x01 \x01(\tR\trequestId\"\x12\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\"\x12\n" +
 	"\x10ListPoolsRequest\"C\n" +
 	"\x0ePutPoolRequest\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\fR\x04pool\x12\x1d\n" +
@@ -3188,7 +3141,7 @@ const file_control_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\"7\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage2\xeb\x19\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage2\xac\x19\n" +
 	"\aControl\x12;\n" +
 	"\aGetRack\x12\x1a.slipway.v1.GetRackRequest\x1a\x14.slipway.v1.Document\x12;\n" +
 	"\x06Events\x12\x19.slipway.v1.EventsRequest\x1a\x14.slipway.v1.Document0\x01\x12>\n" +
@@ -3247,8 +3200,7 @@ const file_control_proto_rawDesc = "" +
 	"ListTokens\x12\x1d.slipway.v1.ListTokensRequest\x1a\x15.slipway.v1.Documents\x12K\n" +
 	"\vCreateToken\x12\x1e.slipway.v1.CreateTokenRequest\x1a\x1c.slipway.v1.CreateTokenReply\x12:\n" +
 	"\vDeleteToken\x12\x18.slipway.v1.TokenRequest\x1a\x11.slipway.v1.Empty\x12S\n" +
-	"\x0fRotateJoinToken\x12\".slipway.v1.RotateJoinTokenRequest\x1a\x1c.slipway.v1.CreateTokenReply\x12=\n" +
-	"\bRotateCA\x12\x1b.slipway.v1.RotateCARequest\x1a\x14.slipway.v1.DocumentB\x10Z\x0eslipway/api/pbb\x06proto3"
+	"\x0fRotateJoinToken\x12\".slipway.v1.RotateJoinTokenRequest\x1a\x1c.slipway.v1.CreateTokenReplyB\x10Z\x0eslipway/api/pbb\x06proto3"
 
 var (
 	file_control_proto_rawDescOnce sync.Once
@@ -3262,7 +3214,7 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_control_proto_goTypes = []any{
 	(*Empty)(nil),                  // 0: slipway.v1.Empty
 	(*Document)(nil),               // 1: slipway.v1.Document
@@ -3301,32 +3253,31 @@ var file_control_proto_goTypes = []any{
 	(*CreateTokenReply)(nil),       // 34: slipway.v1.CreateTokenReply
 	(*TokenRequest)(nil),           // 35: slipway.v1.TokenRequest
 	(*RotateJoinTokenRequest)(nil), // 36: slipway.v1.RotateJoinTokenRequest
-	(*RotateCARequest)(nil),        // 37: slipway.v1.RotateCARequest
-	(*ListPoolsRequest)(nil),       // 38: slipway.v1.ListPoolsRequest
-	(*PutPoolRequest)(nil),         // 39: slipway.v1.PutPoolRequest
-	(*ListProcessesRequest)(nil),   // 40: slipway.v1.ListProcessesRequest
-	(*RunRequest)(nil),             // 41: slipway.v1.RunRequest
-	(*Frame)(nil),                  // 42: slipway.v1.Frame
-	(*Open)(nil),                   // 43: slipway.v1.Open
-	(*Resize)(nil),                 // 44: slipway.v1.Resize
-	(*Exit)(nil),                   // 45: slipway.v1.Exit
-	(*Failure)(nil),                // 46: slipway.v1.Failure
-	nil,                            // 47: slipway.v1.EnvReply.EnvEntry
-	nil,                            // 48: slipway.v1.SetEnvRequest.SetEntry
-	nil,                            // 49: slipway.v1.NewScale.CountsEntry
-	nil,                            // 50: slipway.v1.UpdateNodeRequest.LabelsEntry
+	(*ListPoolsRequest)(nil),       // 37: slipway.v1.ListPoolsRequest
+	(*PutPoolRequest)(nil),         // 38: slipway.v1.PutPoolRequest
+	(*ListProcessesRequest)(nil),   // 39: slipway.v1.ListProcessesRequest
+	(*RunRequest)(nil),             // 40: slipway.v1.RunRequest
+	(*Frame)(nil),                  // 41: slipway.v1.Frame
+	(*Open)(nil),                   // 42: slipway.v1.Open
+	(*Resize)(nil),                 // 43: slipway.v1.Resize
+	(*Exit)(nil),                   // 44: slipway.v1.Exit
+	(*Failure)(nil),                // 45: slipway.v1.Failure
+	nil,                            // 46: slipway.v1.EnvReply.EnvEntry
+	nil,                            // 47: slipway.v1.SetEnvRequest.SetEntry
+	nil,                            // 48: slipway.v1.NewScale.CountsEntry
+	nil,                            // 49: slipway.v1.UpdateNodeRequest.LabelsEntry
 }
 var file_control_proto_depIdxs = []int32{
-	47, // 0: slipway.v1.EnvReply.env:type_name -> slipway.v1.EnvReply.EnvEntry
-	48, // 1: slipway.v1.SetEnvRequest.set:type_name -> slipway.v1.SetEnvRequest.SetEntry
+	46, // 0: slipway.v1.EnvReply.env:type_name -> slipway.v1.EnvReply.EnvEntry
+	47, // 1: slipway.v1.SetEnvRequest.set:type_name -> slipway.v1.SetEnvRequest.SetEntry
 	23, // 2: slipway.v1.WhatIfRequest.add_nodes:type_name -> slipway.v1.NewNodes
 	24, // 3: slipway.v1.WhatIfRequest.scale:type_name -> slipway.v1.NewScale
-	49, // 4: slipway.v1.NewScale.counts:type_name -> slipway.v1.NewScale.CountsEntry
-	50, // 5: slipway.v1.UpdateNodeRequest.labels:type_name -> slipway.v1.UpdateNodeRequest.LabelsEntry
-	43, // 6: slipway.v1.Frame.open:type_name -> slipway.v1.Open
-	44, // 7: slipway.v1.Frame.resize:type_name -> slipway.v1.Resize
-	45, // 8: slipway.v1.Frame.exit:type_name -> slipway.v1.Exit
-	46, // 9: slipway.v1.Frame.failure:type_name -> slipway.v1.Failure
+	48, // 4: slipway.v1.NewScale.counts:type_name -> slipway.v1.NewScale.CountsEntry
+	49, // 5: slipway.v1.UpdateNodeRequest.labels:type_name -> slipway.v1.UpdateNodeRequest.LabelsEntry
+	42, // 6: slipway.v1.Frame.open:type_name -> slipway.v1.Open
+	43, // 7: slipway.v1.Frame.resize:type_name -> slipway.v1.Resize
+	44, // 8: slipway.v1.Frame.exit:type_name -> slipway.v1.Exit
+	45, // 9: slipway.v1.Frame.failure:type_name -> slipway.v1.Failure
 	3,  // 10: slipway.v1.Control.GetRack:input_type -> slipway.v1.GetRackRequest
 	5,  // 11: slipway.v1.Control.Events:input_type -> slipway.v1.EventsRequest
 	6,  // 12: slipway.v1.Control.ListApps:input_type -> slipway.v1.ListAppsRequest
@@ -3354,11 +3305,11 @@ var file_control_proto_depIdxs = []int32{
 	7,  // 34: slipway.v1.Control.ListServices:input_type -> slipway.v1.AppRequest
 	20, // 35: slipway.v1.Control.Scale:input_type -> slipway.v1.ScaleRequest
 	9,  // 36: slipway.v1.Control.Restart:input_type -> slipway.v1.ServiceRequest
-	40, // 37: slipway.v1.Control.ListProcesses:input_type -> slipway.v1.ListProcessesRequest
+	39, // 37: slipway.v1.Control.ListProcesses:input_type -> slipway.v1.ListProcessesRequest
 	8,  // 38: slipway.v1.Control.GetProcess:input_type -> slipway.v1.ObjectRequest
 	8,  // 39: slipway.v1.Control.StopProcess:input_type -> slipway.v1.ObjectRequest
-	41, // 40: slipway.v1.Control.Run:input_type -> slipway.v1.RunRequest
-	42, // 41: slipway.v1.Control.Session:input_type -> slipway.v1.Frame
+	40, // 40: slipway.v1.Control.Run:input_type -> slipway.v1.RunRequest
+	41, // 41: slipway.v1.Control.Session:input_type -> slipway.v1.Frame
 	8,  // 42: slipway.v1.Control.GetWhy:input_type -> slipway.v1.ObjectRequest
 	9,  // 43: slipway.v1.Control.Explain:input_type -> slipway.v1.ServiceRequest
 	21, // 44: slipway.v1.Control.WhyNot:input_type -> slipway.v1.WhyNotRequest
@@ -3369,8 +3320,8 @@ var file_control_proto_depIdxs = []int32{
 	26, // 49: slipway.v1.Control.PlanDrain:input_type -> slipway.v1.NodeRequest
 	27, // 50: slipway.v1.Control.UpdateNode:input_type -> slipway.v1.UpdateNodeRequest
 	26, // 51: slipway.v1.Control.RemoveNode:input_type -> slipway.v1.NodeRequest
-	38, // 52: slipway.v1.Control.ListPools:input_type -> slipway.v1.ListPoolsRequest
-	39, // 53: slipway.v1.Control.PutPool:input_type -> slipway.v1.PutPoolRequest
+	37, // 52: slipway.v1.Control.ListPools:input_type -> slipway.v1.ListPoolsRequest
+	38, // 53: slipway.v1.Control.PutPool:input_type -> slipway.v1.PutPoolRequest
 	28, // 54: slipway.v1.Control.ListServers:input_type -> slipway.v1.ListServersRequest
 	29, // 55: slipway.v1.Control.RemoveServer:input_type -> slipway.v1.ServerRequest
 	30, // 56: slipway.v1.Control.Backup:input_type -> slipway.v1.BackupRequest
@@ -3378,61 +3329,59 @@ var file_control_proto_depIdxs = []int32{
 	33, // 58: slipway.v1.Control.CreateToken:input_type -> slipway.v1.CreateTokenRequest
 	35, // 59: slipway.v1.Control.DeleteToken:input_type -> slipway.v1.TokenRequest
 	36, // 60: slipway.v1.Control.RotateJoinToken:input_type -> slipway.v1.RotateJoinTokenRequest
-	37, // 61: slipway.v1.Control.RotateCA:input_type -> slipway.v1.RotateCARequest
-	1,  // 62: slipway.v1.Control.GetRack:output_type -> slipway.v1.Document
-	1,  // 63: slipway.v1.Control.Events:output_type -> slipway.v1.Document
-	2,  // 64: slipway.v1.Control.ListApps:output_type -> slipway.v1.Documents
-	1,  // 65: slipway.v1.Control.GetApp:output_type -> slipway.v1.Document
-	1,  // 66: slipway.v1.Control.CreateApp:output_type -> slipway.v1.Document
-	0,  // 67: slipway.v1.Control.DeleteApp:output_type -> slipway.v1.Empty
-	0,  // 68: slipway.v1.Control.LockApp:output_type -> slipway.v1.Empty
-	1,  // 69: slipway.v1.Control.CancelDeployment:output_type -> slipway.v1.Document
-	12, // 70: slipway.v1.Control.HasSource:output_type -> slipway.v1.HasSourceReply
-	14, // 71: slipway.v1.Control.UploadSource:output_type -> slipway.v1.UploadSourceReply
-	1,  // 72: slipway.v1.Control.CreateBuild:output_type -> slipway.v1.Document
-	2,  // 73: slipway.v1.Control.ListBuilds:output_type -> slipway.v1.Documents
-	1,  // 74: slipway.v1.Control.GetBuild:output_type -> slipway.v1.Document
-	42, // 75: slipway.v1.Control.WatchBuild:output_type -> slipway.v1.Frame
-	2,  // 76: slipway.v1.Control.ListReleases:output_type -> slipway.v1.Documents
-	1,  // 77: slipway.v1.Control.GetRelease:output_type -> slipway.v1.Document
-	1,  // 78: slipway.v1.Control.DiffReleases:output_type -> slipway.v1.Document
-	18, // 79: slipway.v1.Control.GetEnv:output_type -> slipway.v1.EnvReply
-	1,  // 80: slipway.v1.Control.SetEnv:output_type -> slipway.v1.Document
-	1,  // 81: slipway.v1.Control.Promote:output_type -> slipway.v1.Document
-	1,  // 82: slipway.v1.Control.Rollback:output_type -> slipway.v1.Document
-	2,  // 83: slipway.v1.Control.ListDeployments:output_type -> slipway.v1.Documents
-	1,  // 84: slipway.v1.Control.GetDeployment:output_type -> slipway.v1.Document
-	1,  // 85: slipway.v1.Control.WatchDeployment:output_type -> slipway.v1.Document
-	2,  // 86: slipway.v1.Control.ListServices:output_type -> slipway.v1.Documents
-	1,  // 87: slipway.v1.Control.Scale:output_type -> slipway.v1.Document
-	0,  // 88: slipway.v1.Control.Restart:output_type -> slipway.v1.Empty
-	2,  // 89: slipway.v1.Control.ListProcesses:output_type -> slipway.v1.Documents
-	1,  // 90: slipway.v1.Control.GetProcess:output_type -> slipway.v1.Document
-	0,  // 91: slipway.v1.Control.StopProcess:output_type -> slipway.v1.Empty
-	1,  // 92: slipway.v1.Control.Run:output_type -> slipway.v1.Document
-	42, // 93: slipway.v1.Control.Session:output_type -> slipway.v1.Frame
-	1,  // 94: slipway.v1.Control.GetWhy:output_type -> slipway.v1.Document
-	1,  // 95: slipway.v1.Control.Explain:output_type -> slipway.v1.Document
-	1,  // 96: slipway.v1.Control.WhyNot:output_type -> slipway.v1.Document
-	1,  // 97: slipway.v1.Control.WhatIf:output_type -> slipway.v1.Document
-	2,  // 98: slipway.v1.Control.Capacity:output_type -> slipway.v1.Documents
-	2,  // 99: slipway.v1.Control.ListNodes:output_type -> slipway.v1.Documents
-	1,  // 100: slipway.v1.Control.GetNode:output_type -> slipway.v1.Document
-	1,  // 101: slipway.v1.Control.PlanDrain:output_type -> slipway.v1.Document
-	1,  // 102: slipway.v1.Control.UpdateNode:output_type -> slipway.v1.Document
-	0,  // 103: slipway.v1.Control.RemoveNode:output_type -> slipway.v1.Empty
-	2,  // 104: slipway.v1.Control.ListPools:output_type -> slipway.v1.Documents
-	1,  // 105: slipway.v1.Control.PutPool:output_type -> slipway.v1.Document
-	2,  // 106: slipway.v1.Control.ListServers:output_type -> slipway.v1.Documents
-	0,  // 107: slipway.v1.Control.RemoveServer:output_type -> slipway.v1.Empty
-	31, // 108: slipway.v1.Control.Backup:output_type -> slipway.v1.BackupChunk
-	2,  // 109: slipway.v1.Control.ListTokens:output_type -> slipway.v1.Documents
-	34, // 110: slipway.v1.Control.CreateToken:output_type -> slipway.v1.CreateTokenReply
-	0,  // 111: slipway.v1.Control.DeleteToken:output_type -> slipway.v1.Empty
-	34, // 112: slipway.v1.Control.RotateJoinToken:output_type -> slipway.v1.CreateTokenReply
-	1,  // 113: slipway.v1.Control.RotateCA:output_type -> slipway.v1.Document
-	62, // [62:114] is the sub-list for method output_type
-	10, // [10:62] is the sub-list for method input_type
+	1,  // 61: slipway.v1.Control.GetRack:output_type -> slipway.v1.Document
+	1,  // 62: slipway.v1.Control.Events:output_type -> slipway.v1.Document
+	2,  // 63: slipway.v1.Control.ListApps:output_type -> slipway.v1.Documents
+	1,  // 64: slipway.v1.Control.GetApp:output_type -> slipway.v1.Document
+	1,  // 65: slipway.v1.Control.CreateApp:output_type -> slipway.v1.Document
+	0,  // 66: slipway.v1.Control.DeleteApp:output_type -> slipway.v1.Empty
+	0,  // 67: slipway.v1.Control.LockApp:output_type -> slipway.v1.Empty
+	1,  // 68: slipway.v1.Control.CancelDeployment:output_type -> slipway.v1.Document
+	12, // 69: slipway.v1.Control.HasSource:output_type -> slipway.v1.HasSourceReply
+	14, // 70: slipway.v1.Control.UploadSource:output_type -> slipway.v1.UploadSourceReply
+	1,  // 71: slipway.v1.Control.CreateBuild:output_type -> slipway.v1.Document
+	2,  // 72: slipway.v1.Control.ListBuilds:output_type -> slipway.v1.Documents
+	1,  // 73: slipway.v1.Control.GetBuild:output_type -> slipway.v1.Document
+	41, // 74: slipway.v1.Control.WatchBuild:output_type -> slipway.v1.Frame
+	2,  // 75: slipway.v1.Control.ListReleases:output_type -> slipway.v1.Documents
+	1,  // 76: slipway.v1.Control.GetRelease:output_type -> slipway.v1.Document
+	1,  // 77: slipway.v1.Control.DiffReleases:output_type -> slipway.v1.Document
+	18, // 78: slipway.v1.Control.GetEnv:output_type -> slipway.v1.EnvReply
+	1,  // 79: slipway.v1.Control.SetEnv:output_type -> slipway.v1.Document
+	1,  // 80: slipway.v1.Control.Promote:output_type -> slipway.v1.Document
+	1,  // 81: slipway.v1.Control.Rollback:output_type -> slipway.v1.Document
+	2,  // 82: slipway.v1.Control.ListDeployments:output_type -> slipway.v1.Documents
+	1,  // 83: slipway.v1.Control.GetDeployment:output_type -> slipway.v1.Document
+	1,  // 84: slipway.v1.Control.WatchDeployment:output_type -> slipway.v1.Document
+	2,  // 85: slipway.v1.Control.ListServices:output_type -> slipway.v1.Documents
+	1,  // 86: slipway.v1.Control.Scale:output_type -> slipway.v1.Document
+	0,  // 87: slipway.v1.Control.Restart:output_type -> slipway.v1.Empty
+	2,  // 88: slipway.v1.Control.ListProcesses:output_type -> slipway.v1.Documents
+	1,  // 89: slipway.v1.Control.GetProcess:output_type -> slipway.v1.Document
+	0,  // 90: slipway.v1.Control.StopProcess:output_type -> slipway.v1.Empty
+	1,  // 91: slipway.v1.Control.Run:output_type -> slipway.v1.Document
+	41, // 92: slipway.v1.Control.Session:output_type -> slipway.v1.Frame
+	1,  // 93: slipway.v1.Control.GetWhy:output_type -> slipway.v1.Document
+	1,  // 94: slipway.v1.Control.Explain:output_type -> slipway.v1.Document
+	1,  // 95: slipway.v1.Control.WhyNot:output_type -> slipway.v1.Document
+	1,  // 96: slipway.v1.Control.WhatIf:output_type -> slipway.v1.Document
+	2,  // 97: slipway.v1.Control.Capacity:output_type -> slipway.v1.Documents
+	2,  // 98: slipway.v1.Control.ListNodes:output_type -> slipway.v1.Documents
+	1,  // 99: slipway.v1.Control.GetNode:output_type -> slipway.v1.Document
+	1,  // 100: slipway.v1.Control.PlanDrain:output_type -> slipway.v1.Document
+	1,  // 101: slipway.v1.Control.UpdateNode:output_type -> slipway.v1.Document
+	0,  // 102: slipway.v1.Control.RemoveNode:output_type -> slipway.v1.Empty
+	2,  // 103: slipway.v1.Control.ListPools:output_type -> slipway.v1.Documents
+	1,  // 104: slipway.v1.Control.PutPool:output_type -> slipway.v1.Document
+	2,  // 105: slipway.v1.Control.ListServers:output_type -> slipway.v1.Documents
+	0,  // 106: slipway.v1.Control.RemoveServer:output_type -> slipway.v1.Empty
+	31, // 107: slipway.v1.Control.Backup:output_type -> slipway.v1.BackupChunk
+	2,  // 108: slipway.v1.Control.ListTokens:output_type -> slipway.v1.Documents
+	34, // 109: slipway.v1.Control.CreateToken:output_type -> slipway.v1.CreateTokenReply
+	0,  // 110: slipway.v1.Control.DeleteToken:output_type -> slipway.v1.Empty
+	34, // 111: slipway.v1.Control.RotateJoinToken:output_type -> slipway.v1.CreateTokenReply
+	61, // [61:112] is the sub-list for method output_type
+	10, // [10:61] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
 	10, // [10:10] is the sub-list for extension extendee
 	0,  // [0:10] is the sub-list for field type_name
@@ -3452,7 +3401,7 @@ func file_control_proto_init() {
 		(*WhatIfRequest_Deploy)(nil),
 	}
 	file_control_proto_msgTypes[27].OneofWrappers = []any{}
-	file_control_proto_msgTypes[42].OneofWrappers = []any{
+	file_control_proto_msgTypes[41].OneofWrappers = []any{
 		(*Frame_Open)(nil),
 		(*Frame_Stdin)(nil),
 		(*Frame_StdinClose)(nil),
@@ -3470,7 +3419,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   51,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -76,7 +76,6 @@ const (
 	Control_CreateToken_FullMethodName      = "/slipway.v1.Control/CreateToken"
 	Control_DeleteToken_FullMethodName      = "/slipway.v1.Control/DeleteToken"
 	Control_RotateJoinToken_FullMethodName  = "/slipway.v1.Control/RotateJoinToken"
-	Control_RotateCA_FullMethodName         = "/slipway.v1.Control/RotateCA"
 )
 
 // ControlClient is the client API for Control service.
@@ -152,8 +151,6 @@ type ControlClient interface {
 	DeleteToken(ctx context.Context, in *TokenRequest, opts ...grpc.CallOption) (*Empty, error)
 	// RotateJoinToken replaces the token that machines of a role join with.
 	RotateJoinToken(ctx context.Context, in *RotateJoinTokenRequest, opts ...grpc.CallOption) (*CreateTokenReply, error)
-	// RotateCA replaces the rack's certificate authority, a step per call.
-	RotateCA(ctx context.Context, in *RotateCARequest, opts ...grpc.CallOption) (*Document, error)
 }
 
 type controlClient struct {
@@ -716,16 +713,6 @@ func (c *controlClient) RotateJoinToken(ctx context.Context, in *RotateJoinToken
 	return out, nil
 }
 
-func (c *controlClient) RotateCA(ctx context.Context, in *RotateCARequest, opts ...grpc.CallOption) (*Document, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(Document)
-	err := c.cc.Invoke(ctx, Control_RotateCA_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -799,8 +786,6 @@ type ControlServer interface {
 	DeleteToken(context.Context, *TokenRequest) (*Empty, error)
 	// RotateJoinToken replaces the token that machines of a role join with.
 	RotateJoinToken(context.Context, *RotateJoinTokenRequest) (*CreateTokenReply, error)
-	// RotateCA replaces the rack's certificate authority, a step per call.
-	RotateCA(context.Context, *RotateCARequest) (*Document, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -963,9 +948,6 @@ func (UnimplementedControlServer) DeleteToken(context.Context, *TokenRequest) (*
 }
 func (UnimplementedControlServer) RotateJoinToken(context.Context, *RotateJoinTokenRequest) (*CreateTokenReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method RotateJoinToken not implemented")
-}
-func (UnimplementedControlServer) RotateCA(context.Context, *RotateCARequest) (*Document, error) {
-	return nil, status.Error(codes.Unimplemented, "method RotateCA not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -1856,24 +1838,6 @@ func _Control_RotateJoinToken_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
-func _Control_RotateCA_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(RotateCARequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(ControlServer).RotateCA(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: Control_RotateCA_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(ControlServer).RotateCA(ctx, req.(*RotateCARequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -2060,10 +2024,6 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RotateJoinToken",
 			Handler:    _Control_RotateJoinToken_Handler,
-		},
-		{
-			MethodName: "RotateCA",
-			Handler:    _Control_RotateCA_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

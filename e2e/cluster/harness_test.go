@@ -101,9 +101,6 @@ func start(t *testing.T, servers, nodes int) *rack {
 	return r
 }
 
-// Close ends the cluster; the client is closed by the test.
-func (r *rack) Close() error { return r.Cluster.Close() }
-
 // slipway runs the CLI.
 func (r *rack) slipway(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(r.t.Context(), 3*time.Minute)

@@ -36,7 +36,7 @@ type Passer interface {
 	Unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error)
 	Stream(srv any, in grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error
 	// Passes reports whether a call of a method would be passed on now.
-	Passes(ctx context.Context, method string) bool
+	Passes(method string) bool
 }
 
 func (g *Guard) options(guards ...grpc.ServerOption) []grpc.ServerOption {
@@ -52,7 +52,7 @@ func (g *Guard) options(guards ...grpc.ServerOption) []grpc.ServerOption {
 func (g *Guard) tap(before Passer) tap.ServerInHandle {
 	table := rules()
 	return func(ctx context.Context, call *tap.Info) (context.Context, error) {
-		if before != nil && before.Passes(ctx, call.FullMethodName) {
+		if before != nil && before.Passes(call.FullMethodName) {
 			return ctx, nil
 		}
 		_, _, err := g.admit(ctx, table, call.FullMethodName)

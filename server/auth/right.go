@@ -133,7 +133,6 @@ func machineRules() map[string]rule {
 		control + "CreateToken":     admin,
 		control + "DeleteToken":     admin,
 		control + "RotateJoinToken": admin,
-		control + "RotateCA":        admin,
 	}
 }
 
