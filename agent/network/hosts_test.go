@@ -16,6 +16,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"slipway/api"
 )
@@ -82,8 +83,8 @@ func namespace(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if out, err := exec.Command("umount", path).CombinedOutput(); err != nil {
-			t.Errorf("%v: %s", err, out)
+		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil { // a program that is just being started still holds what its parent had open
+			t.Errorf("unmount %s: %v", path, err)
 		}
 	})
 	return path

@@ -2,6 +2,7 @@ package network
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"slipway/api"
 )
@@ -111,26 +113,32 @@ func hear(c net.Conn) (name, seen string, err error) {
 // outsider is a machine of its own on a link to this one: its namespace, and the two addresses.
 func outsider(t *testing.T) (ns, node, own string) {
 	t.Helper()
-	ns, node, own = filepath.Join(t.TempDir(), "outside"), "10.99.77.1", "10.99.77.2"
+	pid := os.Getpid() // two runs at once have links and addresses of their own
+	link, peer := fmt.Sprintf("slwt%da", pid), fmt.Sprintf("slwt%db", pid)
+	network := uint32(10<<24|64<<16) + uint32(pid)<<2&(64<<16-1)
+	address := func(host uint32) string {
+		return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, network+host))).String()
+	}
+	ns, node, own = filepath.Join(t.TempDir(), "outside"), address(1), address(2)
 	if err := createNamespace(ns); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if out, err := exec.Command("umount", ns).CombinedOutput(); err != nil {
-			t.Errorf("%v: %s", err, out)
+		if err := unix.Unmount(ns, unix.MNT_DETACH); err != nil { // a program that is just being started still holds what its parent had open
+			t.Errorf("unmount %s: %v", ns, err)
 		}
 	})
 	in := "nsenter --net=" + ns + " ip "
 	for _, line := range []string{
-		"ip link add slwtest0 type veth peer name slwtest1 netns " + ns, "ip addr add " + node + "/24 dev slwtest0", "ip link set slwtest0 up",
-		in + "addr add " + own + "/24 dev slwtest1", in + "link set slwtest1 up", in + "link set lo up",
+		"ip link add " + link + " type veth peer name " + peer + " netns " + ns, "ip addr add " + node + "/30 dev " + link, "ip link set " + link + " up",
+		in + "addr add " + own + "/30 dev " + peer, in + "link set " + peer + " up", in + "link set lo up",
 	} {
 		f := strings.Fields(line)
 		if out, err := exec.Command(f[0], f[1:]...).CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v: %s", line, err, out)
 		}
 	}
-	t.Cleanup(func() { exec.Command("ip", "link", "del", "slwtest0").Run() }) // it may have gone with its namespace
+	t.Cleanup(func() { exec.Command("ip", "link", "del", link).Run() }) // it may have gone with its namespace
 	return ns, node, own
 }
 

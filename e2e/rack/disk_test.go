@@ -24,7 +24,7 @@ func (r *rack) disk() {
 	if err := syscall.Mount("slipway-e2e", dir, "tmpfs", 0, diskSize); err != nil {
 		r.t.Fatal(err)
 	}
-	r.unmount = func() error { return syscall.Unmount(dir, 0) }
+	r.unmount = func() error { return syscall.Unmount(dir, syscall.MNT_DETACH) }
 }
 
 // fillDisk leaves nothing of the disk of the rack; empty gives it back.
