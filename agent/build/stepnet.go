@@ -8,10 +8,10 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 
 	"github.com/containerd/containerd/v2/pkg/oci"
+	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/moby/buildkit/executor/resources/types"
 	"github.com/moby/buildkit/util/network"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -91,20 +91,15 @@ func (n *stepNamespace) create() error {
 		return err
 	}
 	f.Close()
-	if err := onThread(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return err
-		}
-		return unix.Mount(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()), n.path, "", unix.MS_BIND, "")
-	}); err != nil {
-		return err
+	made, err := ns.TempNetNS()
+	if err != nil {
+		return fmt.Errorf("create namespace: %w", err)
+	}
+	defer made.Close()
+	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", made.Fd()), n.path, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind namespace: %w", err)
 	}
 
-	ns, err := netns.GetFromPath(n.path)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
 	bridge, err := netlink.LinkByName(bridgeName)
 	if err != nil {
 		return err
@@ -113,7 +108,7 @@ func (n *stepNamespace) create() error {
 	veth := &netlink.Veth{
 		LinkAttrs:     netlink.LinkAttrs{Name: fmt.Sprintf("step%d", int(b[2])<<8|int(b[3])), MasterIndex: bridge.Attrs().Index},
 		PeerName:      "eth0",
-		PeerNamespace: netlink.NsFd(ns),
+		PeerNamespace: netlink.NsFd(made.Fd()),
 	}
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("veth: %w", err)
@@ -124,7 +119,7 @@ func (n *stepNamespace) create() error {
 	if err := netlink.LinkSetUp(veth); err != nil {
 		return err
 	}
-	return n.configure(ns)
+	return n.configure(netns.NsHandle(made.Fd()))
 }
 
 // configure sets up the inside.
@@ -174,19 +169,3 @@ func (n *stepNamespace) Close() error {
 
 // Sample implements network.Namespace.
 func (n *stepNamespace) Sample() (*types.NetworkSample, error) { return nil, nil } //nolint:nilnil // optional
-
-// onThread runs f on a thread that ends with it. The main thread cannot end, and would stay in the
-// namespace for good: f never gets that one.
-func onThread(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked, but for the main thread
-		if unix.Gettid() == unix.Getpid() {
-			done <- onThread(f)
-			runtime.UnlockOSThread()
-			return
-		}
-		done <- f()
-	}()
-	return <-done
-}

@@ -10,8 +10,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 
+	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -166,40 +166,22 @@ func (n *Network) finish(path, veth string, addr netip.Addr) error {
 	return nil
 }
 
-// createNamespace makes a network namespace and binds it to path. The thread that made it is
-// never used again: it ends with its goroutine.
+// createNamespace makes a network namespace and binds it to path.
 func createNamespace(path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL, 0o444)
 	if err != nil {
 		return fmt.Errorf("create namespace: %w", err)
 	}
 	f.Close()
-	return onThread(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("create namespace: %w", err)
-		}
-		self := fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid())
-		if err := unix.Mount(self, path, "none", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("bind namespace: %w", err)
-		}
-		return nil
-	})
-}
-
-// onThread runs f on a thread that ends with it. The main thread cannot end, and would stay in the
-// namespace for good: f never gets that one.
-func onThread(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked, but for the main thread
-		if unix.Gettid() == unix.Getpid() {
-			done <- onThread(f)
-			runtime.UnlockOSThread()
-			return
-		}
-		done <- f()
-	}()
-	return <-done
+	made, err := ns.TempNetNS()
+	if err != nil {
+		return fmt.Errorf("create namespace: %w", err)
+	}
+	defer made.Close()
+	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", made.Fd()), path, "none", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind namespace: %w", err)
+	}
+	return nil
 }
 
 // address reads the address of a namespace.
