@@ -24,15 +24,24 @@ func (l *loader) command(n *node) []string {
 	if strings.TrimSpace(line) == "" {
 		return nil
 	}
+	words, ok := Words(line)
+	if !ok {
+		l.problem(n, "%s: a quote or a backslash at its end is not closed", n.path)
+	}
+	return words
+}
+
+// Words returns the words to run for a command that is one line: the line split by the quoting
+// rules of a shell, or sh -c with the line when it needs one. ok is false when a quote stays open.
+func Words(line string) (words []string, ok bool) {
 	words, plain, ok := splitWords(line)
 	switch {
 	case !ok:
-		l.problem(n, "%s: a quote or a backslash at its end is not closed", n.path)
-		return nil
+		return nil, false
 	case !plain || len(words) == 0 || assignment.MatchString(words[0]) || slices.Contains(shellWords, words[0]):
-		return []string{"sh", "-c", line}
+		return []string{"sh", "-c", line}, true
 	}
-	return words
+	return words, true
 }
 
 // splitWords splits a line by the quoting rules of POSIX (Shell Command Language, 2.2). plain

@@ -35,9 +35,13 @@ type Context struct {
 
 // Client is a connection to a rack.
 type Client struct {
-	conns *Conn
+	conns *Conn // nil when somebody else keeps the connection
 	rpc   pb.ControlClient
 }
+
+// New returns a client whose calls go over a connection that its caller keeps and closes. The
+// connection says who calls.
+func New(conn grpc.ClientConnInterface) *Client { return &Client{rpc: pb.NewControlClient(conn)} }
 
 // Dial returns a client. It does not wait for a connection: the first call does.
 func Dial(_ context.Context, c Context) (*Client, error) {
@@ -70,8 +74,13 @@ func Dial(_ context.Context, c Context) (*Client, error) {
 	return &Client{conns: conns, rpc: pb.NewControlClient(conns)}, nil
 }
 
-// Close ends the connection, and every call on it.
-func (c *Client) Close() error { return c.conns.Close() }
+// Close ends the connection, and every call on it. A connection that was given to New stays.
+func (c *Client) Close() error {
+	if c.conns == nil {
+		return nil
+	}
+	return c.conns.Close()
+}
 
 // token is a secret that goes along with every call.
 type token string

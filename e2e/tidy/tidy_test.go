@@ -92,6 +92,7 @@ var may = []struct {
 	{"raftstore", []string{"api", "api/pb", "raftstore/*"}},
 	{"server/steps", []string{"api", "raftstore/state", "server/steps"}},
 	{"server/control", []string{"api", "api/machine", "api/pb", "manifest", "raftstore", "raftstore/state"}},
+	{"server/rest", []string{"api", "api/client", "manifest"}},
 	{"server/dispatch", []string{"api", "api/pb", "raftstore", "raftstore/state"}},
 	{"server/auth", []string{"api", "api/machine", "api/pb", "raftstore", "raftstore/state"}},
 	{"server/link", []string{"api", "api/machine", "raftstore"}},
