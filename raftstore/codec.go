@@ -25,7 +25,8 @@ var commandTypes = typesOf(
 	state.UpdateNode{}, state.RemoveNode{}, state.RegisterNode{}, state.UpdateProcesses{}, state.AckRoutes{}, state.ApplyPlan{},
 	state.SetWant{}, state.UpdateDeployment{}, state.SetRoutes{}, state.SetReady{}, state.SetDesired{},
 	state.PutPool{}, state.SetNodeStatus{}, state.StartBuild{}, state.EndBuild{}, state.Reap{},
-	state.PutServer{}, state.RemoveServer{}, state.PutAuthority{}, state.RemoveAuthority{},
+	state.PutServer{}, state.RemoveServer{}, state.PutAuthority{}, state.RemoveAuthority{}, state.SwitchAuthority{},
+	state.LeaveBehind{}, state.PutHolding{}, state.ReportRefusal{},
 )
 
 func typesOf(commands ...state.Command) map[string]reflect.Type {

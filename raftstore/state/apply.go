@@ -165,6 +165,14 @@ func (c *change) applyToRack(cmd Command) *api.Error {
 		return c.putAuthority(cmd)
 	case RemoveAuthority:
 		return c.removeAuthority(cmd)
+	case SwitchAuthority:
+		return c.switchAuthority(cmd)
+	case LeaveBehind:
+		return c.leaveBehind(cmd)
+	case PutHolding:
+		return c.putHolding(cmd)
+	case ReportRefusal:
+		return c.reportRefusal(cmd)
 	}
 	return api.Errorf(api.CodeInternal, "command %s is not known to this version", fmt.Sprint(cmd.Type()))
 }

@@ -8,52 +8,23 @@ import (
 	"slipway/api"
 )
 
-// Authority is one certificate authority of the rack. The key is sealed with the servers' keyring.
-type Authority struct {
-	Fingerprint string // SHA-256 of the certificate, hex
-	Cert        []byte // PEM
-	Key         []byte // sealed
-	Created     time.Time
-	// Active signs; the others are trusted only.
-	Active bool
-}
-
-// The commands about servers and whom machines trust.
+// The commands about servers.
 type (
 	// PutServer stores what a server says of itself. Joined is kept from the first time.
 	PutServer struct{ Server api.Server }
 	// RemoveServer forgets a server that has left the quorum.
 	RemoveServer struct{ ID string }
-	// PutAuthority stores an authority. An active one takes the place of the one that was.
-	PutAuthority struct{ Authority Authority }
-	// RemoveAuthority ends the trust in an authority that is not active.
-	RemoveAuthority struct{ Fingerprint string }
 )
 
 // Type names of the commands in the log.
-func (PutServer) Type() string       { return "put_server" }
-func (RemoveServer) Type() string    { return "remove_server" }
-func (PutAuthority) Type() string    { return "put_authority" }
-func (RemoveAuthority) Type() string { return "remove_authority" }
+func (PutServer) Type() string    { return "put_server" }
+func (RemoveServer) Type() string { return "remove_server" }
 
 // Servers returns the servers on record, by ID.
 func (v *View) Servers() iter.Seq[*api.Server] { return values(v.servers, "") }
 
 // Server returns a server on record.
 func (v *View) Server(id string) (*api.Server, bool) { return v.servers.get(id) }
-
-// Authorities returns the authorities that machines trust, by fingerprint.
-func (v *View) Authorities() iter.Seq[*Authority] { return values(v.authorities, "") }
-
-// Authority returns the one that signs; false in a rack that is being made.
-func (v *View) Authority() (*Authority, bool) {
-	for a := range v.Authorities() {
-		if a.Active {
-			return a, true
-		}
-	}
-	return nil, false
-}
 
 func (c *change) putServer(cmd PutServer) *api.Error {
 	s := cmd.Server
@@ -68,6 +39,7 @@ func (c *change) putServer(cmd PutServer) *api.Error {
 	for other := range c.Servers() {
 		if other.ID != s.ID && other.Raft == s.Raft { // it came back under another name
 			drop(c, &c.servers, other.ID)
+			drop(c, &c.holdings, "server/"+other.ID)
 		}
 	}
 	put(c, &c.servers, s.ID, &s)
@@ -86,41 +58,8 @@ func (c *change) removeServer(cmd RemoveServer) *api.Error {
 		return api.NotFound("server", cmd.ID, nil)
 	}
 	drop(c, &c.servers, cmd.ID)
+	c.dismissed(s)
 	c.event("server.removed", "", s.ID, s.Name)
-	return nil
-}
-
-func (c *change) putAuthority(cmd PutAuthority) *api.Error {
-	a := cmd.Authority
-	if a.Fingerprint == "" || len(a.Cert) == 0 || len(a.Key) == 0 {
-		return api.Errorf(api.CodeInvalid, "an authority must have a fingerprint, a certificate and a key")
-	}
-	if old, ok := c.Authority(); ok && a.Active && old.Fingerprint != a.Fingerprint {
-		passive := *old
-		passive.Active = false
-		put(c, &c.authorities, passive.Fingerprint, &passive)
-	}
-	_, known := c.authorities.get(a.Fingerprint)
-	put(c, &c.authorities, a.Fingerprint, &a)
-	switch {
-	case a.Active:
-		c.event("authority.active", "", a.Fingerprint, "")
-	case !known:
-		c.event("authority.added", "", a.Fingerprint, "")
-	}
-	return nil
-}
-
-func (c *change) removeAuthority(cmd RemoveAuthority) *api.Error {
-	a, ok := c.authorities.get(cmd.Fingerprint)
-	switch {
-	case !ok:
-		return api.NotFound("authority", cmd.Fingerprint, nil)
-	case a.Active:
-		return api.Errorf(api.CodeConflict, "authority %s signs the rack's certificates and cannot be removed", cmd.Fingerprint)
-	}
-	drop(c, &c.authorities, cmd.Fingerprint)
-	c.event("authority.removed", "", cmd.Fingerprint, "")
 	return nil
 }
 

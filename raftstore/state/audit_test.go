@@ -17,7 +17,7 @@ import (
 // byMachines are the commands that only the rack, its agents and its leader give.
 var byMachines = []Command{
 	RegisterNode{}, UpdateProcesses{}, AckRoutes{}, ApplyPlan{}, SetWant{}, UpdateDeployment{}, SetRoutes{}, SetReady{}, SetDesired{},
-	SetNodeStatus{}, StartBuild{}, Reap{}, PutServer{},
+	SetNodeStatus{}, StartBuild{}, Reap{}, PutServer{}, PutHolding{}, ReportRefusal{},
 }
 
 // byUsers are all the others, each so that it changes something after those before it.
@@ -51,7 +51,9 @@ func byUsers() []Command {
 		RemoveServer{ID: "s1"},
 		PutAuthority{Authority: Authority{Fingerprint: "f1", Cert: []byte("c"), Key: []byte("k"), Active: true}},
 		PutAuthority{Authority: Authority{Fingerprint: "f2", Cert: []byte("c"), Key: []byte("k")}},
-		RemoveAuthority{Fingerprint: "f2"},
+		LeaveBehind{Machines: []string{"node/n9"}},
+		SwitchAuthority{Fingerprint: "f2"},
+		RemoveAuthority{Fingerprint: "f1"},
 		DeleteApp{App: "shop"},
 	}
 }

@@ -191,6 +191,8 @@ type Token struct {
 	Hash    []byte // SHA-256 of the secret
 	Created time.Time
 	Expires time.Time // zero for never
+	// Pins is the fingerprint of the authority that a join token names; "" in all others.
+	Pins string `json:",omitempty"`
 }
 
 // Rack is the rack's own record.

@@ -7,11 +7,11 @@ import (
 	"slipway/api"
 )
 
-// removalsMax bounds the removed nodes that are remembered; the oldest are forgotten first.
+// removalsMax bounds the removed machines that are remembered; the oldest are forgotten first.
 const removalsMax = 1000
 
-// removal remembers a node that was removed: its agent is told so when it comes back, and is not
-// let in as if nothing had happened.
+// removal remembers a node, or a server, that was removed: it is told so when it comes back, and is
+// not let in as if nothing had happened.
 type removal struct {
 	Name string    `json:"name"`
 	By   string    `json:"by"`
@@ -32,11 +32,17 @@ func (c *change) removeNode(cmd RemoveNode) *api.Error {
 	c.lose(n.ID, "node "+n.Name+" was removed")
 	drop(c, &c.nodes, string(n.ID))
 	c.res.Changes.node(n.ID)
-	put(c, &c.removed, string(n.ID), &removal{Name: n.Name, By: c.actor, At: c.at})
+	drop(c, &c.holdings, "node/"+string(n.ID))
+	c.remember(string(n.ID), n.Name)
+	return nil
+}
+
+// remember keeps in mind that a machine was removed.
+func (c *change) remember(key, name string) {
+	put(c, &c.removed, key, &removal{Name: name, By: c.actor, At: c.at})
 	if c.removed.len() > removalsMax {
 		drop(c, &c.removed, c.oldestRemoval())
 	}
-	return nil
 }
 
 func (c *change) oldestRemoval() (oldest string) {

@@ -49,6 +49,7 @@ func (v *View) Encode(w io.Writer) error {
 		func() error { return encodeTable(enc, "removed", v.removed) },
 		func() error { return encodeTable(enc, "server", v.servers) },
 		func() error { return encodeTable(enc, "authority", v.authorities) },
+		func() error { return encodeTable(enc, "holding", v.holdings) },
 		func() error { return encodeTable(enc, "request", v.requests) },
 		func() error { return encodeTable(enc, "audit", v.audit) },
 		func() error { return encodeTable(enc, "history", v.history) },
@@ -132,6 +133,8 @@ func (c *change) restore(rec snapshotRecord) error {
 		return restore(rec, func(r removal) { put(c, &c.removed, rec.Key, &r) })
 	case "server":
 		return restore(rec, func(r api.Server) { put(c, &c.servers, rec.Key, &r) })
+	case "holding":
+		return restore(rec, func(r Holding) { put(c, &c.holdings, rec.Key, &r) })
 	case "authority":
 		return restore(rec, func(r Authority) { put(c, &c.authorities, rec.Key, &r) })
 	case "audit":

@@ -31,6 +31,7 @@ type View struct {
 	removed     *table[*removal]
 	servers     *table[*api.Server]
 	authorities *table[*Authority]
+	holdings    *table[*Holding]
 	requests    *table[*outcome]
 	audit       *table[*api.Event] // by users; audit and history by number
 	history     *table[*api.Event]
@@ -69,7 +70,7 @@ func newView() View {
 		apps: newTable[*api.App](), builds: newTable[*api.Build](), releases: newTable[*api.Release](),
 		deployments: newTable[*api.Deployment](), services: newTable[*api.Service](),
 		processes: newTable[*api.Process](), nodes: newTable[*api.Node](), pools: newTable[*api.Pool](), routes: newTable[*appRoutes](),
-		tokens: newTable[*Token](), removed: newTable[*removal](), servers: newTable[*api.Server](), authorities: newTable[*Authority](), requests: newTable[*outcome](),
+		tokens: newTable[*Token](), removed: newTable[*removal](), servers: newTable[*api.Server](), authorities: newTable[*Authority](), holdings: newTable[*Holding](), requests: newTable[*outcome](),
 		audit: newTable[*api.Event](), history: newTable[*api.Event](),
 		buildsOf: newTable[string](), buildsOpen: newTable[string](), releasesOf: newTable[string](),
 		deploymentsOf: newTable[string](), deploysOpen: newTable[string](), processesOf: newGroups(),
