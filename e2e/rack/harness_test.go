@@ -226,7 +226,7 @@ func (r *rack) cli(ctx context.Context, args ...string) *exec.Cmd {
 // slipway runs the CLI and returns what it printed and its exit code.
 func (r *rack) slipway(stdin string, args ...string) (out string, code int) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
 	cmd := r.cli(ctx, args...)
 	cmd.Stdin = strings.NewReader(stdin)
