@@ -159,6 +159,7 @@ type AgentMessage struct {
 	//	*AgentMessage_Heartbeat
 	//	*AgentMessage_Statuses
 	Kind          isAgentMessage_Kind `protobuf_oneof:"kind"`
+	Changes       bool                `protobuf:"varint,4,opt,name=changes,proto3" json:"changes,omitempty"` // with node: this agent knows of messages that carry changes only
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -225,6 +226,13 @@ func (x *AgentMessage) GetStatuses() *Statuses {
 		}
 	}
 	return nil
+}
+
+func (x *AgentMessage) GetChanges() bool {
+	if x != nil {
+		return x.Changes
+	}
+	return false
 }
 
 type isAgentMessage_Kind interface {
@@ -464,11 +472,14 @@ func (*ServerMessage_Peers) isServerMessage_Kind() {}
 
 func (*ServerMessage_Servers) isServerMessage_Kind() {}
 
-// AssignmentSet is the whole truth for the node.
+// AssignmentSet is the whole truth for the node. As a change, it replaces and adds assignments, and
+// takes away those that are gone.
 type AssignmentSet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	Assignment    [][]byte               `protobuf:"bytes,2,rep,name=assignment,proto3" json:"assignment,omitempty"` // api.Assignment
+	Change        bool                   `protobuf:"varint,3,opt,name=change,proto3" json:"change,omitempty"`
+	Gone          []string               `protobuf:"bytes,4,rep,name=gone,proto3" json:"gone,omitempty"` // api.ProcessID
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -513,6 +524,20 @@ func (x *AssignmentSet) GetVersion() uint64 {
 func (x *AssignmentSet) GetAssignment() [][]byte {
 	if x != nil {
 		return x.Assignment
+	}
+	return nil
+}
+
+func (x *AssignmentSet) GetChange() bool {
+	if x != nil {
+		return x.Change
+	}
+	return false
+}
+
+func (x *AssignmentSet) GetGone() []string {
+	if x != nil {
+		return x.Gone
 	}
 	return nil
 }
@@ -570,10 +595,12 @@ func (x *Routes) GetTable() []byte {
 	return nil
 }
 
-// Names are the addresses that the node's DNS answers with: "service.app" to addresses.
+// Names are the addresses that the node's DNS answers with: "service.app" to addresses. As a change,
+// they leave the other names as they are, and a name without addresses is gone.
 type Names struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Names         map[string]*Addresses  `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Change        bool                   `protobuf:"varint,2,opt,name=change,proto3" json:"change,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -613,6 +640,13 @@ func (x *Names) GetNames() map[string]*Addresses {
 		return x.Names
 	}
 	return nil
+}
+
+func (x *Names) GetChange() bool {
+	if x != nil {
+		return x.Change
+	}
+	return false
 }
 
 type Addresses struct {
@@ -659,10 +693,12 @@ func (x *Addresses) GetAddress() []string {
 	return nil
 }
 
-// Peers are the other nodes of the rack, as the network sees them.
+// Peers are the other nodes of the rack, as the network sees them. As a change, they leave the others
+// as they are, and one without a subnet is gone.
 type Peers struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Peer          []*Peer                `protobuf:"bytes,1,rep,name=peer,proto3" json:"peer,omitempty"`
+	Change        bool                   `protobuf:"varint,2,opt,name=change,proto3" json:"change,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -702,6 +738,13 @@ func (x *Peers) GetPeer() []*Peer {
 		return x.Peer
 	}
 	return nil
+}
+
+func (x *Peers) GetChange() bool {
+	if x != nil {
+		return x.Change
+	}
+	return false
 }
 
 type Peer struct {
@@ -1052,11 +1095,12 @@ const file_agent_proto_rawDesc = "" +
 	"cluster_id\x18\x03 \x01(\tR\tclusterId\x12!\n" +
 	"\fheartbeat_ms\x18\x04 \x01(\x03R\vheartbeatMs\x12\x16\n" +
 	"\x06subnet\x18\x05 \x01(\tR\x06subnet\x12\x18\n" +
-	"\anetwork\x18\x06 \x01(\tR\anetwork\"\x80\x01\n" +
+	"\anetwork\x18\x06 \x01(\tR\anetwork\"\x9a\x01\n" +
 	"\fAgentMessage\x12\x14\n" +
 	"\x04node\x18\x01 \x01(\tH\x00R\x04node\x12\x1e\n" +
 	"\theartbeat\x18\x02 \x01(\fH\x00R\theartbeat\x122\n" +
-	"\bstatuses\x18\x03 \x01(\v2\x14.slipway.v1.StatusesH\x00R\bstatusesB\x06\n" +
+	"\bstatuses\x18\x03 \x01(\v2\x14.slipway.v1.StatusesH\x00R\bstatuses\x12\x18\n" +
+	"\achanges\x18\x04 \x01(\bR\achangesB\x06\n" +
 	"\x04kind\"\x95\x01\n" +
 	"\bStatuses\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12;\n" +
@@ -1072,25 +1116,29 @@ const file_agent_proto_rawDesc = "" +
 	"\x05names\x18\x05 \x01(\v2\x11.slipway.v1.NamesH\x00R\x05names\x12)\n" +
 	"\x05peers\x18\x06 \x01(\v2\x11.slipway.v1.PeersH\x00R\x05peers\x12/\n" +
 	"\aservers\x18\a \x01(\v2\x13.slipway.v1.ServersH\x00R\aserversB\x06\n" +
-	"\x04kind\"I\n" +
+	"\x04kind\"u\n" +
 	"\rAssignmentSet\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1e\n" +
 	"\n" +
 	"assignment\x18\x02 \x03(\fR\n" +
-	"assignment\"8\n" +
+	"assignment\x12\x16\n" +
+	"\x06change\x18\x03 \x01(\bR\x06change\x12\x12\n" +
+	"\x04gone\x18\x04 \x03(\tR\x04gone\"8\n" +
 	"\x06Routes\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x14\n" +
-	"\x05table\x18\x02 \x01(\fR\x05table\"\x8c\x01\n" +
+	"\x05table\x18\x02 \x01(\fR\x05table\"\xa4\x01\n" +
 	"\x05Names\x122\n" +
-	"\x05names\x18\x01 \x03(\v2\x1c.slipway.v1.Names.NamesEntryR\x05names\x1aO\n" +
+	"\x05names\x18\x01 \x03(\v2\x1c.slipway.v1.Names.NamesEntryR\x05names\x12\x16\n" +
+	"\x06change\x18\x02 \x01(\bR\x06change\x1aO\n" +
 	"\n" +
 	"NamesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12+\n" +
 	"\x05value\x18\x02 \x01(\v2\x15.slipway.v1.AddressesR\x05value:\x028\x01\"%\n" +
 	"\tAddresses\x12\x18\n" +
-	"\aaddress\x18\x01 \x03(\tR\aaddress\"-\n" +
+	"\aaddress\x18\x01 \x03(\tR\aaddress\"E\n" +
 	"\x05Peers\x12$\n" +
-	"\x04peer\x18\x01 \x03(\v2\x10.slipway.v1.PeerR\x04peer\"F\n" +
+	"\x04peer\x18\x01 \x03(\v2\x10.slipway.v1.PeerR\x04peer\x12\x16\n" +
+	"\x06change\x18\x02 \x01(\bR\x06change\"F\n" +
 	"\x04Peer\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x16\n" +

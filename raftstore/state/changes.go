@@ -19,6 +19,11 @@ type Changes struct {
 	Builds    map[api.BuildID]bool
 	Routes    map[api.AppName]bool
 	Usage     map[api.NodeID]bool // nodes whose processes hold more or less than before
+	// Assigned are the nodes that have another set of processes than before, or shall do something
+	// else with one of them; Named the services whose names lead elsewhere. Both are about processes
+	// that are in the sets above as well.
+	Assigned map[api.NodeID]bool
+	Named    map[api.ServiceKey]bool
 }
 
 // Everything is the change set of a first look.
@@ -39,6 +44,8 @@ func (c *Changes) Merge(d Changes) {
 	merge(&c.Builds, d.Builds)
 	merge(&c.Routes, d.Routes)
 	merge(&c.Usage, d.Usage)
+	merge(&c.Assigned, d.Assigned)
+	merge(&c.Named, d.Named)
 }
 
 func merge[K comparable](dst *map[K]bool, src map[K]bool) {
@@ -70,4 +77,30 @@ func (c *Changes) process(p *api.Process) {
 	if p.Kind == api.KindBuild {
 		mark(&c.Builds, p.Build)
 	}
+	if p.Observed.State == api.StateAssigned {
+		mark(&c.Assigned, p.Node)
+	}
+}
+
+// moved notes what a process is to its node and to those who look its name up.
+func (c *Changes) moved(old, p *api.Process) {
+	if old.Desired != p.Desired || old.Live() != p.Live() || old.Node != p.Node {
+		for _, node := range []api.NodeID{old.Node, p.Node} {
+			if node != "" {
+				mark(&c.Assigned, node)
+			}
+		}
+	}
+	if Endpoint(old) != Endpoint(p) {
+		mark(&c.Named, p.Key())
+	}
+}
+
+// Endpoint is the address that the name of a process's service leads to because of it; "" while it
+// is not one of those that serve.
+func Endpoint(p *api.Process) string {
+	if p.Kind != api.KindService || p.Desired != api.DesiredRun || p.Observed.Health != api.HealthHealthy || !p.Live() {
+		return ""
+	}
+	return p.Observed.Addr
 }

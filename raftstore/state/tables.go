@@ -84,6 +84,7 @@ func (c *change) putProcess(p api.Process) {
 	if old, ok := c.Process(p.ID); ok {
 		c.reserve(old, -1)
 		c.count(old, -1)
+		c.res.Changes.moved(old, &p)
 		if old.Node != p.Node {
 			c.liveOn = c.liveOn.set(c, false, string(old.Node), old)
 		}
