@@ -213,6 +213,25 @@ type ScaleOverride struct {
 	At     time.Time `json:"at"`
 }
 
+// Over returns the override with the parts of an earlier one that it does not give itself; either
+// may be nil.
+func (o *ScaleOverride) Over(earlier *ScaleOverride) *ScaleOverride {
+	if o == nil || earlier == nil {
+		return o
+	}
+	next := *o
+	if next.Count == nil {
+		next.Count = earlier.Count
+	}
+	if next.CPU == 0 {
+		next.CPU = earlier.CPU
+	}
+	if next.Memory == 0 {
+		next.Memory = earlier.Memory
+	}
+	return &next
+}
+
 // Apply returns the scale with the override's parts in place.
 func (o *ScaleOverride) Apply(s Scale) Scale {
 	if o == nil {

@@ -41,12 +41,15 @@ type EnvChange struct {
 	Unset []string
 	// Replace removes what is not in Set.
 	Replace bool
+	// IfRelease refuses the change with CodeConflict unless this release, by its ID or number, is
+	// the newest one; "none" is before the first, "" takes whichever.
+	IfRelease string
 }
 
 // SetEnv makes a release with a changed environment, and returns it.
 func (c *Client) SetEnv(ctx context.Context, app api.AppName, e EnvChange) (api.ReleaseInfo, error) {
 	return one[api.ReleaseInfo](c.rpc.SetEnv(ctx, &pb.SetEnvRequest{
-		App: string(app), Set: e.Set, Unset: e.Unset, Replace: e.Replace, RequestId: requestID(),
+		App: string(app), Set: e.Set, Unset: e.Unset, Replace: e.Replace, IfRelease: e.IfRelease, RequestId: requestID(),
 	}))
 }
 

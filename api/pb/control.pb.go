@@ -1051,12 +1051,15 @@ func (x *EnvReply) GetRelease() string {
 }
 
 type SetEnvRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	App           string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
-	Set           map[string]string      `protobuf:"bytes,2,rep,name=set,proto3" json:"set,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Unset         []string               `protobuf:"bytes,3,rep,name=unset,proto3" json:"unset,omitempty"`
-	Replace       bool                   `protobuf:"varint,4,opt,name=replace,proto3" json:"replace,omitempty"` // remove what is not in set
-	RequestId     string                 `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	App       string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	Set       map[string]string      `protobuf:"bytes,2,rep,name=set,proto3" json:"set,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Unset     []string               `protobuf:"bytes,3,rep,name=unset,proto3" json:"unset,omitempty"`
+	Replace   bool                   `protobuf:"varint,4,opt,name=replace,proto3" json:"replace,omitempty"` // remove what is not in set
+	RequestId string                 `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Only while this release, by its ID or number, is the newest one of the app; "none" is before its
+	// first. "" is whichever it is.
+	IfRelease     string `protobuf:"bytes,6,opt,name=if_release,json=ifRelease,proto3" json:"if_release,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1122,6 +1125,13 @@ func (x *SetEnvRequest) GetReplace() bool {
 func (x *SetEnvRequest) GetRequestId() string {
 	if x != nil {
 		return x.RequestId
+	}
+	return ""
+}
+
+func (x *SetEnvRequest) GetIfRelease() string {
+	if x != nil {
+		return x.IfRelease
 	}
 	return ""
 }
@@ -2986,14 +2996,16 @@ const file_control_proto_rawDesc = "" +
 	"\arelease\x18\x02 \x01(\tR\arelease\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xde\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfd\x01\n" +
 	"\rSetEnvRequest\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x124\n" +
 	"\x03set\x18\x02 \x03(\v2\".slipway.v1.SetEnvRequest.SetEntryR\x03set\x12\x14\n" +
 	"\x05unset\x18\x03 \x03(\tR\x05unset\x12\x18\n" +
 	"\areplace\x18\x04 \x01(\bR\areplace\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x05 \x01(\tR\trequestId\x1a6\n" +
+	"request_id\x18\x05 \x01(\tR\trequestId\x12\x1d\n" +
+	"\n" +
+	"if_release\x18\x06 \x01(\tR\tifRelease\x1a6\n" +
 	"\bSetEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdb\x01\n" +

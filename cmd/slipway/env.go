@@ -13,7 +13,10 @@ import (
 )
 
 // envFlags are what the verbs share that change an environment.
-type envFlags struct{ promote, replace, wait, id bool }
+type envFlags struct {
+	promote, replace, wait, id bool
+	ifRelease                  string
+}
 
 func (s *shell) envCommand() *cobra.Command {
 	release := ""
@@ -44,14 +47,17 @@ func (f *envFlags) add(c *cobra.Command) {
 	c.Flags().BoolVarP(&f.promote, "promote", "p", false, "deploy the new release at once")
 	c.Flags().BoolVarP(&f.wait, "wait", "w", true, "wait until the deployment has ended")
 	c.Flags().BoolVar(&f.id, "id", false, "print only the ID of the release to standard output")
+	c.Flags().StringVar(&f.ifRelease, "if-release", "", "only if this release is still the newest (ID or vN; none: there is none yet); exit code 3 otherwise")
 }
 
 func (s *shell) envSetVerb() *cobra.Command {
 	f := envFlags{}
 	c := s.verb(verb{
 		use: "set [NAME=VALUE...]", short: "Set variables", args: between(0, -1),
-		long:    "Set variables. Without arguments, they are read from standard input, one NAME=VALUE per line.",
-		example: "  slipway env set KEY=value OTHER=value --promote\n  slipway env set --replace < .env",
+		long: "Set variables. Without arguments, they are read from standard input, one NAME=VALUE per line.\n" +
+			"Of two who change an environment at once, none loses anything. With --if-release, a change that was\n" +
+			"worked out from one release is refused once there is a newer one.",
+		example: "  slipway env set KEY=value OTHER=value --promote\n  slipway env set --replace < .env\n  slipway env set KEY=value --if-release v4",
 		run: func(ctx context.Context, args []string) error {
 			set, err := s.variables(ctx, args)
 			if err != nil {
@@ -139,7 +145,7 @@ func (s *shell) changeEnv(ctx context.Context, what string, change client.EnvCha
 	if err != nil {
 		return err
 	}
-	s.quiet = f.id
+	s.quiet, change.IfRelease = f.id, f.ifRelease
 	var r api.ReleaseInfo
 	err = s.step(what, func() (string, error) {
 		r, err = rack.SetEnv(ctx, app, change)

@@ -109,10 +109,14 @@ func (c *change) setScale(cmd SetScale) *api.Error {
 	if o := cmd.Override; o != nil && o.Count != nil && (*o.Count < 0 || *o.Count > 1_000_000) {
 		return api.Errorf(api.CodeInvalid, "service %s: count %d is out of range 0 to 1000000", cmd.Key, *o.Count)
 	}
-	if resized(s.Override, cmd.Override) {
+	next := cmd.Override
+	if cmd.Keep {
+		next = next.Over(s.Override)
+	}
+	if resized(s.Override, next) {
 		s.RestartAt = c.at // a copy gets its resources at birth
 	}
-	s.Override = cmd.Override
+	s.Override = next
 	c.putService(s)
 	c.event("service.scaled", s.Key.App, s.Key.String(), "")
 	return nil

@@ -1,10 +1,18 @@
 package state
 
-import "slipway/api"
+import (
+	"cmp"
+
+	"slipway/api"
+)
 
 func (c *change) createBuild(cmd CreateBuild) *api.Error {
-	if _, err := c.app(cmd.Build.App); err != nil {
+	a, err := c.app(cmd.Build.App)
+	if err != nil {
 		return err
+	}
+	if a.Deleting {
+		return api.Errorf(api.CodeConflict, "app %q is being deleted", a.Name)
 	}
 	if _, ok := c.Build(cmd.Build.ID); ok {
 		return api.Errorf(api.CodeConflict, "build %s exists already", cmd.Build.ID)
@@ -47,7 +55,7 @@ func (c *change) endBuild(cmd EndBuild) *api.Error {
 	b.Ended, b.Images, b.Failure = c.at, cmd.Images, cmd.Failure
 	b.Status = api.BuildFailed
 	if cmd.Release != nil {
-		if err := c.createRelease(CreateRelease{Release: *cmd.Release}); err != nil {
+		if err := c.createRelease(CreateRelease{Release: *cmd.Release, Base: cmd.Base}); err != nil {
 			return err
 		}
 		b.Status, b.Release = api.BuildComplete, cmd.Release.ID
@@ -71,6 +79,9 @@ func (c *change) createRelease(cmd CreateRelease) *api.Error {
 	if _, ok := c.Release(cmd.Release.ID); ok {
 		return api.Errorf(api.CodeConflict, "release %s exists already", cmd.Release.ID)
 	}
+	if err := c.checkBase(a.Name, cmd.Base); err != nil {
+		return err
+	}
 	r := cmd.Release
 	r.Number, r.Created = a.NextRelease, c.at
 	a.NextRelease++
@@ -78,5 +89,25 @@ func (c *change) createRelease(cmd CreateRelease) *api.Error {
 	c.putRelease(r)
 	c.res.Value = string(r.ID)
 	c.event("release.created", r.App, string(r.ID), r.Description)
+	return nil
+}
+
+// checkBase reports that a release is made from one that is not the newest any more: what came in
+// between would be lost.
+func (c *change) checkBase(app api.AppName, base *api.ReleaseID) *api.Error {
+	if base == nil {
+		return nil
+	}
+	from := cmp.Or(string(*base), "none")
+	for newest := range c.Releases(app) {
+		if newest.ID == *base {
+			return nil
+		}
+		return api.Errorf(api.CodeConflict, "the newest release of app %q is %s (v%d) and not %s: somebody changed the app meanwhile; look at it and try again: slipway releases -a %s",
+			app, newest.ID, newest.Number, from, app)
+	}
+	if *base != "" {
+		return api.Errorf(api.CodeConflict, "app %q has no release, and this one was made from %s", app, from)
+	}
 	return nil
 }

@@ -15,6 +15,9 @@ func (c *change) createDeployment(cmd CreateDeployment) *api.Error {
 	if a.Deleting {
 		return api.Errorf(api.CodeConflict, "app %q is being deleted", a.Name)
 	}
+	if cmd.Active != nil && *cmd.Active != a.Release {
+		return api.Errorf(api.CodeConflict, "release %s became the active one of app %q meanwhile; look at it and try again: slipway releases -a %s", a.Release, a.Name, a.Name)
+	}
 	r, ok := c.Release(d.Release)
 	if !ok || r.App != d.App {
 		var known []string

@@ -15,8 +15,12 @@ func (c *change) createProcess(cmd CreateProcess) *api.Error {
 	if _, ok := c.Process(p.ID); ok {
 		return api.Errorf(api.CodeConflict, "process %s exists already", p.ID)
 	}
-	if _, err := c.app(p.App); err != nil {
+	a, err := c.app(p.App)
+	if err != nil {
 		return err
+	}
+	if a.Deleting && p.Kind == api.KindRun {
+		return api.Errorf(api.CodeConflict, "app %q is being deleted", a.Name)
 	}
 	if b, ok := c.Build(p.Build); p.Kind == api.KindBuild && (!ok || b.Status != api.BuildCreated) {
 		return api.Errorf(api.CodeConflict, "build %q is not waiting for a process", p.Build)

@@ -40,17 +40,28 @@ type (
 	}
 	// CreateBuild stores a build in status created.
 	CreateBuild struct{ Build api.Build }
-	// CreateRelease stores a release; Number is set by Apply.
-	CreateRelease struct{ Release api.Release }
+	// CreateRelease stores a release; Number is set by Apply. Base is the release that it was made
+	// from, "" where the app had none: when it is not the newest any more, the command is refused.
+	// nil does not look.
+	CreateRelease struct {
+		Release api.Release
+		Base    *api.ReleaseID `json:",omitempty"`
+	}
 	// CreateDeployment promotes a release: it supersedes a deployment that has not ended.
-	// Previous is set by Apply.
-	CreateDeployment struct{ Deployment api.Deployment }
+	// Previous is set by Apply. Active is the active release of the app that the proposer saw: when
+	// another one is active, the command is refused. nil does not look.
+	CreateDeployment struct {
+		Deployment api.Deployment
+		Active     *api.ReleaseID `json:",omitempty"`
+	}
 	// CancelDeployment asks the rollout to go back.
 	CancelDeployment struct{ App api.AppName }
-	// SetScale sets or, with nil, resets the override of a service.
+	// SetScale sets or, with nil, resets the override of a service. With Keep, the parts that
+	// Override does not give stay as an earlier override has them.
 	SetScale struct {
 		Key      api.ServiceKey
 		Override *api.ScaleOverride
+		Keep     bool `json:",omitempty"`
 	}
 	// RestartService replaces the processes created before the entry's time, at the pace of a
 	// rollout.
@@ -152,12 +163,14 @@ type (
 		Build   api.BuildID
 		Process api.ProcessID
 	}
-	// EndBuild completes or fails a build; on success it stores the release made from it.
+	// EndBuild completes or fails a build; on success it stores the release made from it. Base is
+	// that of CreateRelease.
 	EndBuild struct {
 		Build   api.BuildID
 		Images  map[api.ServiceName]api.Image
 		Failure string
-		Release *api.Release // nil when it failed
+		Release *api.Release   // nil when it failed
+		Base    *api.ReleaseID `json:",omitempty"`
 		// Deployment promotes the release in the same breath; nil leaves that to the user.
 		Deployment *api.Deployment
 	}

@@ -43,46 +43,100 @@ func (s *Server) GetEnv(ctx context.Context, r *pb.ObjectRequest) (*pb.EnvReply,
 }
 
 // SetEnv makes a release from the newest one with a changed environment. A change that
-// changes nothing makes none and answers with the newest.
+// changes nothing makes none and answers with the newest. A release that somebody else makes at the
+// same time is not lost: this one is made from it then, or refused where the caller said from which.
 func (s *Server) SetEnv(ctx context.Context, r *pb.SetEnvRequest) (*pb.Document, error) {
-	s.forks.Lock()
-	defer s.forks.Unlock()
-
-	v, a, err := s.readApp(ctx, r.GetApp())
-	if err != nil {
-		return nil, pb.Error(err)
-	}
 	req := s.request(ctx, r.GetRequestId())
 	id := req.ids.Release()
-	if made, ok := v.Release(id); ok { // the call was tried again
-		return doc(releaseInfo(v, a, made), nil)
+	var info api.ReleaseInfo
+	err := s.again(ctx, func(try string) (overtaken bool, err error) {
+		info, overtaken, err = s.setEnv(ctx, r, req, id, "release/"+try)
+		return overtaken, err
+	})
+	return doc(info, err)
+}
+
+// setEnv is one try of SetEnv. step is the name of its command.
+func (s *Server) setEnv(ctx context.Context, r *pb.SetEnvRequest, req request, id api.ReleaseID, step string) (info api.ReleaseInfo, overtaken bool, err error) {
+	v, a, err := s.readApp(ctx, r.GetApp())
+	if err != nil {
+		return info, false, err
 	}
-	base, exists := newestRelease(v, a.Name)
-	if !exists {
-		base = &api.Release{App: a.Name}
+	if made, ok := v.Release(id); ok { // the call was tried again
+		return releaseInfo(v, a, made), false, nil
+	}
+	base, err := baseOf(v, a, r.GetIfRelease())
+	if err != nil {
+		return info, false, err
 	}
 	old, err := s.releaseEnv(base)
 	if err != nil {
-		return nil, pb.Error(err)
+		return info, false, err
 	}
 	env, err := changedEnv(old, r)
 	if err != nil {
-		return nil, pb.Error(err)
+		return info, false, err
 	}
-	if exists && maps.Equal(old, env) {
-		return doc(releaseInfo(v, a, base), nil)
+	if base.ID != "" && maps.Equal(old, env) {
+		return releaseInfo(v, a, base), false, nil
 	}
-	release, err := s.compile(release{
+	made, err := s.compile(release{
 		id: id, app: a.Name, build: base.Build, manifest: base.Manifest, author: req.actor,
 		description: envDescription(old, env), lenient: true,
 	}, env)
 	if err != nil {
-		return nil, pb.Error(err)
+		return info, false, err
 	}
-	if _, err := s.propose(ctx, req, "release", state.CreateRelease{Release: *release}); err != nil {
-		return nil, pb.Error(err)
+	if _, err := s.propose(ctx, req, step, state.CreateRelease{Release: *made, Base: &base.ID}); err != nil {
+		return info, s.forked(ctx, err, a.Name, base.ID) && r.GetIfRelease() == "", err
 	}
-	return s.GetRelease(ctx, &pb.ObjectRequest{App: r.GetApp(), Id: string(id)})
+	if v, a, err = s.readApp(ctx, r.GetApp()); err != nil {
+		return info, false, err
+	}
+	stored, err := findRelease(v, a, string(id))
+	if err != nil {
+		return info, false, err
+	}
+	return releaseInfo(v, a, stored), false, nil
+}
+
+// noRelease is what a caller names who wants to make the first release of an app.
+const noRelease = "none"
+
+// baseOf returns the newest release of an app, one without an ID where there is none. wanted is
+// the one that it has to be: "" for whichever, noRelease for none.
+func baseOf(v *state.View, a *api.App, wanted string) (*api.Release, error) {
+	newest, exists := newestRelease(v, a.Name)
+	if !exists {
+		newest = &api.Release{App: a.Name}
+	}
+	if wanted == "" || wanted == noRelease && !exists {
+		return newest, nil
+	}
+	if wanted != noRelease {
+		named, err := findRelease(v, a, wanted)
+		if err != nil {
+			return nil, err
+		}
+		if named.ID == newest.ID {
+			return newest, nil
+		}
+	}
+	return nil, api.Errorf(api.CodeConflict, "the newest release of app %q is %s (v%d) and not %s: somebody changed the app meanwhile; nothing was set; see: slipway releases -a %s",
+		a.Name, newest.ID, newest.Number, wanted, a.Name)
+}
+
+// forked reports whether a release was refused because base is not the newest of its app any more.
+func (s *Server) forked(ctx context.Context, refused error, app api.AppName, base api.ReleaseID) bool {
+	if api.CodeOf(refused) != api.CodeConflict {
+		return false
+	}
+	v, err := s.read(ctx)
+	if err != nil {
+		return false
+	}
+	newest, ok := newestRelease(v, app)
+	return ok && newest.ID != base
 }
 
 // changedEnv applies a request to an environment.

@@ -32,24 +32,26 @@ func (s *Server) RunFinisher(ctx context.Context) error {
 	return err
 }
 
-// finish ends one build.
+// finish ends one build. Where a release came in between, the next look at the build takes its
+// environment.
 func (s *Server) finish(ctx context.Context, b *api.Build, p *api.Process) error {
-	s.forks.Lock()
-	defer s.forks.Unlock()
-
+	s.spread(ctx, b, p)
+	base := &api.Release{App: b.App}
+	if newest, ok := newestRelease(s.cfg.Store.View(), b.App); ok {
+		base = newest
+	}
 	end := state.EndBuild{Build: b.ID, Images: p.Observed.Images}
-	release, err := s.buildRelease(b, p)
+	release, err := s.buildRelease(b, p, base)
 	switch api.CodeOf(err) {
 	case "":
-		s.spread(ctx, b, p)
-		end.Release, end.Deployment = release, s.buildDeployment(b, release)
+		end.Release, end.Base, end.Deployment = release, &base.ID, s.buildDeployment(b, release)
 	case api.CodeInvalid:
 		end.Failure = err.Error()
 	default:
 		return err
 	}
 	res, err := s.cfg.Store.Propose(ctx, state.Entry{
-		Request: api.RequestID("finish/" + b.ID), At: s.cfg.Now(), Actor: b.Author, Reason: b.Reason, Command: end,
+		Request: api.RequestID("finish/" + string(b.ID) + "/" + string(base.ID)), At: s.cfg.Now(), Actor: b.Author, Reason: b.Reason, Command: end,
 	})
 	if err != nil {
 		return err
@@ -69,6 +71,9 @@ func (s *Server) spread(ctx context.Context, b *api.Build, p *api.Process) {
 		return
 	}
 	for _, image := range p.Observed.Images {
+		if image.Digest == "" {
+			continue
+		}
 		if err := s.cfg.SpreadImage(ctx, b.App, image.Digest); err != nil {
 			s.cfg.Log.Warn("image not on most servers yet", "app", b.App, "build", b.ID, "err", err)
 		}
@@ -86,9 +91,9 @@ func (s *Server) buildDeployment(b *api.Build, release *api.Release) *api.Deploy
 	}
 }
 
-// buildRelease makes the release of a build. Its environment is the one that is in force now:
-// one that was set while the build ran is not lost.
-func (s *Server) buildRelease(b *api.Build, p *api.Process) (*api.Release, error) {
+// buildRelease makes the release of a build. Its environment is that of base, the newest release:
+// one that was set while the build ran is not lost. Before the first it is that of the build.
+func (s *Server) buildRelease(b *api.Build, p *api.Process, base *api.Release) (*api.Release, error) {
 	for _, spec := range b.Services {
 		if p.Observed.Images[spec.Name].Digest == "" {
 			return nil, api.Errorf(api.CodeInvalid, "the builder reported no image for service %q", spec.Name)
@@ -99,8 +104,8 @@ func (s *Server) buildRelease(b *api.Build, p *api.Process) (*api.Release, error
 		return nil, err
 	}
 	env := secrets.Env
-	if newest, ok := newestRelease(s.cfg.Store.View(), b.App); ok {
-		if env, err = s.releaseEnv(newest); err != nil {
+	if base.ID != "" {
+		if env, err = s.releaseEnv(base); err != nil {
 			return nil, err
 		}
 	}

@@ -43,21 +43,43 @@ func (s *Server) GetRelease(ctx context.Context, r *pb.ObjectRequest) (*pb.Docum
 // Promote deploys a release; "" is the newest. A release older than the active one is
 // refused: going back is a rollback, which makes a new release and so keeps the order.
 func (s *Server) Promote(ctx context.Context, r *pb.ObjectRequest) (*pb.Document, error) {
+	req := s.request(ctx, r.GetRequestId())
+	id := req.ids.Deployment()
+	var d *api.Deployment
+	err := s.again(ctx, func(try string) (overtaken bool, err error) {
+		d, overtaken, err = s.promote(ctx, r, req, id, "deployment/"+try)
+		return overtaken, err
+	})
+	return doc(d, err)
+}
+
+// promote is one try of Promote. step is the name of its command.
+func (s *Server) promote(ctx context.Context, r *pb.ObjectRequest, req request, id api.DeploymentID, step string) (d *api.Deployment, overtaken bool, err error) {
 	v, a, err := s.readApp(ctx, r.GetApp())
 	if err != nil {
-		return nil, pb.Error(err)
+		return nil, false, err
+	}
+	if d, ok := v.Deployment(id); ok { // the call was tried again
+		return d, false, nil
 	}
 	release, err := findRelease(v, a, r.GetId())
 	if err != nil {
-		return nil, pb.Error(err)
+		return nil, false, err
 	}
 	if active, ok := v.Release(a.Release); ok && release.Number < active.Number {
-		return nil, pb.Error(api.Errorf(api.CodeConflict,
+		return nil, false, api.Errorf(api.CodeConflict,
 			"release %s (v%d) is older than the active release %s (v%d); to go back run: slipway releases rollback %s -a %s",
-			release.ID, release.Number, active.ID, active.Number, release.ID, a.Name))
+			release.ID, release.Number, active.ID, active.Number, release.ID, a.Name)
 	}
-	d, err := s.deploy(ctx, s.request(ctx, r.GetRequestId()), a, release)
-	return doc(d, err)
+	judged := a.Release
+	d, err = s.deploy(ctx, req, step, state.CreateDeployment{
+		Deployment: api.Deployment{ID: id, App: a.Name, Release: release.ID, Author: req.actor}, Active: &judged,
+	}, release)
+	if api.CodeOf(err) == api.CodeConflict {
+		_, now, err := s.readApp(ctx, r.GetApp())
+		overtaken = err == nil && now.Release != judged
+	}
+	return d, overtaken, err
 }
 
 // Rollback makes a new release with the build and the environment of an old one, and deploys
@@ -91,27 +113,27 @@ func (s *Server) Rollback(ctx context.Context, r *pb.ObjectRequest) (*pb.Documen
 	if _, err := s.propose(ctx, req, "release", state.CreateRelease{Release: release}); err != nil {
 		return nil, pb.Error(err)
 	}
-	d, err := s.deploy(ctx, req, a, &release)
+	d, err := s.deploy(ctx, req, "deployment", state.CreateDeployment{
+		Deployment: api.Deployment{ID: req.ids.Deployment(), App: a.Name, Release: release.ID, Author: req.actor},
+	}, &release)
 	return doc(d, err)
 }
 
-// deploy creates the deployment of a release.
-func (s *Server) deploy(ctx context.Context, req request, a *api.App, release *api.Release) (*api.Deployment, error) {
+// deploy creates the deployment of a release. step is the name of the command.
+func (s *Server) deploy(ctx context.Context, req request, step string, cmd state.CreateDeployment, release *api.Release) (*api.Deployment, error) {
 	if err := s.checkDeployable(release); err != nil {
 		return nil, err
 	}
-	id := req.ids.Deployment()
-	cmd := state.CreateDeployment{Deployment: api.Deployment{ID: id, App: a.Name, Release: release.ID, Author: req.actor}}
-	if _, err := s.propose(ctx, req, "deployment", cmd); err != nil {
+	if _, err := s.propose(ctx, req, step, cmd); err != nil {
 		return nil, err
 	}
 	v, err := s.read(ctx)
 	if err != nil {
 		return nil, err
 	}
-	d, ok := v.Deployment(id)
+	d, ok := v.Deployment(cmd.Deployment.ID)
 	if !ok {
-		return nil, api.NotFound("deployment", string(id), nil)
+		return nil, api.NotFound("deployment", string(cmd.Deployment.ID), nil)
 	}
 	return d, nil
 }

@@ -6,7 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 	"log/slog"
-	"sync"
+	"strconv"
 	"time"
 
 	"slipway/api"
@@ -99,10 +99,6 @@ type Server struct {
 	pb.UnimplementedControlServer
 	cfg     Config
 	secrets *Secrets
-
-	// forks is held while a release is made from the newest one, so that of two changes of
-	// the environment at once none is lost.
-	forks sync.Mutex
 }
 
 var _ pb.ControlServer = (*Server)(nil)
@@ -160,6 +156,25 @@ func (s *Server) propose(ctx context.Context, r request, step string, cmd state.
 		return res, res.Err
 	}
 	return res, nil
+}
+
+// triesMax bounds how often a change is made anew because others came between. Each time one of
+// them succeeded, so this many writers of one object can wait for one another.
+const triesMax = 64
+
+// again makes a change from what it reads, which Apply checks, until nobody came between the two.
+// make tells whether that was the reason of its error; try names its commands.
+func (s *Server) again(ctx context.Context, make func(try string) (overtaken bool, err error)) error {
+	for n := range triesMax {
+		overtaken, err := make(strconv.Itoa(n))
+		if !overtaken {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return api.Errorf(api.CodeConflict, "others change this all the time: %d tries were overtaken; try again", triesMax)
 }
 
 // read returns a view that holds every write acknowledged before.

@@ -70,19 +70,15 @@ func (s *Server) Scale(ctx context.Context, r *pb.ScaleRequest) (*pb.Document, e
 		return nil, pb.Error(err)
 	}
 	key := api.ServiceKey{App: a.Name, Service: spec.Name}
-	var before *api.ScaleOverride
-	if service, ok := v.Service(key); ok {
-		before = service.Override
-	}
 	req := s.request(ctx, r.GetRequestId())
-	override, err := newOverride(before, spec, r)
+	override, err := newOverride(spec, r)
 	if err != nil {
 		return nil, pb.Error(err)
 	}
 	if override != nil {
 		override.Author, override.At = req.actor, s.cfg.Now()
 	}
-	if _, err := s.propose(ctx, req, "scale", state.SetScale{Key: key, Override: override}); err != nil {
+	if _, err := s.propose(ctx, req, "scale", state.SetScale{Key: key, Override: override, Keep: true}); err != nil {
 		return nil, pb.Error(err)
 	}
 	if v, a, err = s.readApp(ctx, r.GetApp()); err != nil {
@@ -104,15 +100,12 @@ const (
 	countMax  = 10_000
 )
 
-// newOverride joins a request with the override before it; nil resets.
-func newOverride(before *api.ScaleOverride, spec *api.ServiceSpec, r *pb.ScaleRequest) (*api.ScaleOverride, error) {
+// newOverride is what a request says of a service; nil resets.
+func newOverride(spec *api.ServiceSpec, r *pb.ScaleRequest) (*api.ScaleOverride, error) {
 	if r.GetReset_() {
 		return nil, nil
 	}
 	next := api.ScaleOverride{}
-	if before != nil {
-		next = *before
-	}
 	if r.Count == nil && r.Cpu == nil && r.Memory == nil {
 		return nil, api.Errorf(api.CodeInvalid, "service %q: neither count, cpu nor memory is given", spec.Name)
 	}
