@@ -1793,6 +1793,96 @@ func (x *ServerRequest) GetRequestId() string {
 	return ""
 }
 
+type ListAuthoritiesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuthoritiesRequest) Reset() {
+	*x = ListAuthoritiesRequest{}
+	mi := &file_control_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuthoritiesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuthoritiesRequest) ProtoMessage() {}
+
+func (x *ListAuthoritiesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuthoritiesRequest.ProtoReflect.Descriptor instead.
+func (*ListAuthoritiesRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{30}
+}
+
+type RotateAuthorityRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// leave are machines, "node/<id>" or "server/<id>", that a replacement under way does not wait
+	// for any longer. Without any, a replacement begins.
+	Leave         []string `protobuf:"bytes,1,rep,name=leave,proto3" json:"leave,omitempty"`
+	RequestId     string   `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateAuthorityRequest) Reset() {
+	*x = RotateAuthorityRequest{}
+	mi := &file_control_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateAuthorityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateAuthorityRequest) ProtoMessage() {}
+
+func (x *RotateAuthorityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateAuthorityRequest.ProtoReflect.Descriptor instead.
+func (*RotateAuthorityRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *RotateAuthorityRequest) GetLeave() []string {
+	if x != nil {
+		return x.Leave
+	}
+	return nil
+}
+
+func (x *RotateAuthorityRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 type BackupRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Passphrase    string                 `protobuf:"bytes,1,opt,name=passphrase,proto3" json:"passphrase,omitempty"`
@@ -1802,7 +1892,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_control_proto_msgTypes[30]
+	mi := &file_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +1904,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[30]
+	mi := &file_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +1917,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{30}
+	return file_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *BackupRequest) GetPassphrase() string {
@@ -1846,7 +1936,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_control_proto_msgTypes[31]
+	mi := &file_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1858,7 +1948,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[31]
+	mi := &file_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1871,7 +1961,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{31}
+	return file_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -1889,7 +1979,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_control_proto_msgTypes[32]
+	mi := &file_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1901,7 +1991,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[32]
+	mi := &file_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1914,7 +2004,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{32}
+	return file_control_proto_rawDescGZIP(), []int{34}
 }
 
 type CreateTokenRequest struct {
@@ -1930,7 +2020,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_control_proto_msgTypes[33]
+	mi := &file_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1942,7 +2032,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[33]
+	mi := &file_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1955,7 +2045,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{33}
+	return file_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CreateTokenRequest) GetName() string {
@@ -2003,7 +2093,7 @@ type CreateTokenReply struct {
 
 func (x *CreateTokenReply) Reset() {
 	*x = CreateTokenReply{}
-	mi := &file_control_proto_msgTypes[34]
+	mi := &file_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2015,7 +2105,7 @@ func (x *CreateTokenReply) String() string {
 func (*CreateTokenReply) ProtoMessage() {}
 
 func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[34]
+	mi := &file_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2028,7 +2118,7 @@ func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenReply.ProtoReflect.Descriptor instead.
 func (*CreateTokenReply) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{34}
+	return file_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CreateTokenReply) GetToken() []byte {
@@ -2055,7 +2145,7 @@ type TokenRequest struct {
 
 func (x *TokenRequest) Reset() {
 	*x = TokenRequest{}
-	mi := &file_control_proto_msgTypes[35]
+	mi := &file_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2067,7 +2157,7 @@ func (x *TokenRequest) String() string {
 func (*TokenRequest) ProtoMessage() {}
 
 func (x *TokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[35]
+	mi := &file_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2080,7 +2170,7 @@ func (x *TokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
 func (*TokenRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{35}
+	return file_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TokenRequest) GetToken() string {
@@ -2107,7 +2197,7 @@ type RotateJoinTokenRequest struct {
 
 func (x *RotateJoinTokenRequest) Reset() {
 	*x = RotateJoinTokenRequest{}
-	mi := &file_control_proto_msgTypes[36]
+	mi := &file_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2119,7 +2209,7 @@ func (x *RotateJoinTokenRequest) String() string {
 func (*RotateJoinTokenRequest) ProtoMessage() {}
 
 func (x *RotateJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[36]
+	mi := &file_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2132,7 +2222,7 @@ func (x *RotateJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*RotateJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{36}
+	return file_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RotateJoinTokenRequest) GetRole() string {
@@ -2157,7 +2247,7 @@ type ListPoolsRequest struct {
 
 func (x *ListPoolsRequest) Reset() {
 	*x = ListPoolsRequest{}
-	mi := &file_control_proto_msgTypes[37]
+	mi := &file_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2169,7 +2259,7 @@ func (x *ListPoolsRequest) String() string {
 func (*ListPoolsRequest) ProtoMessage() {}
 
 func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[37]
+	mi := &file_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2182,7 +2272,7 @@ func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{37}
+	return file_control_proto_rawDescGZIP(), []int{39}
 }
 
 type PutPoolRequest struct {
@@ -2195,7 +2285,7 @@ type PutPoolRequest struct {
 
 func (x *PutPoolRequest) Reset() {
 	*x = PutPoolRequest{}
-	mi := &file_control_proto_msgTypes[38]
+	mi := &file_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2207,7 +2297,7 @@ func (x *PutPoolRequest) String() string {
 func (*PutPoolRequest) ProtoMessage() {}
 
 func (x *PutPoolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[38]
+	mi := &file_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2220,7 +2310,7 @@ func (x *PutPoolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutPoolRequest.ProtoReflect.Descriptor instead.
 func (*PutPoolRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{38}
+	return file_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PutPoolRequest) GetPool() []byte {
@@ -2249,7 +2339,7 @@ type ListProcessesRequest struct {
 
 func (x *ListProcessesRequest) Reset() {
 	*x = ListProcessesRequest{}
-	mi := &file_control_proto_msgTypes[39]
+	mi := &file_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2261,7 +2351,7 @@ func (x *ListProcessesRequest) String() string {
 func (*ListProcessesRequest) ProtoMessage() {}
 
 func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[39]
+	mi := &file_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2274,7 +2364,7 @@ func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{39}
+	return file_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListProcessesRequest) GetApp() string {
@@ -2323,7 +2413,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_control_proto_msgTypes[40]
+	mi := &file_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2425,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[40]
+	mi := &file_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2438,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{40}
+	return file_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RunRequest) GetApp() string {
@@ -2443,7 +2533,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_control_proto_msgTypes[41]
+	mi := &file_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2455,7 +2545,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[41]
+	mi := &file_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2468,7 +2558,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{41}
+	return file_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Frame) GetKind() isFrame_Kind {
@@ -2654,7 +2744,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_control_proto_msgTypes[42]
+	mi := &file_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2666,7 +2756,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[42]
+	mi := &file_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2679,7 +2769,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{42}
+	return file_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Open) GetKind() string {
@@ -2783,7 +2873,7 @@ type Resize struct {
 
 func (x *Resize) Reset() {
 	*x = Resize{}
-	mi := &file_control_proto_msgTypes[43]
+	mi := &file_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2795,7 +2885,7 @@ func (x *Resize) String() string {
 func (*Resize) ProtoMessage() {}
 
 func (x *Resize) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[43]
+	mi := &file_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2808,7 +2898,7 @@ func (x *Resize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resize.ProtoReflect.Descriptor instead.
 func (*Resize) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{43}
+	return file_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Resize) GetRows() uint32 {
@@ -2834,7 +2924,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_control_proto_msgTypes[44]
+	mi := &file_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2846,7 +2936,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[44]
+	mi := &file_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2859,7 +2949,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{44}
+	return file_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -2879,7 +2969,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_control_proto_msgTypes[45]
+	mi := &file_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2891,7 +2981,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[45]
+	mi := &file_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2904,7 +2994,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{45}
+	return file_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Failure) GetCode() string {
@@ -3067,6 +3157,11 @@ const file_control_proto_rawDesc = "" +
 	"\rServerRequest\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1d\n" +
 	"\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\"\x18\n" +
+	"\x16ListAuthoritiesRequest\"M\n" +
+	"\x16RotateAuthorityRequest\x12\x14\n" +
+	"\x05leave\x18\x01 \x03(\tR\x05leave\x12\x1d\n" +
+	"\n" +
 	"request_id\x18\x02 \x01(\tR\trequestId\"/\n" +
 	"\rBackupRequest\x12\x1e\n" +
 	"\n" +
@@ -3153,7 +3248,7 @@ const file_control_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\"7\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage2\xac\x19\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage2\xc8\x1a\n" +
 	"\aControl\x12;\n" +
 	"\aGetRack\x12\x1a.slipway.v1.GetRackRequest\x1a\x14.slipway.v1.Document\x12;\n" +
 	"\x06Events\x12\x19.slipway.v1.EventsRequest\x1a\x14.slipway.v1.Document0\x01\x12>\n" +
@@ -3206,7 +3301,9 @@ const file_control_proto_rawDesc = "" +
 	"\tListPools\x12\x1c.slipway.v1.ListPoolsRequest\x1a\x15.slipway.v1.Documents\x12;\n" +
 	"\aPutPool\x12\x1a.slipway.v1.PutPoolRequest\x1a\x14.slipway.v1.Document\x12D\n" +
 	"\vListServers\x12\x1e.slipway.v1.ListServersRequest\x1a\x15.slipway.v1.Documents\x12<\n" +
-	"\fRemoveServer\x12\x19.slipway.v1.ServerRequest\x1a\x11.slipway.v1.Empty\x12>\n" +
+	"\fRemoveServer\x12\x19.slipway.v1.ServerRequest\x1a\x11.slipway.v1.Empty\x12L\n" +
+	"\x0fListAuthorities\x12\".slipway.v1.ListAuthoritiesRequest\x1a\x15.slipway.v1.Documents\x12L\n" +
+	"\x0fRotateAuthority\x12\".slipway.v1.RotateAuthorityRequest\x1a\x15.slipway.v1.Documents\x12>\n" +
 	"\x06Backup\x12\x19.slipway.v1.BackupRequest\x1a\x17.slipway.v1.BackupChunk0\x01\x12B\n" +
 	"\n" +
 	"ListTokens\x12\x1d.slipway.v1.ListTokensRequest\x1a\x15.slipway.v1.Documents\x12K\n" +
@@ -3226,7 +3323,7 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_control_proto_goTypes = []any{
 	(*Empty)(nil),                  // 0: slipway.v1.Empty
 	(*Document)(nil),               // 1: slipway.v1.Document
@@ -3258,38 +3355,40 @@ var file_control_proto_goTypes = []any{
 	(*UpdateNodeRequest)(nil),      // 27: slipway.v1.UpdateNodeRequest
 	(*ListServersRequest)(nil),     // 28: slipway.v1.ListServersRequest
 	(*ServerRequest)(nil),          // 29: slipway.v1.ServerRequest
-	(*BackupRequest)(nil),          // 30: slipway.v1.BackupRequest
-	(*BackupChunk)(nil),            // 31: slipway.v1.BackupChunk
-	(*ListTokensRequest)(nil),      // 32: slipway.v1.ListTokensRequest
-	(*CreateTokenRequest)(nil),     // 33: slipway.v1.CreateTokenRequest
-	(*CreateTokenReply)(nil),       // 34: slipway.v1.CreateTokenReply
-	(*TokenRequest)(nil),           // 35: slipway.v1.TokenRequest
-	(*RotateJoinTokenRequest)(nil), // 36: slipway.v1.RotateJoinTokenRequest
-	(*ListPoolsRequest)(nil),       // 37: slipway.v1.ListPoolsRequest
-	(*PutPoolRequest)(nil),         // 38: slipway.v1.PutPoolRequest
-	(*ListProcessesRequest)(nil),   // 39: slipway.v1.ListProcessesRequest
-	(*RunRequest)(nil),             // 40: slipway.v1.RunRequest
-	(*Frame)(nil),                  // 41: slipway.v1.Frame
-	(*Open)(nil),                   // 42: slipway.v1.Open
-	(*Resize)(nil),                 // 43: slipway.v1.Resize
-	(*Exit)(nil),                   // 44: slipway.v1.Exit
-	(*Failure)(nil),                // 45: slipway.v1.Failure
-	nil,                            // 46: slipway.v1.EnvReply.EnvEntry
-	nil,                            // 47: slipway.v1.SetEnvRequest.SetEntry
-	nil,                            // 48: slipway.v1.NewScale.CountsEntry
-	nil,                            // 49: slipway.v1.UpdateNodeRequest.LabelsEntry
+	(*ListAuthoritiesRequest)(nil), // 30: slipway.v1.ListAuthoritiesRequest
+	(*RotateAuthorityRequest)(nil), // 31: slipway.v1.RotateAuthorityRequest
+	(*BackupRequest)(nil),          // 32: slipway.v1.BackupRequest
+	(*BackupChunk)(nil),            // 33: slipway.v1.BackupChunk
+	(*ListTokensRequest)(nil),      // 34: slipway.v1.ListTokensRequest
+	(*CreateTokenRequest)(nil),     // 35: slipway.v1.CreateTokenRequest
+	(*CreateTokenReply)(nil),       // 36: slipway.v1.CreateTokenReply
+	(*TokenRequest)(nil),           // 37: slipway.v1.TokenRequest
+	(*RotateJoinTokenRequest)(nil), // 38: slipway.v1.RotateJoinTokenRequest
+	(*ListPoolsRequest)(nil),       // 39: slipway.v1.ListPoolsRequest
+	(*PutPoolRequest)(nil),         // 40: slipway.v1.PutPoolRequest
+	(*ListProcessesRequest)(nil),   // 41: slipway.v1.ListProcessesRequest
+	(*RunRequest)(nil),             // 42: slipway.v1.RunRequest
+	(*Frame)(nil),                  // 43: slipway.v1.Frame
+	(*Open)(nil),                   // 44: slipway.v1.Open
+	(*Resize)(nil),                 // 45: slipway.v1.Resize
+	(*Exit)(nil),                   // 46: slipway.v1.Exit
+	(*Failure)(nil),                // 47: slipway.v1.Failure
+	nil,                            // 48: slipway.v1.EnvReply.EnvEntry
+	nil,                            // 49: slipway.v1.SetEnvRequest.SetEntry
+	nil,                            // 50: slipway.v1.NewScale.CountsEntry
+	nil,                            // 51: slipway.v1.UpdateNodeRequest.LabelsEntry
 }
 var file_control_proto_depIdxs = []int32{
-	46, // 0: slipway.v1.EnvReply.env:type_name -> slipway.v1.EnvReply.EnvEntry
-	47, // 1: slipway.v1.SetEnvRequest.set:type_name -> slipway.v1.SetEnvRequest.SetEntry
+	48, // 0: slipway.v1.EnvReply.env:type_name -> slipway.v1.EnvReply.EnvEntry
+	49, // 1: slipway.v1.SetEnvRequest.set:type_name -> slipway.v1.SetEnvRequest.SetEntry
 	23, // 2: slipway.v1.WhatIfRequest.add_nodes:type_name -> slipway.v1.NewNodes
 	24, // 3: slipway.v1.WhatIfRequest.scale:type_name -> slipway.v1.NewScale
-	48, // 4: slipway.v1.NewScale.counts:type_name -> slipway.v1.NewScale.CountsEntry
-	49, // 5: slipway.v1.UpdateNodeRequest.labels:type_name -> slipway.v1.UpdateNodeRequest.LabelsEntry
-	42, // 6: slipway.v1.Frame.open:type_name -> slipway.v1.Open
-	43, // 7: slipway.v1.Frame.resize:type_name -> slipway.v1.Resize
-	44, // 8: slipway.v1.Frame.exit:type_name -> slipway.v1.Exit
-	45, // 9: slipway.v1.Frame.failure:type_name -> slipway.v1.Failure
+	50, // 4: slipway.v1.NewScale.counts:type_name -> slipway.v1.NewScale.CountsEntry
+	51, // 5: slipway.v1.UpdateNodeRequest.labels:type_name -> slipway.v1.UpdateNodeRequest.LabelsEntry
+	44, // 6: slipway.v1.Frame.open:type_name -> slipway.v1.Open
+	45, // 7: slipway.v1.Frame.resize:type_name -> slipway.v1.Resize
+	46, // 8: slipway.v1.Frame.exit:type_name -> slipway.v1.Exit
+	47, // 9: slipway.v1.Frame.failure:type_name -> slipway.v1.Failure
 	3,  // 10: slipway.v1.Control.GetRack:input_type -> slipway.v1.GetRackRequest
 	5,  // 11: slipway.v1.Control.Events:input_type -> slipway.v1.EventsRequest
 	6,  // 12: slipway.v1.Control.ListApps:input_type -> slipway.v1.ListAppsRequest
@@ -3317,11 +3416,11 @@ var file_control_proto_depIdxs = []int32{
 	7,  // 34: slipway.v1.Control.ListServices:input_type -> slipway.v1.AppRequest
 	20, // 35: slipway.v1.Control.Scale:input_type -> slipway.v1.ScaleRequest
 	9,  // 36: slipway.v1.Control.Restart:input_type -> slipway.v1.ServiceRequest
-	39, // 37: slipway.v1.Control.ListProcesses:input_type -> slipway.v1.ListProcessesRequest
+	41, // 37: slipway.v1.Control.ListProcesses:input_type -> slipway.v1.ListProcessesRequest
 	8,  // 38: slipway.v1.Control.GetProcess:input_type -> slipway.v1.ObjectRequest
 	8,  // 39: slipway.v1.Control.StopProcess:input_type -> slipway.v1.ObjectRequest
-	40, // 40: slipway.v1.Control.Run:input_type -> slipway.v1.RunRequest
-	41, // 41: slipway.v1.Control.Session:input_type -> slipway.v1.Frame
+	42, // 40: slipway.v1.Control.Run:input_type -> slipway.v1.RunRequest
+	43, // 41: slipway.v1.Control.Session:input_type -> slipway.v1.Frame
 	8,  // 42: slipway.v1.Control.GetWhy:input_type -> slipway.v1.ObjectRequest
 	9,  // 43: slipway.v1.Control.Explain:input_type -> slipway.v1.ServiceRequest
 	21, // 44: slipway.v1.Control.WhyNot:input_type -> slipway.v1.WhyNotRequest
@@ -3332,68 +3431,72 @@ var file_control_proto_depIdxs = []int32{
 	26, // 49: slipway.v1.Control.PlanDrain:input_type -> slipway.v1.NodeRequest
 	27, // 50: slipway.v1.Control.UpdateNode:input_type -> slipway.v1.UpdateNodeRequest
 	26, // 51: slipway.v1.Control.RemoveNode:input_type -> slipway.v1.NodeRequest
-	37, // 52: slipway.v1.Control.ListPools:input_type -> slipway.v1.ListPoolsRequest
-	38, // 53: slipway.v1.Control.PutPool:input_type -> slipway.v1.PutPoolRequest
+	39, // 52: slipway.v1.Control.ListPools:input_type -> slipway.v1.ListPoolsRequest
+	40, // 53: slipway.v1.Control.PutPool:input_type -> slipway.v1.PutPoolRequest
 	28, // 54: slipway.v1.Control.ListServers:input_type -> slipway.v1.ListServersRequest
 	29, // 55: slipway.v1.Control.RemoveServer:input_type -> slipway.v1.ServerRequest
-	30, // 56: slipway.v1.Control.Backup:input_type -> slipway.v1.BackupRequest
-	32, // 57: slipway.v1.Control.ListTokens:input_type -> slipway.v1.ListTokensRequest
-	33, // 58: slipway.v1.Control.CreateToken:input_type -> slipway.v1.CreateTokenRequest
-	35, // 59: slipway.v1.Control.DeleteToken:input_type -> slipway.v1.TokenRequest
-	36, // 60: slipway.v1.Control.RotateJoinToken:input_type -> slipway.v1.RotateJoinTokenRequest
-	1,  // 61: slipway.v1.Control.GetRack:output_type -> slipway.v1.Document
-	1,  // 62: slipway.v1.Control.Events:output_type -> slipway.v1.Document
-	2,  // 63: slipway.v1.Control.ListApps:output_type -> slipway.v1.Documents
-	1,  // 64: slipway.v1.Control.GetApp:output_type -> slipway.v1.Document
-	1,  // 65: slipway.v1.Control.CreateApp:output_type -> slipway.v1.Document
-	0,  // 66: slipway.v1.Control.DeleteApp:output_type -> slipway.v1.Empty
-	0,  // 67: slipway.v1.Control.LockApp:output_type -> slipway.v1.Empty
-	1,  // 68: slipway.v1.Control.CancelDeployment:output_type -> slipway.v1.Document
-	12, // 69: slipway.v1.Control.HasSource:output_type -> slipway.v1.HasSourceReply
-	14, // 70: slipway.v1.Control.UploadSource:output_type -> slipway.v1.UploadSourceReply
-	1,  // 71: slipway.v1.Control.CreateBuild:output_type -> slipway.v1.Document
-	2,  // 72: slipway.v1.Control.ListBuilds:output_type -> slipway.v1.Documents
-	1,  // 73: slipway.v1.Control.GetBuild:output_type -> slipway.v1.Document
-	41, // 74: slipway.v1.Control.WatchBuild:output_type -> slipway.v1.Frame
-	2,  // 75: slipway.v1.Control.ListReleases:output_type -> slipway.v1.Documents
-	1,  // 76: slipway.v1.Control.GetRelease:output_type -> slipway.v1.Document
-	1,  // 77: slipway.v1.Control.DiffReleases:output_type -> slipway.v1.Document
-	18, // 78: slipway.v1.Control.GetEnv:output_type -> slipway.v1.EnvReply
-	1,  // 79: slipway.v1.Control.SetEnv:output_type -> slipway.v1.Document
-	1,  // 80: slipway.v1.Control.Promote:output_type -> slipway.v1.Document
-	1,  // 81: slipway.v1.Control.Rollback:output_type -> slipway.v1.Document
-	2,  // 82: slipway.v1.Control.ListDeployments:output_type -> slipway.v1.Documents
-	1,  // 83: slipway.v1.Control.GetDeployment:output_type -> slipway.v1.Document
-	1,  // 84: slipway.v1.Control.WatchDeployment:output_type -> slipway.v1.Document
-	2,  // 85: slipway.v1.Control.ListServices:output_type -> slipway.v1.Documents
-	1,  // 86: slipway.v1.Control.Scale:output_type -> slipway.v1.Document
-	0,  // 87: slipway.v1.Control.Restart:output_type -> slipway.v1.Empty
-	2,  // 88: slipway.v1.Control.ListProcesses:output_type -> slipway.v1.Documents
-	1,  // 89: slipway.v1.Control.GetProcess:output_type -> slipway.v1.Document
-	0,  // 90: slipway.v1.Control.StopProcess:output_type -> slipway.v1.Empty
-	1,  // 91: slipway.v1.Control.Run:output_type -> slipway.v1.Document
-	41, // 92: slipway.v1.Control.Session:output_type -> slipway.v1.Frame
-	1,  // 93: slipway.v1.Control.GetWhy:output_type -> slipway.v1.Document
-	1,  // 94: slipway.v1.Control.Explain:output_type -> slipway.v1.Document
-	1,  // 95: slipway.v1.Control.WhyNot:output_type -> slipway.v1.Document
-	1,  // 96: slipway.v1.Control.WhatIf:output_type -> slipway.v1.Document
-	2,  // 97: slipway.v1.Control.Capacity:output_type -> slipway.v1.Documents
-	2,  // 98: slipway.v1.Control.ListNodes:output_type -> slipway.v1.Documents
-	1,  // 99: slipway.v1.Control.GetNode:output_type -> slipway.v1.Document
-	1,  // 100: slipway.v1.Control.PlanDrain:output_type -> slipway.v1.Document
-	1,  // 101: slipway.v1.Control.UpdateNode:output_type -> slipway.v1.Document
-	0,  // 102: slipway.v1.Control.RemoveNode:output_type -> slipway.v1.Empty
-	2,  // 103: slipway.v1.Control.ListPools:output_type -> slipway.v1.Documents
-	1,  // 104: slipway.v1.Control.PutPool:output_type -> slipway.v1.Document
-	2,  // 105: slipway.v1.Control.ListServers:output_type -> slipway.v1.Documents
-	0,  // 106: slipway.v1.Control.RemoveServer:output_type -> slipway.v1.Empty
-	31, // 107: slipway.v1.Control.Backup:output_type -> slipway.v1.BackupChunk
-	2,  // 108: slipway.v1.Control.ListTokens:output_type -> slipway.v1.Documents
-	34, // 109: slipway.v1.Control.CreateToken:output_type -> slipway.v1.CreateTokenReply
-	0,  // 110: slipway.v1.Control.DeleteToken:output_type -> slipway.v1.Empty
-	34, // 111: slipway.v1.Control.RotateJoinToken:output_type -> slipway.v1.CreateTokenReply
-	61, // [61:112] is the sub-list for method output_type
-	10, // [10:61] is the sub-list for method input_type
+	30, // 56: slipway.v1.Control.ListAuthorities:input_type -> slipway.v1.ListAuthoritiesRequest
+	31, // 57: slipway.v1.Control.RotateAuthority:input_type -> slipway.v1.RotateAuthorityRequest
+	32, // 58: slipway.v1.Control.Backup:input_type -> slipway.v1.BackupRequest
+	34, // 59: slipway.v1.Control.ListTokens:input_type -> slipway.v1.ListTokensRequest
+	35, // 60: slipway.v1.Control.CreateToken:input_type -> slipway.v1.CreateTokenRequest
+	37, // 61: slipway.v1.Control.DeleteToken:input_type -> slipway.v1.TokenRequest
+	38, // 62: slipway.v1.Control.RotateJoinToken:input_type -> slipway.v1.RotateJoinTokenRequest
+	1,  // 63: slipway.v1.Control.GetRack:output_type -> slipway.v1.Document
+	1,  // 64: slipway.v1.Control.Events:output_type -> slipway.v1.Document
+	2,  // 65: slipway.v1.Control.ListApps:output_type -> slipway.v1.Documents
+	1,  // 66: slipway.v1.Control.GetApp:output_type -> slipway.v1.Document
+	1,  // 67: slipway.v1.Control.CreateApp:output_type -> slipway.v1.Document
+	0,  // 68: slipway.v1.Control.DeleteApp:output_type -> slipway.v1.Empty
+	0,  // 69: slipway.v1.Control.LockApp:output_type -> slipway.v1.Empty
+	1,  // 70: slipway.v1.Control.CancelDeployment:output_type -> slipway.v1.Document
+	12, // 71: slipway.v1.Control.HasSource:output_type -> slipway.v1.HasSourceReply
+	14, // 72: slipway.v1.Control.UploadSource:output_type -> slipway.v1.UploadSourceReply
+	1,  // 73: slipway.v1.Control.CreateBuild:output_type -> slipway.v1.Document
+	2,  // 74: slipway.v1.Control.ListBuilds:output_type -> slipway.v1.Documents
+	1,  // 75: slipway.v1.Control.GetBuild:output_type -> slipway.v1.Document
+	43, // 76: slipway.v1.Control.WatchBuild:output_type -> slipway.v1.Frame
+	2,  // 77: slipway.v1.Control.ListReleases:output_type -> slipway.v1.Documents
+	1,  // 78: slipway.v1.Control.GetRelease:output_type -> slipway.v1.Document
+	1,  // 79: slipway.v1.Control.DiffReleases:output_type -> slipway.v1.Document
+	18, // 80: slipway.v1.Control.GetEnv:output_type -> slipway.v1.EnvReply
+	1,  // 81: slipway.v1.Control.SetEnv:output_type -> slipway.v1.Document
+	1,  // 82: slipway.v1.Control.Promote:output_type -> slipway.v1.Document
+	1,  // 83: slipway.v1.Control.Rollback:output_type -> slipway.v1.Document
+	2,  // 84: slipway.v1.Control.ListDeployments:output_type -> slipway.v1.Documents
+	1,  // 85: slipway.v1.Control.GetDeployment:output_type -> slipway.v1.Document
+	1,  // 86: slipway.v1.Control.WatchDeployment:output_type -> slipway.v1.Document
+	2,  // 87: slipway.v1.Control.ListServices:output_type -> slipway.v1.Documents
+	1,  // 88: slipway.v1.Control.Scale:output_type -> slipway.v1.Document
+	0,  // 89: slipway.v1.Control.Restart:output_type -> slipway.v1.Empty
+	2,  // 90: slipway.v1.Control.ListProcesses:output_type -> slipway.v1.Documents
+	1,  // 91: slipway.v1.Control.GetProcess:output_type -> slipway.v1.Document
+	0,  // 92: slipway.v1.Control.StopProcess:output_type -> slipway.v1.Empty
+	1,  // 93: slipway.v1.Control.Run:output_type -> slipway.v1.Document
+	43, // 94: slipway.v1.Control.Session:output_type -> slipway.v1.Frame
+	1,  // 95: slipway.v1.Control.GetWhy:output_type -> slipway.v1.Document
+	1,  // 96: slipway.v1.Control.Explain:output_type -> slipway.v1.Document
+	1,  // 97: slipway.v1.Control.WhyNot:output_type -> slipway.v1.Document
+	1,  // 98: slipway.v1.Control.WhatIf:output_type -> slipway.v1.Document
+	2,  // 99: slipway.v1.Control.Capacity:output_type -> slipway.v1.Documents
+	2,  // 100: slipway.v1.Control.ListNodes:output_type -> slipway.v1.Documents
+	1,  // 101: slipway.v1.Control.GetNode:output_type -> slipway.v1.Document
+	1,  // 102: slipway.v1.Control.PlanDrain:output_type -> slipway.v1.Document
+	1,  // 103: slipway.v1.Control.UpdateNode:output_type -> slipway.v1.Document
+	0,  // 104: slipway.v1.Control.RemoveNode:output_type -> slipway.v1.Empty
+	2,  // 105: slipway.v1.Control.ListPools:output_type -> slipway.v1.Documents
+	1,  // 106: slipway.v1.Control.PutPool:output_type -> slipway.v1.Document
+	2,  // 107: slipway.v1.Control.ListServers:output_type -> slipway.v1.Documents
+	0,  // 108: slipway.v1.Control.RemoveServer:output_type -> slipway.v1.Empty
+	2,  // 109: slipway.v1.Control.ListAuthorities:output_type -> slipway.v1.Documents
+	2,  // 110: slipway.v1.Control.RotateAuthority:output_type -> slipway.v1.Documents
+	33, // 111: slipway.v1.Control.Backup:output_type -> slipway.v1.BackupChunk
+	2,  // 112: slipway.v1.Control.ListTokens:output_type -> slipway.v1.Documents
+	36, // 113: slipway.v1.Control.CreateToken:output_type -> slipway.v1.CreateTokenReply
+	0,  // 114: slipway.v1.Control.DeleteToken:output_type -> slipway.v1.Empty
+	36, // 115: slipway.v1.Control.RotateJoinToken:output_type -> slipway.v1.CreateTokenReply
+	63, // [63:116] is the sub-list for method output_type
+	10, // [10:63] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
 	10, // [10:10] is the sub-list for extension extendee
 	0,  // [0:10] is the sub-list for field type_name
@@ -3413,7 +3516,7 @@ func file_control_proto_init() {
 		(*WhatIfRequest_Deploy)(nil),
 	}
 	file_control_proto_msgTypes[27].OneofWrappers = []any{}
-	file_control_proto_msgTypes[41].OneofWrappers = []any{
+	file_control_proto_msgTypes[43].OneofWrappers = []any{
 		(*Frame_Open)(nil),
 		(*Frame_Stdin)(nil),
 		(*Frame_StdinClose)(nil),
@@ -3431,7 +3534,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   50,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -71,6 +71,8 @@ const (
 	Control_PutPool_FullMethodName          = "/slipway.v1.Control/PutPool"
 	Control_ListServers_FullMethodName      = "/slipway.v1.Control/ListServers"
 	Control_RemoveServer_FullMethodName     = "/slipway.v1.Control/RemoveServer"
+	Control_ListAuthorities_FullMethodName  = "/slipway.v1.Control/ListAuthorities"
+	Control_RotateAuthority_FullMethodName  = "/slipway.v1.Control/RotateAuthority"
 	Control_Backup_FullMethodName           = "/slipway.v1.Control/Backup"
 	Control_ListTokens_FullMethodName       = "/slipway.v1.Control/ListTokens"
 	Control_CreateToken_FullMethodName      = "/slipway.v1.Control/CreateToken"
@@ -143,6 +145,10 @@ type ControlClient interface {
 	// Servers.
 	ListServers(ctx context.Context, in *ListServersRequest, opts ...grpc.CallOption) (*Documents, error)
 	RemoveServer(ctx context.Context, in *ServerRequest, opts ...grpc.CallOption) (*Empty, error)
+	// The certificate authorities that machines trust.
+	ListAuthorities(ctx context.Context, in *ListAuthoritiesRequest, opts ...grpc.CallOption) (*Documents, error)
+	// RotateAuthority begins to replace the one that signs, or goes on without some machines.
+	RotateAuthority(ctx context.Context, in *RotateAuthorityRequest, opts ...grpc.CallOption) (*Documents, error)
 	// Backup sends everything that is needed to restore the rack, encrypted.
 	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupChunk], error)
 	// Tokens. A secret is shown once, when it is made.
@@ -654,6 +660,26 @@ func (c *controlClient) RemoveServer(ctx context.Context, in *ServerRequest, opt
 	return out, nil
 }
 
+func (c *controlClient) ListAuthorities(ctx context.Context, in *ListAuthoritiesRequest, opts ...grpc.CallOption) (*Documents, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Documents)
+	err := c.cc.Invoke(ctx, Control_ListAuthorities_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) RotateAuthority(ctx context.Context, in *RotateAuthorityRequest, opts ...grpc.CallOption) (*Documents, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Documents)
+	err := c.cc.Invoke(ctx, Control_RotateAuthority_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlClient) Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupChunk], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[5], Control_Backup_FullMethodName, cOpts...)
@@ -778,6 +804,10 @@ type ControlServer interface {
 	// Servers.
 	ListServers(context.Context, *ListServersRequest) (*Documents, error)
 	RemoveServer(context.Context, *ServerRequest) (*Empty, error)
+	// The certificate authorities that machines trust.
+	ListAuthorities(context.Context, *ListAuthoritiesRequest) (*Documents, error)
+	// RotateAuthority begins to replace the one that signs, or goes on without some machines.
+	RotateAuthority(context.Context, *RotateAuthorityRequest) (*Documents, error)
 	// Backup sends everything that is needed to restore the rack, encrypted.
 	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error
 	// Tokens. A secret is shown once, when it is made.
@@ -933,6 +963,12 @@ func (UnimplementedControlServer) ListServers(context.Context, *ListServersReque
 }
 func (UnimplementedControlServer) RemoveServer(context.Context, *ServerRequest) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveServer not implemented")
+}
+func (UnimplementedControlServer) ListAuthorities(context.Context, *ListAuthoritiesRequest) (*Documents, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAuthorities not implemented")
+}
+func (UnimplementedControlServer) RotateAuthority(context.Context, *RotateAuthorityRequest) (*Documents, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateAuthority not implemented")
 }
 func (UnimplementedControlServer) Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error {
 	return status.Error(codes.Unimplemented, "method Backup not implemented")
@@ -1755,6 +1791,42 @@ func _Control_RemoveServer_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_ListAuthorities_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAuthoritiesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).ListAuthorities(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_ListAuthorities_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).ListAuthorities(ctx, req.(*ListAuthoritiesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_RotateAuthority_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateAuthorityRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).RotateAuthority(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_RotateAuthority_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).RotateAuthority(ctx, req.(*RotateAuthorityRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Control_Backup_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(BackupRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -2008,6 +2080,14 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveServer",
 			Handler:    _Control_RemoveServer_Handler,
+		},
+		{
+			MethodName: "ListAuthorities",
+			Handler:    _Control_ListAuthorities_Handler,
+		},
+		{
+			MethodName: "RotateAuthority",
+			Handler:    _Control_RotateAuthority_Handler,
 		},
 		{
 			MethodName: "ListTokens",

@@ -21,8 +21,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Machines_Join_FullMethodName  = "/slipway.v1.Machines/Join"
-	Machines_Renew_FullMethodName = "/slipway.v1.Machines/Renew"
+	Machines_Join_FullMethodName   = "/slipway.v1.Machines/Join"
+	Machines_Renew_FullMethodName  = "/slipway.v1.Machines/Renew"
+	Machines_Report_FullMethodName = "/slipway.v1.Machines/Report"
 )
 
 // MachinesClient is the client API for Machines service.
@@ -34,6 +35,9 @@ type MachinesClient interface {
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinReply, error)
 	// Renew signs a new certificate for the machine that the old one names.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*Certificate, error)
+	// Report says what the calling machine holds, and answers with what it is to hold: at once if
+	// that is something else, and else when it becomes something else, or when the wait is over.
+	Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (*ReportReply, error)
 }
 
 type machinesClient struct {
@@ -64,6 +68,16 @@ func (c *machinesClient) Renew(ctx context.Context, in *RenewRequest, opts ...gr
 	return out, nil
 }
 
+func (c *machinesClient) Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (*ReportReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReportReply)
+	err := c.cc.Invoke(ctx, Machines_Report_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // MachinesServer is the server API for Machines service.
 // All implementations must embed UnimplementedMachinesServer
 // for forward compatibility.
@@ -73,6 +87,9 @@ type MachinesServer interface {
 	Join(context.Context, *JoinRequest) (*JoinReply, error)
 	// Renew signs a new certificate for the machine that the old one names.
 	Renew(context.Context, *RenewRequest) (*Certificate, error)
+	// Report says what the calling machine holds, and answers with what it is to hold: at once if
+	// that is something else, and else when it becomes something else, or when the wait is over.
+	Report(context.Context, *ReportRequest) (*ReportReply, error)
 	mustEmbedUnimplementedMachinesServer()
 }
 
@@ -88,6 +105,9 @@ func (UnimplementedMachinesServer) Join(context.Context, *JoinRequest) (*JoinRep
 }
 func (UnimplementedMachinesServer) Renew(context.Context, *RenewRequest) (*Certificate, error) {
 	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
+func (UnimplementedMachinesServer) Report(context.Context, *ReportRequest) (*ReportReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Report not implemented")
 }
 func (UnimplementedMachinesServer) mustEmbedUnimplementedMachinesServer() {}
 func (UnimplementedMachinesServer) testEmbeddedByValue()                  {}
@@ -146,6 +166,24 @@ func _Machines_Renew_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Machines_Report_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MachinesServer).Report(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Machines_Report_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MachinesServer).Report(ctx, req.(*ReportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Machines_ServiceDesc is the grpc.ServiceDesc for Machines service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -160,6 +198,10 @@ var Machines_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Renew",
 			Handler:    _Machines_Renew_Handler,
+		},
+		{
+			MethodName: "Report",
+			Handler:    _Machines_Report_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

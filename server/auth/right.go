@@ -107,8 +107,9 @@ func rules() map[string]rule {
 		agents + "IssueCertificate": node,
 		agents + "FetchSource":      node,
 
-		machines + "Join":  {right: RightAnyone}, // with a join token, which Join checks
-		machines + "Renew": {right: RightMachine},
+		machines + "Join":   {right: RightAnyone}, // with a join token, which Join checks
+		machines + "Renew":  {right: RightMachine},
+		machines + "Report": {right: RightMachine},
 	}
 	maps.Copy(table, machineRules())
 	return table
@@ -128,6 +129,9 @@ func machineRules() map[string]rule {
 		control + "ListServers":  read,
 		control + "RemoveServer": admin,
 		control + "Backup":       admin,
+
+		control + "ListAuthorities": read,
+		control + "RotateAuthority": admin,
 
 		control + "ListTokens":      admin,
 		control + "CreateToken":     admin,
