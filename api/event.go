@@ -22,6 +22,10 @@ type Event struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// EventsLost is the type of an event that tells a reader that others may be missing before the next
+// one. Whoever keeps something up to date by events has to look at the present state again.
+const EventsLost = "events.lost"
+
 // ReasonMax bounds Event.Reason, in bytes.
 const ReasonMax = 500
 

@@ -16,6 +16,8 @@ import (
 type machine struct {
 	state   *state.State
 	publish func(*state.View, []state.Result)
+	// restored is told of a state that took the place of the one before; nil tells nobody.
+	restored func(*state.View)
 }
 
 // Apply applies one Raft entry and returns []state.Result.
@@ -40,7 +42,9 @@ func (m *machine) Restore(r io.ReadCloser) error {
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
 	m.state = s
-	m.publish(s.View(), []state.Result{{Changes: state.Everything()}})
+	if m.restored != nil {
+		m.restored(s.View())
+	}
 	return nil
 }
 

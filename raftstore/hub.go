@@ -19,6 +19,9 @@ type Update struct {
 	Events  []api.Event
 	// Lost counts events that this subscriber was too slow for.
 	Lost int
+	// Gap: this replica has caught up by a snapshot, in place of entries that it has not seen.
+	// Events may be missing, all but those that the state keeps; Changes are everything.
+	Gap bool
 }
 
 // hub hands out views. Its zero value is ready.
@@ -46,6 +49,29 @@ func (h *hub) view() *state.View {
 func (h *hub) publish(v *state.View, results []state.Result) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.publishLocked(v, results)
+}
+
+// restored makes v current, which took the place of entries that were not seen here. Subscribers
+// get the events in between as far as they are kept.
+func (h *hub) restored(v *state.View) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := state.Result{Changes: state.Everything()}
+	if len(h.subs) > 0 {
+		for _, e := range v.Events() {
+			if e.Index > h.current.Index() {
+				all.Events = append(all.Events, *e)
+			}
+		}
+	}
+	h.publishLocked(v, []state.Result{all})
+	for s := range h.subs {
+		s.pending.Gap = true
+	}
+}
+
+func (h *hub) publishLocked(v *state.View, results []state.Result) {
 	h.current = v
 	if h.moved != nil {
 		close(h.moved)

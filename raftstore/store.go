@@ -161,7 +161,7 @@ func (s *Store) start() error {
 			return fmt.Errorf("bootstrap: %w", err)
 		}
 	}
-	m := &machine{state: state.New(), publish: s.hub.publish}
+	m := &machine{state: state.New(), publish: s.hub.publish, restored: s.hub.restored}
 	s.hub.publish(m.state.View(), nil)
 	s.raft, err = raft.NewRaft(conf, m, s.log, s.log, snaps, transport)
 	if err != nil {
@@ -219,16 +219,75 @@ func (s *Store) ProposeBatch(ctx context.Context, entries []state.Entry) ([]stat
 		return nil, err
 	}
 	if len(b) > entryMax {
-		return nil, api.Errorf(api.CodeExhausted, "the change is %s large, the limit is %s; make it smaller", api.Bytes(len(b)), api.Bytes(entryMax))
+		return nil, tooLarge(b)
 	}
 	p := proposal{encoded: b, count: len(entries), done: make(chan answer, 1)}
+	if err := s.submit(ctx, p); err != nil {
+		return nil, err
+	}
+	return s.answer(ctx, p)
+}
+
+// ProposeEach applies entries in order, in as few Raft entries as they fit in: others may apply
+// theirs in between. After an error some may have been applied.
+func (s *Store) ProposeEach(ctx context.Context, entries []state.Entry) ([]state.Result, error) {
+	var waiting []proposal
+	var next proposal
+	flush := func() error {
+		if next.count == 0 {
+			return nil
+		}
+		next.done = make(chan answer, 1)
+		waiting = append(waiting, next)
+		err := s.submit(ctx, next)
+		next = proposal{}
+		return err
+	}
+	for _, e := range entries {
+		b, err := Encode([]state.Entry{e})
+		if err == nil && len(b) > entryMax {
+			err = tooLarge(b)
+		}
+		if err == nil && len(next.encoded)+len(b) > entryMax {
+			err = flush()
+		}
+		if err != nil {
+			return nil, err
+		}
+		next.encoded, next.count = append(next.encoded, b...), next.count+1
+	}
+	if err := flush(); err != nil {
+		return nil, err
+	}
+	results := make([]state.Result, 0, len(entries))
+	for _, p := range waiting {
+		r, err := s.answer(ctx, p)
+		if err != nil {
+			return results, err
+		}
+		results = append(results, r...)
+	}
+	return results, nil
+}
+
+func tooLarge(encoded []byte) error {
+	return api.Errorf(api.CodeExhausted, "the change is %s large, the limit is %s; make it smaller", api.Bytes(len(encoded)), api.Bytes(entryMax))
+}
+
+// submit queues a proposal.
+func (s *Store) submit(ctx context.Context, p proposal) error {
 	select {
 	case s.proposals <- p:
+		return nil
 	case <-ctx.Done():
-		return nil, api.Errorf(api.CodeUnavailable, "the change was not proposed: %w", context.Cause(ctx))
+		return api.Errorf(api.CodeUnavailable, "the change was not proposed: %w", context.Cause(ctx))
 	case <-s.closed:
-		return nil, errClosed()
+		return errClosed()
 	}
+}
+
+// answer waits for what became of a proposal.
+func (s *Store) answer(ctx context.Context, p proposal) ([]state.Result, error) {
 	select {
 	case a := <-p.done:
 		return a.results, a.err

@@ -10,6 +10,7 @@ import (
 
 	"slipway/api"
 	"slipway/api/pb"
+	"slipway/raftstore"
 	"slipway/raftstore/state"
 )
 
@@ -35,9 +36,8 @@ func (s *Server) Events(r *pb.EventsRequest, stream grpc.ServerStreamingServer[p
 		return err
 	}
 	for u := range updates {
-		if u.Lost > 0 {
-			lost := api.Event{At: s.cfg.Now(), Type: "events.lost", Message: fmt.Sprintf("%d events were lost: the reader is too slow", u.Lost)}
-			if err := send(&lost); err != nil {
+		if text := lost(u); text != "" {
+			if err := send(&api.Event{At: s.cfg.Now(), Type: api.EventsLost, Message: text}); err != nil {
 				return err
 			}
 		}
@@ -50,6 +50,17 @@ func (s *Server) Events(r *pb.EventsRequest, stream grpc.ServerStreamingServer[p
 		}
 	}
 	return pb.Error(context.Cause(ctx))
+}
+
+// lost says which events an update does not have; "" where it has all.
+func lost(u raftstore.Update) string {
+	switch {
+	case u.Gap:
+		return "events may be missing: this server caught up with the others by a snapshot; look at the present state again"
+	case u.Lost > 0:
+		return fmt.Sprintf("%d events were lost: the reader is too slow", u.Lost)
+	}
+	return ""
 }
 
 func each(events []*api.Event, send func(*api.Event) error) error {
