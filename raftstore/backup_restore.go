@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"slipway/api"
+	"slipway/durable"
 	"slipway/raftstore/boltlog"
 	"slipway/raftstore/state"
 )
@@ -107,7 +108,7 @@ func RestoreDir(cfg RestoreConfig) (BackupInfo, error) {
 	if err := syscall.Rename(stage, cfg.Dir); err != nil { // unlike os.Rename it replaces an empty directory
 		return info, fmt.Errorf("restore: %w", err)
 	}
-	return info, syncDir(parent)
+	return info, durable.SyncDir(parent)
 }
 
 // checkEmpty refuses a directory that holds anything.
@@ -131,7 +132,7 @@ func stageFile(stage, path string, b []byte) error {
 	if err := os.MkdirAll(filepath.Dir(full), 0o700); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
-	if err := writeFile(full, b); err != nil {
+	if err := durable.WriteFile(full, b); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
 	return nil
@@ -183,6 +184,6 @@ func syncTree(root string) error {
 		if err != nil || !d.IsDir() {
 			return err
 		}
-		return syncDir(path)
+		return durable.SyncDir(path)
 	})
 }

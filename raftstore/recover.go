@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"slipway/api"
+	"slipway/durable"
 	"slipway/raftstore/boltlog"
 	"slipway/raftstore/state"
 )
@@ -71,14 +72,10 @@ func SetEpoch(dir, epoch string) error {
 	if epochNumber(epoch) == 0 {
 		return api.Errorf(api.CodeInvalid, "set epoch: %q is none", epoch)
 	}
-	path := filepath.Join(dir, epochFile)
-	if err := writeFile(path+".new", []byte(epoch+"\n")); err != nil {
-		return fmt.Errorf("write epoch: %w", err)
+	if err := durable.WriteFile(filepath.Join(dir, epochFile), []byte(epoch+"\n")); err != nil {
+		return fmt.Errorf("epoch: %w", err)
 	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return fmt.Errorf("write epoch: %w", err)
-	}
-	return syncDir(dir)
+	return nil
 }
 
 // Recovered says what Recover found and made.
@@ -196,28 +193,3 @@ func (r *replay) Snapshot() (raft.FSMSnapshot, error) {
 
 // Restore replaces the state.
 func (r *replay) Restore(in io.ReadCloser) error { return r.machine.Restore(in) }
-
-// writeFile writes a file of mode 0600 and waits until it is on disk.
-func writeFile(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	if _, err = f.Write(b); err == nil {
-		err = f.Sync()
-	}
-	if again := f.Close(); err == nil {
-		err = again
-	}
-	return err
-}
-
-// syncDir makes what was created or renamed in a directory durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -123,7 +124,7 @@ func TestEpochIsStoredWholeOrNotAtAll(t *testing.T) {
 	if got, err := Epoch(dir); got != e || err != nil || !strings.HasPrefix(e, "2-") {
 		t.Errorf("epoch %q, %v, want %q", got, err, e)
 	}
-	if err := writeFile(filepath.Join(dir, epochFile), []byte("\x00\x00")); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, epochFile), []byte("\x00\x00"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Epoch(dir); err == nil {

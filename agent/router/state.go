@@ -3,12 +3,11 @@ package router
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"slipway/api"
+	"slipway/durable"
 )
 
 // load returns the table that was in force when the router stopped. A router that cannot read it
@@ -40,41 +39,9 @@ func (r *Router) store(t api.RouteTable) {
 	}
 	b, err := json.Marshal(t)
 	if err == nil {
-		err = writeFile(r.cfg.StateFile, b)
+		err = durable.WriteFile(r.cfg.StateFile, b)
 	}
 	if err != nil {
 		r.logger.Error("route table could not be kept", "file", r.cfg.StateFile, "err", err)
 	}
-}
-
-// writeFile replaces a file: after a crash it holds what it held before, or b.
-func writeFile(path string, b []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(b)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if cerr := tmp.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

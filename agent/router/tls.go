@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"slipway/api"
+	"slipway/durable"
 )
 
 // defaultCertificate is the name of the certificate for hosts that no other one covers.
@@ -182,7 +183,7 @@ func (r *Router) storeCertificate(name string, b []byte) error {
 	if err := os.MkdirAll(r.cfg.CertificateDir, 0o700); err != nil {
 		return err
 	}
-	if err := writeFile(path, b); err != nil {
+	if err := durable.WriteFile(path, b); err != nil {
 		return err
 	}
 	r.certs.reload(r.logger)

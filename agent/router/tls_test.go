@@ -29,6 +29,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"slipway/api"
+	"slipway/durable"
 )
 
 // certificate makes a certificate for the names, with its key, as PEM.
@@ -145,11 +146,11 @@ func TestCertificates(t *testing.T) {
 	}
 	// A file that somebody else changes is seen as well; a broken one changes nothing.
 	path := filepath.Join(g.cfg.CertificateDir, "app.test.pem")
-	if err := writeFile(path, certificate(t, 4, "app.test")); err != nil {
+	if err := durable.WriteFile(path, certificate(t, 4, "app.test")); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "renewed", func() (bool, string) { n := serial("app.test"); return n == 4, fmt.Sprint(n) })
-	if err := writeFile(path, []byte("broken")); err != nil {
+	if err := durable.WriteFile(path, []byte("broken")); err != nil {
 		t.Fatal(err)
 	}
 	g.router.certs.reload(g.router.logger)

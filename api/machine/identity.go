@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"slipway/api"
+	"slipway/durable"
 )
 
 // The files of an identity.
@@ -103,7 +104,7 @@ func (i *Identity) Replace(key crypto.Signer, chain, trust []byte) error {
 		name string
 		doc  []byte
 	}{{TrustFile, trust}, {IdentityFile, pair}} {
-		if err := replaceFile(filepath.Join(i.dir, f.name), f.doc); err != nil {
+		if err := durable.WriteFile(filepath.Join(i.dir, f.name), f.doc); err != nil {
 			return fmt.Errorf("keep the machine's certificate: %w", err)
 		}
 	}
@@ -261,18 +262,4 @@ func NewRequest() (crypto.Signer, []byte, error) {
 		return nil, nil, fmt.Errorf("ask for a certificate: %w", err)
 	}
 	return key, request, nil
-}
-
-// replaceFile writes a file of mode 0600 so that a crash leaves the old or the new content.
-func replaceFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(b)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

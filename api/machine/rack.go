@@ -13,6 +13,7 @@ import (
 
 	"slipway/api"
 	"slipway/api/pb"
+	"slipway/durable"
 )
 
 // rackFile holds what a machine remembers of its rack, beside its identity.
@@ -60,7 +61,7 @@ func LoadRack(dir string) (Rack, error) {
 func (r Rack) Keep(dir string) error {
 	b, err := json.Marshal(r)
 	if err == nil {
-		err = replaceFile(filepath.Join(dir, rackFile), b)
+		err = durable.WriteFile(filepath.Join(dir, rackFile), b)
 	}
 	if err != nil {
 		return fmt.Errorf("keep what is known of the rack: %w", err)

@@ -12,6 +12,7 @@ import (
 
 	"slipway/api"
 	"slipway/api/client"
+	"slipway/durable"
 )
 
 // config is what the command remembers between runs.
@@ -79,16 +80,7 @@ func (s *shell) saveConfig(conf config) error {
 	if err != nil {
 		return fmt.Errorf("save the configuration: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".config-")
-	if err != nil {
-		return fmt.Errorf("save the configuration: %w", err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(append(text, '\n'))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("save the configuration: %w", err)
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := durable.WriteFile(path, append(text, '\n')); err != nil {
 		return fmt.Errorf("save the configuration: %w", err)
 	}
 	return nil

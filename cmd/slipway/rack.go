@@ -2,16 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"slipway/api"
+	"slipway/durable"
 )
 
 func (s *shell) rackCommand() *cobra.Command {
@@ -147,32 +146,11 @@ func (s *shell) backup(ctx context.Context, path, passphraseFile string) error {
 	}
 	var size int64
 	err = s.step("Writing "+oneLine(path), func() (string, error) {
-		size, err = writeWhole(path, func(w io.Writer) error { return rack.Backup(ctx, w, secret) })
+		size, err = durable.Write(path, func(w io.Writer) error { return rack.Backup(ctx, w, secret) })
 		return api.Bytes(size).String(), err
 	})
 	if err != nil {
 		return err
 	}
 	return s.print(map[string]any{"file": path, "bytes": size}, func() error { return nil })
-}
-
-// writeWhole writes a file that appears when it is complete, and only its owner can read.
-func writeWhole(path string, write func(io.Writer) error) (size int64, err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".backup-*")
-	if err != nil {
-		return 0, fmt.Errorf("write %s: %w", path, err)
-	}
-	defer os.Remove(f.Name())
-	if err := write(f); err != nil {
-		f.Close()
-		return 0, err
-	}
-	st, err := f.Stat()
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return 0, fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return 0, fmt.Errorf("write %s: %w", path, err)
-	}
-	return st.Size(), nil
 }

@@ -17,6 +17,7 @@ import (
 	"sync"
 
 	"slipway/api"
+	"slipway/durable"
 )
 
 const (
@@ -77,30 +78,11 @@ func (k *Keyring) Rotate() error {
 	if err != nil {
 		return fmt.Errorf("write keyring: %w", err)
 	}
-	if err := replaceFile(k.path, b); err != nil {
+	if err := durable.WriteFile(k.path, b); err != nil {
 		return fmt.Errorf("write keyring: %w", err)
 	}
 	k.keys = keys
 	return nil
-}
-
-// replaceFile writes a file of mode 0600 so that a crash leaves the old or the new content.
-func replaceFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".keyring-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	if _, err = f.Write(b); err == nil {
-		err = f.Sync()
-	}
-	if again := f.Close(); err == nil {
-		err = again
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // Seal encrypts plain, bound to aad.
@@ -190,7 +172,7 @@ func Import(dir string, doc []byte) (*Keyring, error) {
 	if _, err := os.Stat(path); err == nil {
 		return nil, api.Errorf(api.CodeConflict, "import keyring: %s exists already", path)
 	}
-	if err := replaceFile(path, doc); err != nil {
+	if err := durable.WriteFile(path, doc); err != nil {
 		return nil, fmt.Errorf("import keyring: %w", err)
 	}
 	return Open(dir)

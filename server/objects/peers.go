@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"slipway/api"
+	"slipway/durable"
 )
 
 // PeerPath is where Handler is to be mounted.
@@ -76,7 +77,7 @@ func (s *Store) download(ctx context.Context, digest, path string) error {
 		return s.failed("store it", err)
 	}
 	now := time.Now()
-	err = errors.Join(os.Chtimes(f.Name(), now, now), os.Rename(f.Name(), path), syncDir(s.blobs))
+	err = errors.Join(os.Chtimes(f.Name(), now, now), os.Rename(f.Name(), path), durable.SyncDir(s.blobs))
 	if err != nil {
 		return s.failed("store it", err)
 	}

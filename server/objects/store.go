@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"slipway/api"
+	"slipway/durable"
 )
 
 const (
@@ -87,7 +88,7 @@ func (s *Store) Put(ctx context.Context, r io.Reader, limit api.Bytes) (string, 
 	if err := os.Rename(f.Name(), filepath.Join(s.blobs, name)); err != nil {
 		return "", 0, s.failed("store an object", err)
 	}
-	if err := syncDir(s.blobs); err != nil {
+	if err := durable.SyncDir(s.blobs); err != nil {
 		return "", 0, s.failed("store an object", err)
 	}
 	return digestPrefix + name, api.Bytes(n), nil
@@ -188,15 +189,6 @@ func (s *Store) failed(op string, err error) error {
 		return api.Errorf(api.CodeExhausted, "%s: the disk of %s is full; free space there or add a disk: %w", op, s.blobs, err)
 	}
 	return fmt.Errorf("%s: %w", op, err)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // contextReader ends a copy when ctx does.
