@@ -1,6 +1,9 @@
 package api
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Server is one server of a rack.
 type Server struct {
@@ -8,18 +11,54 @@ type Server struct {
 	Name string `json:"name"` // the host name
 	// Addr is where clients and agents reach it, Registry where images and metrics are, Raft where
 	// the other servers reach it.
-	Addr     string    `json:"addr"`
-	Registry string    `json:"registry"`
-	Raft     string    `json:"raft"`
-	Gossip   string    `json:"gossip,omitempty"`
-	Version  string    `json:"version"`
-	Joined   time.Time `json:"joined"`
+	Addr     string `json:"addr"`
+	Registry string `json:"registry"`
+	Raft     string `json:"raft"`
+	Gossip   string `json:"gossip,omitempty"`
+	Version  string `json:"version"`
+	// Formats is what its program reads of the replicated log.
+	Formats Formats   `json:"formats,omitzero"`
+	Joined  time.Time `json:"joined"`
 	// Leader and Voter are Raft's words for it. Contact is when the leader last heard of it; zero
 	// for the leader itself, and for a server that it has never heard of.
 	Leader  bool      `json:"leader,omitempty"`
 	Voter   bool      `json:"voter,omitempty"`
 	Status  string    `json:"status"` // alive, silent
 	Contact time.Time `json:"contact,omitzero"`
+}
+
+// Called is the name of the server, its ID where it has none.
+func (s *Server) Called() string {
+	if s.Name == "" {
+		return s.ID
+	}
+	return s.Name
+}
+
+// Formats is a range of formats of the replicated log and its snapshots: what a program reads. The
+// zero value is that of programs that do not say, which read the first two.
+type Formats struct {
+	Oldest uint32 `json:"oldest"`
+	Newest uint32 `json:"newest"`
+}
+
+// formatsUnsaid is the newest format that was there before programs said what they read.
+const formatsUnsaid = 2
+
+// Reads reports whether a format is in the range.
+func (f Formats) Reads(format uint32) bool {
+	if f == (Formats{}) {
+		return format <= formatsUnsaid
+	}
+	return f.Oldest <= format && format <= f.Newest
+}
+
+// String is "1 to 2".
+func (f Formats) String() string {
+	if f == (Formats{}) {
+		f = Formats{Oldest: 1, Newest: formatsUnsaid}
+	}
+	return fmt.Sprintf("%d to %d", f.Oldest, f.Newest)
 }
 
 // The roles of tokens that belong to people and to their programs.

@@ -12,7 +12,7 @@ import (
 	"slipway/raftstore/state"
 )
 
-// planVersion is the version of a command body in the form of encodePlan. A plan is the one
+// planFormat is the format that brought plans in the form of encodePlan. A plan is the one
 // command that grows with the rack: as JSON a copy takes 150 bytes and 10 µs, so that a million
 // would take longer to read than to place.
 //
@@ -21,7 +21,7 @@ import (
 // cpu, memory, disk, and its copies; a copy is ID, slot, node (place), attempt, cause (place) and
 // its grant as JSON, empty for none. All numbers are varints of encoding/binary, those that may
 // be below zero zig-zag.
-const planVersion = 2
+const planFormat = 2
 
 // planWriter collects the strings of a plan while the rest is written.
 type planWriter struct {
@@ -171,7 +171,7 @@ func decodePlan(b []byte) (state.ApplyPlan, error) {
 	if r.err != nil {
 		return p, r.err
 	}
-	if err := json.Unmarshal(r.b, &p); err != nil {
+	if err := unmarshalWhole(r.b, &p); err != nil {
 		return p, fmt.Errorf("%w: %w", errPlan, err)
 	}
 	p.Index, p.Place = index, groups
@@ -191,7 +191,7 @@ func (r *planReader) group() api.Group {
 	for ; n > 0 && r.err == nil; n-- {
 		c := api.Copy{ID: api.ProcessID(strings.Clone(string(r.text()))), Slot: int(r.signed()), Node: api.NodeID(r.place()), Attempt: int(r.signed()), Cause: r.place()}
 		if doc := r.text(); len(doc) > 0 && r.err == nil {
-			if err := json.Unmarshal(doc, &c.Grant); err != nil {
+			if err := unmarshalWhole(doc, &c.Grant); err != nil {
 				r.err = fmt.Errorf("%w: %w", errPlan, err)
 			}
 		}

@@ -85,12 +85,12 @@ func FuzzPlan(f *testing.F) {
 
 // What an older version wrote is still read.
 func TestPlansOfVersion1(t *testing.T) {
-	got, err := decodeBody("apply_plan", 1, []byte(`{"Index": 3, "Stop": [{"process": "p1", "reason": "r"}]}`))
+	got, err := present.decodeBody("apply_plan", 1, []byte(`{"Index": 3, "Stop": [{"process": "p1", "reason": "r"}]}`))
 	want := state.ApplyPlan{Index: 3, Stop: []api.Stop{{Process: "p1", Reason: "r"}}}
 	if err != nil || !reflect.DeepEqual(got, state.Command(want)) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if _, err := decodeBody("apply_plan", 3, nil); err == nil {
+	if _, err := present.decodeBody("apply_plan", present.newest+1, nil); err == nil {
 		t.Error("a newer version was read")
 	}
 }

@@ -146,8 +146,8 @@ func TestConcurrentProposalsAndSubscription(t *testing.T) {
 // TestEveryCommandSurvivesTheLog fills every command with values, also behind pointers, in maps
 // and lists, and reads back what was written.
 func TestEveryCommandSurvivesTheLog(t *testing.T) {
-	for name, typ := range commandTypes {
-		v := reflect.New(typ)
+	for name, k := range present.kinds {
+		v := reflect.New(k.typ)
 		fill(v.Elem(), 3)
 		in := []state.Entry{{Request: "r", At: time.Unix(3, 4).UTC(), Actor: "ann", Reason: "why", Command: v.Elem().Interface().(state.Command)}}
 		b, err := Encode(in)
@@ -207,12 +207,12 @@ func fill(v reflect.Value, depth int) {
 }
 
 func TestUnknownCommandsStopTheReplica(t *testing.T) {
-	for _, c := range []*pb.Command{{Version: 1, Type: "from_the_future"}, {Version: commandVersion + 1, Type: "create_app", Body: []byte("{}")}} {
+	for _, c := range []*pb.Command{{Version: 1, Type: "from_the_future"}, {Version: present.newest + 1, Type: "create_app", Body: []byte("{}")}} {
 		b, err := proto.Marshal(&pb.Batch{Command: []*pb.Command{c}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Decode(b); err == nil || !strings.Contains(err.Error(), "newer server") {
+		if _, err := Decode(b); err == nil || !strings.Contains(err.Error(), "newer version") {
 			t.Errorf("%v: %v", c, err)
 		}
 	}

@@ -1,10 +1,6 @@
 package state
 
-import (
-	"fmt"
-
-	"slipway/api"
-)
+import "slipway/api"
 
 // State is the root that entries are applied to. It is not safe for concurrent use; the views
 // it gives are.
@@ -173,8 +169,10 @@ func (c *change) applyToRack(cmd Command) *api.Error {
 		return c.putHolding(cmd)
 	case ReportRefusal:
 		return c.reportRefusal(cmd)
+	case RaiseFormat:
+		return c.raiseFormat(cmd)
 	}
-	return api.Errorf(api.CodeInternal, "command %s is not known to this version", fmt.Sprint(cmd.Type()))
+	return c.applyLater(cmd)
 }
 
 // configureRack stores the rack's own record.

@@ -31,6 +31,9 @@ func (c *change) putServer(cmd PutServer) *api.Error {
 	if s.ID == "" || s.Raft == "" {
 		return api.Errorf(api.CodeInvalid, "a server must have an ID and an address")
 	}
+	if err := c.readable(&s); err != nil {
+		return err
+	}
 	s.Leader, s.Voter, s.Status, s.Contact = false, false, "", time.Time{}
 	old, known := c.Server(s.ID)
 	if s.Joined = c.at; known {

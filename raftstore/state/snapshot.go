@@ -2,6 +2,7 @@ package state
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,11 +12,10 @@ import (
 
 // The form of a snapshot: a header line, then one line per record, table by table in key
 // order, each {"t": table, "k": key, "v": record} in JSON. Go writes maps with sorted keys, so
-// that equal states have equal bytes. Indexes are left out and built again.
-const snapshotFormat = 1
-
+// that equal states have equal bytes. Indexes are left out and built again. The format in the
+// header is that of the rack.
 type snapshotHeader struct {
-	Format        int    `json:"format"`
+	Format        uint32 `json:"format"`
 	Index         uint64 `json:"index"`
 	RoutesVersion uint64 `json:"routes_version"`
 	Rack          Rack   `json:"rack"`
@@ -31,7 +31,7 @@ type snapshotRecord struct {
 func (v *View) Encode(w io.Writer) error {
 	b := bufio.NewWriterSize(w, 256<<10)
 	enc := json.NewEncoder(b)
-	h := snapshotHeader{Format: snapshotFormat, Index: v.index, RoutesVersion: v.routesVersion, Rack: v.rack}
+	h := snapshotHeader{Format: v.format, Index: v.index, RoutesVersion: v.routesVersion, Rack: v.rack}
 	if err := enc.Encode(h); err != nil {
 		return fmt.Errorf("encode snapshot header: %w", err)
 	}
@@ -85,12 +85,12 @@ func Decode(r io.Reader) (*State, error) {
 	if err := dec.Decode(&h); err != nil {
 		return nil, fmt.Errorf("decode snapshot header: %w", err)
 	}
-	if h.Format != snapshotFormat {
-		return nil, fmt.Errorf("snapshot has format %d, this version reads %d; use the version that wrote it or a newer one", h.Format, snapshotFormat)
+	if !Formats().Reads(h.Format) {
+		return nil, api.Errorf(api.CodeConflict, "the snapshot has format %d, this program reads formats %s; use the version of slipway that wrote it, or one after it", h.Format, Formats())
 	}
 	c := &change{View: newView()}
 	c.tx = 1
-	c.index, c.rack = h.Index, h.Rack
+	c.index, c.rack, c.format = h.Index, h.Rack, max(h.Format, FormatFirst)
 	for {
 		var rec snapshotRecord
 		if err := dec.Decode(&rec); err == io.EOF {
@@ -149,7 +149,10 @@ func (c *change) restore(rec snapshotRecord) error {
 
 func restore[V any](rec snapshotRecord, enter func(V)) error {
 	var v V
-	if err := json.Unmarshal(rec.Value, &v); err != nil {
+	// A field that is not known would be missing from the next snapshot.
+	dec := json.NewDecoder(bytes.NewReader(rec.Value))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&v); err != nil {
 		return err
 	}
 	enter(v)

@@ -24,6 +24,7 @@ var commands = func() map[string]reflect.Type {
 		RegisterNode{}, UpdateProcesses{}, AckRoutes{}, ApplyPlan{}, SetWant{}, UpdateDeployment{}, SetRoutes{}, SetReady{},
 		SetDesired{}, SetNodeStatus{}, StartBuild{}, EndBuild{}, Reap{}, PutPool{}, RemoveNode{},
 		PutServer{}, RemoveServer{}, PutAuthority{}, SwitchAuthority{}, LeaveBehind{}, RemoveAuthority{}, PutHolding{}, ReportRefusal{},
+		PutServer{}, RaiseFormat{},
 	} {
 		out[c.Type()] = reflect.TypeOf(c)
 	}

@@ -15,6 +15,7 @@ type View struct {
 	index         uint64
 	tx            uint64 // of the change that made it
 	routesVersion uint64
+	format        uint32 // see format.go
 	lastEvent     uint64 // number of the last event that was kept
 	rack          Rack
 
@@ -67,7 +68,8 @@ type outcome struct {
 
 func newView() View {
 	return View{
-		apps: newTable[*api.App](), builds: newTable[*api.Build](), releases: newTable[*api.Release](),
+		format: FormatFirst,
+		apps:   newTable[*api.App](), builds: newTable[*api.Build](), releases: newTable[*api.Release](),
 		deployments: newTable[*api.Deployment](), services: newTable[*api.Service](),
 		processes: newTable[*api.Process](), nodes: newTable[*api.Node](), pools: newTable[*api.Pool](), routes: newTable[*appRoutes](),
 		tokens: newTable[*Token](), removed: newTable[*removal](), servers: newTable[*api.Server](), authorities: newTable[*Authority](), holdings: newTable[*Holding](), requests: newTable[*outcome](),
