@@ -69,7 +69,7 @@ func (w *worker) session(ctx context.Context) error {
 	if err != nil {
 		return pb.FromError(err)
 	}
-	if err := stream.Send(&pb.AgentMessage{Kind: &pb.AgentMessage_Node{Node: string(node.ID)}}); err != nil {
+	if err := stream.Send(&pb.AgentMessage{Kind: &pb.AgentMessage_Node{Node: string(node.ID)}, Changes: true}); err != nil {
 		return pb.FromError(err)
 	}
 	w.agent.log.Info("attached", "node", node.ID)
@@ -146,6 +146,7 @@ func (w *worker) beat(stream pb.Agents_AttachClient) error {
 
 // receive hands on what comes down.
 func (w *worker) receive(ctx context.Context, stream pb.Agents_AttachClient, agents pb.AgentsClient) error {
+	var heard copies
 	for {
 		m, err := stream.Recv()
 		if err != nil {
@@ -153,21 +154,17 @@ func (w *worker) receive(ctx context.Context, stream pb.Agents_AttachClient, age
 		}
 		switch k := m.Kind.(type) {
 		case *pb.ServerMessage_Assignments:
-			set := api.AssignmentSet{Version: k.Assignments.Version}
-			for _, doc := range k.Assignments.Assignment {
-				a, err := pb.Unmarshal[api.Assignment](doc)
-				if err != nil {
-					return err
-				}
-				set.Assignments = append(set.Assignments, a)
+			set, err := heard.assign(k.Assignments)
+			if err != nil {
+				return err
 			}
 			w.agent.assign(set)
 		case *pb.ServerMessage_Routes:
 			keepNewest(w.agent.tables, k.Routes.Table)
 		case *pb.ServerMessage_Names:
-			keepNewest(w.agent.names, k.Names)
+			keepNewest(w.agent.names, heard.name(k.Names))
 		case *pb.ServerMessage_Peers:
-			keepNewest(w.agent.peers, k.Peers)
+			keepNewest(w.agent.peers, heard.peer(k.Peers))
 		case *pb.ServerMessage_Servers:
 			if w.agent.cfg.Servers != nil {
 				w.agent.cfg.Servers(k.Servers)

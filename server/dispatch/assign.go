@@ -1,15 +1,10 @@
 package dispatch
 
 import (
-	"encoding/json"
 	"fmt"
-	"hash/fnv"
 	"maps"
-	"net"
-	"slices"
 
 	"slipway/api"
-	"slipway/api/pb"
 	"slipway/raftstore/state"
 )
 
@@ -18,32 +13,6 @@ type secrets interface {
 	Release(r *api.Release) (api.ReleaseSecrets, error)
 	Build(b *api.Build) (api.BuildSecrets, error)
 	Command(p *api.Process) ([]string, error)
-}
-
-// signature changes whenever the assignment set of a node changes. It costs one pass over the
-// live processes of the node and opens no secret.
-func signature(v *state.View, node api.NodeID) uint64 {
-	h := fnv.New64a()
-	for p := range v.ProcessesOn(node) {
-		fmt.Fprintf(h, "%s %d\n", p.ID, p.Desired)
-	}
-	return h.Sum64()
-}
-
-// assignments derives the assignment set of a node. A process whose records are missing or
-// cannot be opened is left out and named in the error, the others are still returned.
-func assignments(v *state.View, node api.NodeID, open secrets) (*pb.AssignmentSet, error) {
-	set := &pb.AssignmentSet{Version: v.Index()}
-	var failed error
-	for p := range v.ProcessesOn(node) {
-		a, err := assignment(v, p, open)
-		if err != nil {
-			failed = fmt.Errorf("assignment of process %s: %w", p.ID, err)
-			continue
-		}
-		set.Assignment = append(set.Assignment, pb.Marshal(a))
-	}
-	return set, failed
 }
 
 // assignment derives what one process needs.
@@ -141,35 +110,4 @@ func buildAssignment(v *state.View, p *api.Process, a api.Assignment, open secre
 	maps.Copy(args, secrets.Args)
 	a.Build = &api.BuildAssignment{ID: build.ID, Source: build.Source, Services: build.Services, Args: args, Options: options}
 	return a, nil
-}
-
-// names derives the addresses that a node's DNS answers with: healthy processes by
-// "service.app".
-func names(v *state.View) *pb.Names {
-	out := map[string]*pb.Addresses{}
-	for p := range v.LiveProcesses() {
-		if p.Kind != api.KindService || p.Desired != api.DesiredRun || p.Observed.Health != api.HealthHealthy || p.Observed.Addr == "" {
-			continue
-		}
-		name := string(p.Service) + "." + string(p.App)
-		if out[name] == nil {
-			out[name] = &pb.Addresses{}
-		}
-		out[name].Address = append(out[name].Address, p.Observed.Addr)
-		if spec, ok := v.Spec(p.Release, p.Service); ok && spec.Port.Number != 0 { // for SRV
-			out[name].Address = append(out[name].Address, net.JoinHostPort(p.Observed.Addr, fmt.Sprint(spec.Port.Number)))
-		}
-	}
-	for _, a := range out {
-		slices.Sort(a.Address)
-	}
-	return &pb.Names{Names: out}
-}
-
-// digest identifies a document by content.
-func digest(doc any) uint64 {
-	h := fnv.New64a()
-	// An encoder cannot fail on a hash, and pb messages of strings always have a JSON form.
-	_ = json.NewEncoder(h).Encode(doc)
-	return h.Sum64()
 }

@@ -68,11 +68,12 @@ func TestAssignmentCarriesTheGrant(t *testing.T) {
 			t.Fatalf("%s: %v, dropped %q", c.Type(), r.Err, r.Dropped)
 		}
 	}
-	set, err := assignments(s.View(), "n1", plain{})
-	if err != nil || len(set.Assignment) != 1 {
-		t.Fatalf("%d assignments, %v", len(set.Assignment), err)
+	p, _ := s.View().Process("pone")
+	doc, err := new(documents).assignment(s.View(), p, plain{})
+	if err != nil {
+		t.Fatal(err)
 	}
-	a, err := pb.Unmarshal[api.Assignment](set.Assignment[0])
+	a, err := pb.Unmarshal[api.Assignment](doc)
 	if err != nil || !reflect.DeepEqual(a.Grant, grant) {
 		t.Errorf("granted %+v, %v; want %+v", a.Grant, err, grant)
 	}

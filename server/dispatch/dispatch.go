@@ -13,6 +13,7 @@ import (
 
 	"slipway/api"
 	"slipway/api/pb"
+	"slipway/raftstore"
 	"slipway/raftstore/state"
 )
 
@@ -20,8 +21,8 @@ import (
 type Store interface {
 	Propose(ctx context.Context, e state.Entry) (state.Result, error)
 	View() *state.View
-	// Next returns a view whose index is above after, as soon as there is one.
-	Next(ctx context.Context, after uint64) (*state.View, error)
+	// Subscribe follows the state from the returned view on, without a gap, until ctx ends.
+	Subscribe(ctx context.Context) (*state.View, <-chan raftstore.Update)
 }
 
 // Sources serves uploaded sources to the nodes that build them.
@@ -54,13 +55,13 @@ type Server struct {
 	cfg Config
 
 	mu       sync.Mutex
-	leads    bool
+	desk     *desk // while this server leads; nil otherwise
 	beats    map[api.NodeID]time.Time
 	sessions map[api.NodeID]*session
 	tunnels  map[string]*Tunnel // opened, waiting for the agent to dial back
 	lastID   uint64
-	shared   shared
-	moved    chan struct{} // capacity 1: a heartbeat of a node that was silent
+
+	documents documents
 }
 
 // New returns a Server.
@@ -70,21 +71,33 @@ func New(cfg Config) *Server {
 	}
 	return &Server{
 		cfg: cfg, beats: map[api.NodeID]time.Time{}, sessions: map[api.NodeID]*session{},
-		tunnels: map[string]*Tunnel{}, moved: make(chan struct{}, 1),
+		tunnels: map[string]*Tunnel{},
 	}
 }
 
 // Lead lets agents attach, from now until end is called: they belong to the leader, who alone hears
 // their heartbeats. end ends their sessions, so that they look for the next leader at once.
 func (s *Server) Lead() (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	v, updates := s.cfg.Store.Subscribe(ctx)
+	d := &desk{servers: s.cfg.Servers}
+	d.see(v, state.Everything())
+	d.write()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.leads = true
+	s.desk = d
 	clear(s.beats)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		s.keep(ctx, d, updates)
+	}()
 	return func() {
+		cancel()
+		<-kept
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.leads = false
+		s.desk = nil
 		for _, c := range s.sessions {
 			c.end()
 		}
@@ -95,7 +108,7 @@ func (s *Server) Lead() (end func()) {
 // the leader.
 func (s *Server) elsewhere(tell func(metadata.MD)) error {
 	s.mu.Lock()
-	leads := s.leads
+	leads := s.desk != nil
 	s.mu.Unlock()
 	if leads {
 		return nil
@@ -176,6 +189,10 @@ type session struct {
 	node   api.NodeID
 	stream pb.Agents_AttachServer
 	end    context.CancelFunc
+	desk   *desk
+	// changes: the agent knows of messages that carry changes only.
+	changes bool
+	wake    chan struct{} // capacity 1: there may be news
 
 	mu sync.Mutex // guards stream.Send
 
@@ -187,6 +204,14 @@ type routerReport struct {
 	known    bool
 	version  uint64
 	draining []api.ProcessID
+}
+
+// poke wakes the one who tells.
+func (c *session) poke() {
+	select {
+	case c.wake <- struct{}{}:
+	default: // it is about to look
+	}
 }
 
 func (c *session) send(m *pb.ServerMessage) error {
@@ -213,17 +238,19 @@ func (s *Server) Attach(stream pb.Agents_AttachServer) error {
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	c := &session{node: node, stream: stream, end: cancel}
+	c := &session{node: node, stream: stream, end: cancel, changes: first.GetChanges(), wake: make(chan struct{}, 1)}
 	s.mu.Lock()
-	if !s.leads {
-		cancel() // the leader of a moment ago
+	if c.desk = s.desk; c.desk == nil {
+		s.mu.Unlock()
+		return pb.Error(s.elsewhere(stream.SetTrailer)) // the leader of a moment ago
 	}
 	if old := s.sessions[node]; old != nil {
 		old.end()
 	}
 	s.sessions[node] = c
+	s.beats[node] = s.cfg.Now()
+	c.poke()
 	s.mu.Unlock()
-	s.heard(node)
 	defer func() {
 		s.mu.Lock()
 		if s.sessions[node] == c {

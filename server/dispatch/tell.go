@@ -2,112 +2,114 @@ package dispatch
 
 import (
 	"context"
-	"slices"
-	"strings"
-	"sync"
+	"time"
 
+	"slipway/api"
 	"slipway/api/pb"
 	"slipway/raftstore/state"
 )
 
 // told is what an agent has been sent.
 type told struct {
-	first                bool
-	assigned             uint64
-	names, peers, routes uint64
-	servers              string
+	whole        bool // everything, at least once
+	assigned     []known
+	names, peers uint64 // numbers of the changes in the ledgers
+	routes       uint64
+	servers      string
 }
 
 // tell sends the newest truth whenever it differs from what the agent has.
 func (s *Server) tell(ctx context.Context, c *session) error {
-	has := told{first: true}
-	for after := uint64(0); ; {
-		v, err := s.cfg.Store.Next(ctx, after)
-		if err != nil {
-			return err
+	var has told
+	var gap time.Duration
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-c.wake:
 		}
-		after = v.Index()
-		for _, m := range s.news(v, c, &has) {
+		if gap > 0 { // what comes meanwhile goes along
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(gap):
+			}
+		}
+		gap = 0
+		for _, m := range s.news(c, &has) {
+			if m.GetAssignments() != nil {
+				gap = s.gap()
+			}
 			if err := c.send(m); err != nil {
 				return err
 			}
 		}
-		has.first = false
 	}
 }
 
-// news returns what an agent has not been sent of a view.
-func (s *Server) news(v *state.View, c *session, has *told) (out []*pb.ServerMessage) {
-	if table := v.RouteTable(); has.first || table.Version != has.routes {
-		has.routes = table.Version
-		out = append(out, &pb.ServerMessage{Kind: &pb.ServerMessage_Routes{Routes: &pb.Routes{Version: table.Version, Table: pb.Marshal(table)}}})
-	}
-	shared := s.shared.of(v)
-	if has.first || shared.peersDigest != has.peers { // before what runs there
-		has.peers = shared.peersDigest
-		out = append(out, &pb.ServerMessage{Kind: &pb.ServerMessage_Peers{Peers: shared.peers}})
-	}
-	if n := signature(v, c.node); has.first || n != has.assigned {
-		has.assigned = n
-		set, failed := assignments(v, c.node, s.cfg.Secrets)
-		if failed != nil {
-			s.cfg.Log.Error("assignment left out", "node", c.node, "err", failed)
-		}
-		out = append(out, &pb.ServerMessage{Kind: &pb.ServerMessage_Assignments{Assignments: set}})
-	}
-	if has.first || shared.namesDigest != has.names {
-		has.names = shared.namesDigest
-		out = append(out, &pb.ServerMessage{Kind: &pb.ServerMessage_Names{Names: shared.names}})
-	}
-	servers := s.cfg.Servers()
-	if text := listed(servers); has.first || text != has.servers {
-		has.servers = text
-		out = append(out, &pb.ServerMessage{Kind: &pb.ServerMessage_Servers{Servers: servers}})
-	}
-	return out
-}
-
-func listed(servers *pb.Servers) string {
-	var b strings.Builder
-	for _, s := range servers.GetServer() {
-		b.WriteString(s.Addr + " " + s.Registry + "\n")
-	}
-	return b.String()
-}
-
-// shared is what all agents are told alike. It is derived once for each state that somebody is told
-// of.
-type shared struct {
-	mu    sync.Mutex
-	index uint64
-	docs  sharedDocs
-}
-
-type sharedDocs struct {
-	names       *pb.Names
-	namesDigest uint64
-	peers       *pb.Peers
-	peersDigest uint64
-}
-
-func (s *shared) of(v *state.View) sharedDocs {
+// gap is how long a session lets assignments come together.
+func (s *Server) gap() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.docs.names == nil || s.index < v.Index() {
-		names, peers := names(v), peers(v)
-		s.index, s.docs = v.Index(), sharedDocs{names, digest(names), peers, digest(peers)}
-	}
-	return s.docs
+	return time.Duration(len(s.sessions)) * assignmentCost
 }
 
-// peers lists the nodes that have a subnet of the rack's network.
-func peers(v *state.View) *pb.Peers {
-	out := &pb.Peers{}
-	for n := range v.Nodes() {
-		if n.Subnet != "" {
-			out.Peer = append(out.Peer, &pb.Peer{Node: string(n.ID), Addr: n.Addr, Subnet: n.Subnet})
+// news returns what an agent has not been sent.
+func (s *Server) news(c *session, has *told) (out []*pb.ServerMessage) {
+	v, before, after := c.desk.news(has, c.changes)
+	now, m := s.assigned(v, c, has)
+	has.assigned, has.whole = now, true
+	out = before
+	if m != nil {
+		out = append(out, m)
+	}
+	return append(out, after...)
+}
+
+// news returns the state to tell of, and which documents to send before the assignments of that
+// state, and after them.
+func (d *desk) news(has *told, changes bool) (v *state.View, before, after []*pb.ServerMessage) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !has.whole || d.version != has.routes {
+		before = append(before, d.routes)
+	}
+	if d.peers.at != has.peers {
+		before = append(before, d.peersSince(has.peers, changes))
+	}
+	if d.names.at != has.names {
+		after = append(after, d.namesSince(has.names, changes))
+	}
+	if !has.whole || d.listed != has.servers {
+		after = append(after, d.list)
+	}
+	has.routes, has.peers, has.names, has.servers = d.version, d.peers.at, d.names.at, d.listed
+	return d.view, before, after
+}
+
+// assigned returns what an agent knows from now on, and the message that tells it so; nil when it
+// knows already.
+func (s *Server) assigned(v *state.View, c *session, has *told) ([]known, *pb.ServerMessage) {
+	diff := compare(has.assigned, v.ProcessesOn(c.node))
+	if has.whole && len(diff.fresh)+len(diff.gone) == 0 {
+		return has.assigned, nil
+	}
+	set := &pb.AssignmentSet{Version: v.Index(), Change: has.whole && c.changes, Gone: diff.gone}
+	if !set.Change {
+		diff.fresh, set.Gone = nil, nil
+		for p := range v.ProcessesOn(c.node) {
+			diff.fresh = append(diff.fresh, p)
 		}
 	}
-	slices.SortFunc(out.Peer, func(a, b *pb.Peer) int { return strings.Compare(a.Node, b.Node) })
-	return out
+	left := map[api.ProcessID]bool{}
+	for _, p := range diff.fresh {
+		doc, err := s.documents.assignment(v, p, s.cfg.Secrets)
+		if err != nil {
+			s.cfg.Log.Error("assignment left out", "node", c.node, "process", p.ID, "err", err)
+			left[p.ID] = true
+			continue
+		}
+		set.Assignment = append(set.Assignment, doc)
+	}
+	return diff.without(left, has.assigned), &pb.ServerMessage{Kind: &pb.ServerMessage_Assignments{Assignments: set}}
 }

@@ -1,0 +1,296 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"slipway/api"
+	"slipway/api/pb"
+	"slipway/raftstore"
+	"slipway/raftstore/state"
+)
+
+// desk keeps what agents are told: the state that they are told of, and the documents that are
+// alike for all of them. Its cost follows what changes. A rack of many nodes is told less often,
+// for each word costs as many messages as it has nodes.
+type desk struct {
+	servers func() *pb.Servers
+
+	mu      sync.Mutex
+	view    *state.View
+	names   ledger[*pb.Addresses] // by "service.app"
+	peers   ledger[*pb.Peer]      // by node
+	routes  *pb.ServerMessage     // the whole table, of version
+	version uint64
+	listed  string // the servers, as text
+	list    *pb.ServerMessage
+	changes map[changesKey]*pb.ServerMessage // for those who have the same
+
+	// What may have changed since the documents were made.
+	stale state.Changes
+}
+
+// changesKey names a message: the changes of a document since a change.
+type changesKey struct {
+	document string
+	since    uint64
+	changes  bool
+}
+
+// see takes a newer state in. It leaves the documents as they are.
+func (d *desk) see(v *state.View, ch state.Changes) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.view = v
+	d.stale.Merge(state.Changes{All: ch.All, Nodes: ch.Nodes, Named: ch.Named})
+}
+
+// write brings the documents up to date and reports whether any of them changed.
+func (d *desk) write() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	v, stale := d.view, d.stale
+	d.stale = state.Changes{}
+	was := [...]uint64{d.names.at, d.peers.at}
+	if stale.All {
+		d.nameAll(v)
+		d.listPeers(v)
+	}
+	for k := range stale.Named {
+		d.name(nameOf(k), addresses(v, k))
+	}
+	for id := range stale.Nodes {
+		d.peer(v, id)
+	}
+	moved := was != [...]uint64{d.names.at, d.peers.at}
+	if d.routes == nil || d.version != v.RoutesVersion() {
+		table := v.RouteTable()
+		d.version, moved = table.Version, true
+		d.routes = &pb.ServerMessage{Kind: &pb.ServerMessage_Routes{Routes: &pb.Routes{Version: table.Version, Table: pb.Marshal(table)}}}
+	}
+	servers := d.servers()
+	if text := listed(servers); d.list == nil || text != d.listed {
+		d.listed, moved = text, true
+		d.list = &pb.ServerMessage{Kind: &pb.ServerMessage_Servers{Servers: servers}}
+	}
+	if moved {
+		d.changes = map[changesKey]*pb.ServerMessage{}
+	}
+	return moved
+}
+
+func nameOf(k api.ServiceKey) string { return string(k.Service) + "." + string(k.App) }
+
+// name stores the addresses of a name, if they are others than before.
+func (d *desk) name(name string, addrs []string) {
+	switch old, known := d.names.all[name]; {
+	case len(addrs) == 0:
+		d.names.drop(name)
+	case !known || !slices.Equal(old.Address, addrs):
+		d.names.put(name, &pb.Addresses{Address: addrs})
+	}
+}
+
+// nameAll reads the addresses of all services.
+func (d *desk) nameAll(v *state.View) {
+	gone := maps.Clone(d.names.all)
+	for s := range v.AllServices() {
+		name := nameOf(s.Key)
+		delete(gone, name)
+		d.name(name, addresses(v, s.Key))
+	}
+	for name := range gone {
+		d.names.drop(name)
+	}
+	if d.names.at == 0 {
+		d.names.fill()
+	}
+}
+
+// addresses derives the addresses that a node's DNS answers with for a service, its port beside
+// them where that is known, for SRV.
+func addresses(v *state.View, k api.ServiceKey) (out []string) {
+	for p := range v.LiveOf(k) {
+		addr := state.Endpoint(p)
+		if addr == "" {
+			continue
+		}
+		out = append(out, addr)
+		if spec, ok := v.Spec(p.Release, p.Service); ok && spec.Port.Number != 0 {
+			out = append(out, net.JoinHostPort(addr, fmt.Sprint(spec.Port.Number)))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// peer stores what the network sees of a node: one that has a subnet of the rack's is a peer.
+func (d *desk) peer(v *state.View, id api.NodeID) {
+	n, ok := v.Node(id)
+	if !ok || n.Subnet == "" {
+		d.peers.drop(string(id))
+		return
+	}
+	if old := d.peers.all[string(id)]; old == nil || old.Addr != n.Addr || old.Subnet != n.Subnet {
+		d.peers.put(string(id), &pb.Peer{Node: string(n.ID), Addr: n.Addr, Subnet: n.Subnet})
+	}
+}
+
+// listPeers reads all nodes.
+func (d *desk) listPeers(v *state.View) {
+	for id := range maps.Clone(d.peers.all) {
+		d.peer(v, api.NodeID(id))
+	}
+	for n := range v.Nodes() {
+		d.peer(v, n.ID)
+	}
+	if d.peers.at == 0 {
+		d.peers.fill()
+	}
+}
+
+// message returns the message for those who have a document as it was after a change. It is made
+// once: write makes it under a key, from the records that changed, or from all with nil.
+func (d *desk) message(at changesKey, since func(uint64) ([]string, bool), write func(keys []string, change bool) *pb.ServerMessage) *pb.ServerMessage {
+	if m := d.changes[at]; m != nil {
+		return m
+	}
+	keys, known := since(at.since)
+	whole := changesKey{document: at.document}
+	m := d.changes[whole]
+	switch {
+	case at.changes && known:
+		m = write(keys, true)
+	case m == nil:
+		m = write(nil, false)
+		d.changes[whole] = m
+	}
+	d.changes[at] = m
+	return m
+}
+
+func (d *desk) namesSince(since uint64, changes bool) *pb.ServerMessage {
+	return d.message(changesKey{"names", since, changes}, d.names.since, func(keys []string, change bool) *pb.ServerMessage {
+		names := &pb.Names{Change: change, Names: make(map[string]*pb.Addresses, len(keys))}
+		if !change {
+			names.Names = maps.Clone(d.names.all)
+		}
+		for _, name := range keys {
+			if names.Names[name] = d.names.all[name]; names.Names[name] == nil {
+				names.Names[name] = &pb.Addresses{}
+			}
+		}
+		return &pb.ServerMessage{Kind: &pb.ServerMessage_Names{Names: names}}
+	})
+}
+
+func (d *desk) peersSince(since uint64, changes bool) *pb.ServerMessage {
+	return d.message(changesKey{"peers", since, changes}, d.peers.since, func(keys []string, change bool) *pb.ServerMessage {
+		peers := &pb.Peers{Change: change}
+		if !change {
+			keys = slices.Sorted(maps.Keys(d.peers.all))
+		}
+		for _, node := range keys {
+			p := d.peers.all[node]
+			if p == nil {
+				p = &pb.Peer{Node: node}
+			}
+			peers.Peer = append(peers.Peer, p)
+		}
+		return &pb.ServerMessage{Kind: &pb.ServerMessage_Peers{Peers: peers}}
+	})
+}
+
+// listed shows servers as text, to compare them.
+func listed(servers *pb.Servers) string {
+	var b strings.Builder
+	for _, s := range servers.GetServer() {
+		b.WriteString(s.Addr + " " + s.Registry + "\n")
+	}
+	return b.String()
+}
+
+// How often a rack is told: each session waits as long as all of them together may need.
+const (
+	documentCost   = 50 * time.Microsecond // a document that changed, for one session
+	assignmentCost = 20 * time.Microsecond // an assignment set
+	// writeShare is which share of the time may go into writing documents: one of so many.
+	writeShare = 4
+)
+
+// keep follows the state until ctx ends, and wakes the sessions that have something to hear.
+func (s *Server) keep(ctx context.Context, d *desk, updates <-chan raftstore.Update) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var next time.Time // when documents may be written
+	waits := true
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case u, ok := <-updates:
+			if !ok {
+				return
+			}
+			d.see(u.View, u.Changes)
+			if now := time.Now(); now.Before(next) {
+				if !waits {
+					timer.Reset(next.Sub(now))
+				}
+				waits = true
+				s.wake(u.Changes, false)
+				continue
+			}
+			next = s.publish(d, u.Changes)
+			waits = false
+		case <-timer.C:
+			next = s.publish(d, state.Changes{})
+			waits = false
+		}
+	}
+}
+
+// publish writes the documents and wakes those who have not heard of them. It returns when the
+// next time may be.
+func (s *Server) publish(d *desk, ch state.Changes) (next time.Time) {
+	began := time.Now()
+	moved := d.write()
+	sessions := s.wake(ch, moved)
+	next = began.Add(writeShare * time.Since(began))
+	if moved {
+		next = maxTime(next, began.Add(time.Duration(sessions)*documentCost))
+	}
+	return next
+}
+
+func maxTime(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// wake wakes the sessions whose assignments changed, or all of them, and returns how many there
+// are.
+func (s *Server) wake(ch state.Changes, all bool) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if all || ch.All {
+		for _, c := range s.sessions {
+			c.poke()
+		}
+		return len(s.sessions)
+	}
+	for node := range ch.Assigned {
+		if c := s.sessions[node]; c != nil {
+			c.poke()
+		}
+	}
+	return len(s.sessions)
+}
