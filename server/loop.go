@@ -29,7 +29,8 @@ func (d *Decider) allSteps() []step {
 	return []step{liveness.Step, drain.Step, builds.Step, rollout.Step, ingress.Step, d.schedule, reap.Step}
 }
 
-// batchMax bounds the commands of one proposal.
+// batchMax bounds the commands that are proposed before their results are waited for: it is how far
+// the log may be ahead of the state.
 const batchMax = 100
 
 // wakeSoonest bounds how often the timer alone can cause a pass.
@@ -37,10 +38,10 @@ const wakeSoonest = 5 * time.Millisecond
 
 // loopStore is what the loop needs of the replicated state.
 type loopStore interface {
-	// View returns the newest state, which holds whatever ProposeBatch has applied.
+	// View returns the newest state, which holds whatever ProposeEach has applied.
 	View() *state.View
 	Subscribe(ctx context.Context) (*state.View, <-chan raftstore.Update)
-	ProposeBatch(ctx context.Context, entries []state.Entry) ([]state.Result, error)
+	ProposeEach(ctx context.Context, entries []state.Entry) ([]state.Result, error)
 }
 
 // loop is the leader: wait for a change or a timer → snapshot → run every step → propose all
@@ -110,7 +111,7 @@ func (l *loop) pass(ctx context.Context, v *state.View, ch state.Changes, leader
 	began := l.now()
 	entries, wake := l.decide(v, ch, leader)
 	for chunk := range slices.Chunk(entries, batchMax) {
-		results, err := l.store.ProposeBatch(ctx, chunk)
+		results, err := l.store.ProposeEach(ctx, chunk)
 		if err != nil {
 			return wake, err
 		}

@@ -41,7 +41,7 @@ func (f *fakeStore) Subscribe(context.Context) (*state.View, <-chan raftstore.Up
 	return f.View(), f.updates
 }
 
-func (f *fakeStore) ProposeBatch(_ context.Context, entries []state.Entry) ([]state.Result, error) {
+func (f *fakeStore) ProposeEach(_ context.Context, entries []state.Entry) ([]state.Result, error) {
 	if f.fail != nil {
 		return nil, f.fail
 	}
