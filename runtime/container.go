@@ -140,6 +140,12 @@ type Mount struct {
 	ReadOnly bool
 }
 
+// OOMScore is the oom_score_adj of every process in a container, in thousandths of the node's memory.
+// When the node itself has no memory left, the kernel ends containers before the node's own programs
+// (0), the agent (-900) and containerd (-999), whose score they would inherit otherwise: among
+// containers, the one that uses most.
+const OOMScore = 100
+
 // Limits bound what a container may use. Zero values do not limit.
 type Limits struct {
 	// CPU is a hard cap; CPUShares is the weight against other containers when processors are

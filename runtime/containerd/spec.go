@@ -53,7 +53,7 @@ func (e *Engine) options(s *runtime.Spec, info runtime.ImageInfo) ([]oci.SpecOpt
 		c.Args = append([]string{initPath, "--"}, c.Args...)
 	}
 	opts := []oci.SpecOpts{
-		checkRootFS(c.WorkDir), oci.WithoutRunMount,
+		checkRootFS(c.WorkDir), oci.WithoutRunMount, ownOOMScore,
 		oci.WithEnv(c.Env), oci.WithProcessArgs(c.Args...), oci.WithProcessCwd(c.WorkDir), terminal(s),
 		oci.WithCgroup("/" + e.cfg.Cgroup + "/" + string(s.ID)),
 		oci.WithCapabilities(capabilitiesOf(s)), limits(s.Limits), network(&s.Network), e.mounts(s),
@@ -84,6 +84,12 @@ func nativeCalls(_ context.Context, _ oci.Client, _ *containers.Container, o *oc
 	if arch, ok := native[goruntime.GOARCH]; ok && o.Linux.Seccomp != nil {
 		o.Linux.Seccomp.Architectures = []specs.Arch{arch}
 	}
+	return nil
+}
+
+// ownOOMScore keeps a process from inheriting the score of the daemon, which packages protect.
+func ownOOMScore(_ context.Context, _ oci.Client, _ *containers.Container, o *oci.Spec) error {
+	o.Process.OOMScoreAdj = new(runtime.OOMScore)
 	return nil
 }
 

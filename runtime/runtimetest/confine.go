@@ -63,6 +63,21 @@ func users(l *lab) {
 	l.coded("unknown user", l.Engine.Create(l.ctx(), s), api.CodeInvalid)
 }
 
+func oomScore(l *lab) {
+	const script = "cat /proc/self/oom_score_adj"
+	want := fmt.Sprintln(runtime.OOMScore)
+	for _, privileged := range []bool{false, true} {
+		s := l.sh(script)
+		s.Privileged = privileged
+		l.prints(fmt.Sprintf("privileged %v", privileged), s, want)
+	}
+	s := l.sh("sleep 1000")
+	l.start(s)
+	if out, _, _ := l.exec(s.ID, runtime.ExecSpec{Args: []string{"/bin/sh", "-c", script}}); out != want {
+		l.Errorf("exec: got %q, want %q", out, want)
+	}
+}
+
 func nonRoot(l *lab) {
 	ref := l.people()
 	for _, user := range []string{"", "root", "0", "0:1000", "zero", "big", "000"} {

@@ -55,6 +55,7 @@ func Confine(t *testing.T, h *Harness) {
 		"limits of processor and memory":             limits,
 		"limits of processes and files":              counts,
 		"memory of one process, not of the main one": otherOOM,
+		"who goes first when a node has no memory":   oomScore,
 		"the network's files":                        networkFiles,
 		"namespaces of the network":                  networkSpaces,
 		"an init process":                            initProcess,
