@@ -65,11 +65,8 @@ func Decode(b []byte) ([]state.Entry, error) { return present.decode(b) }
 
 // needs returns the oldest format that reads a command, and what in it is the newest.
 func (d *dialect) needs(c state.Command) (format uint32, what string) {
-	switch c := c.(type) {
-	case state.ApplyPlan:
+	if _, ok := c.(state.ApplyPlan); ok {
 		return planFormat, c.Type()
-	case state.RaiseFormat:
-		return c.To, c.Type()
 	}
 	k := d.kinds[c.Type()]
 	format, what = k.since, c.Type()

@@ -122,6 +122,9 @@ func (s *Store) Linearizable(ctx context.Context) (*state.View, error) {
 			return nil, err
 		}
 	}
+	if err := s.machine.failed.get(); err != nil {
+		return nil, stopped(err)
+	}
 	return s.View(), nil
 }
 

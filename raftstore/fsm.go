@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"slipway/api"
 	"slipway/raftstore/state"
 )
 
@@ -18,30 +19,75 @@ type machine struct {
 	publish func(*state.View, []state.Result)
 	// restored is told of a state that took the place of the one before; nil tells nobody.
 	restored func(*state.View)
+	// raised is told of a format of the rack that is another than before; nil tells nobody.
+	raised func(uint32)
+	// dialect is what is read; nil is that of this program.
+	dialect *dialect
+	// failed is set by what cannot be read. From then on nothing is applied, and no snapshot made:
+	// Raft counts on as if all were well.
+	failed failure
 }
 
-// Apply applies one Raft entry and returns []state.Result.
+// Apply applies one Raft entry and returns []state.Result, or an error once there was an entry that
+// could not be read.
 func (m *machine) Apply(l *raft.Log) any {
-	entries, err := Decode(l.Data)
-	if err != nil {
-		panic(fmt.Sprintf("raft log %d: %v", l.Index, err))
+	if err := m.failed.get(); err != nil {
+		return err
 	}
+	d := m.dialect
+	if d == nil {
+		d = present
+	}
+	entries, err := d.decode(l.Data)
+	if err != nil {
+		err = fmt.Errorf("raft log %d: %w", l.Index, err)
+		m.failed.set(err)
+		return err
+	}
+	before := m.state.View().Format()
 	results := m.state.ApplyAll(l.Index, entries)
+	if now := m.state.View().Format(); now > d.newest {
+		err := newer(fmt.Sprintf("the rack has format %d from here on, this program reads up to %d", now, d.newest))
+		err = fmt.Errorf("raft log %d: %w", l.Index, err)
+		m.failed.set(err)
+		return err
+	}
+	m.tellFormat(before)
 	m.publish(m.state.View(), results)
 	return results
 }
 
+// tellFormat tells of a format that is not the one before.
+func (m *machine) tellFormat(before uint32) {
+	if now := m.state.View().Format(); now != before && m.raised != nil {
+		m.raised(now)
+	}
+}
+
 // Snapshot captures the present view; Persist does the work.
-func (m *machine) Snapshot() (raft.FSMSnapshot, error) { return snapshot{m.state.View()}, nil }
+func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
+	if err := m.failed.get(); err != nil {
+		return nil, err
+	}
+	return snapshot{m.state.View()}, nil
+}
 
 // Restore replaces the state by a snapshot.
 func (m *machine) Restore(r io.ReadCloser) error {
 	defer r.Close()
 	s, err := readSnapshot(r)
+	if err == nil {
+		err = m.failed.get()
+	}
 	if err != nil {
+		if api.CodeOf(err) == api.CodeConflict { // of a format that is not known here
+			m.failed.set(err)
+		}
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
+	before := m.state.View().Format()
 	m.state = s
+	m.tellFormat(before)
 	if m.restored != nil {
 		m.restored(s.View())
 	}

@@ -60,7 +60,8 @@ type Config struct {
 	// a panic.
 	Died func(error)
 
-	limits limits // of the watchdog; zero for the defaults
+	limits  limits   // of the watchdog; zero for the defaults
+	dialect *dialect // nil for that of this program
 }
 
 // Store is one server's replica. Its methods are safe for concurrent use.
@@ -75,6 +76,7 @@ type Store struct {
 	witness   *witness
 	barrier   atomic.Uint64 // the term in which a barrier was passed
 	watchdog  *watchdog
+	machine   *machine
 
 	hub hub
 }
@@ -99,6 +101,9 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.Disk == nil {
 		cfg.Disk = boltlog.OSDisk{}
 	}
+	if cfg.dialect == nil {
+		cfg.dialect = present
+	}
 	log, err := boltlog.OpenOn(filepath.Join(cfg.Dir, "raft.db"), cfg.Disk)
 	if err != nil {
 		return nil, err
@@ -115,6 +120,9 @@ func Open(cfg Config) (*Store, error) {
 
 // start sets Raft up.
 func (s *Store) start() error {
+	if err := s.checkFormat(); err != nil {
+		return err
+	}
 	conf := raft.DefaultConfig()
 	conf.LocalID = raft.ServerID(s.cfg.ID)
 	conf.Logger = raftLogger(s.cfg.Log)
@@ -161,7 +169,8 @@ func (s *Store) start() error {
 			return fmt.Errorf("bootstrap: %w", err)
 		}
 	}
-	m := &machine{state: state.New(), publish: s.hub.publish, restored: s.hub.restored}
+	m := &machine{state: state.New(), publish: s.hub.publish, restored: s.hub.restored, raised: s.keepFormat, dialect: s.cfg.dialect}
+	s.machine = m
 	s.hub.publish(m.state.View(), nil)
 	s.raft, err = raft.NewRaft(conf, m, s.log, s.log, snaps, transport)
 	if err != nil {
@@ -214,7 +223,7 @@ func (s *Store) ProposeBatch(ctx context.Context, entries []state.Entry) ([]stat
 	if len(entries) == 0 {
 		return nil, nil
 	}
-	b, err := Encode(entries)
+	b, err := s.encode(entries)
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +253,7 @@ func (s *Store) ProposeEach(ctx context.Context, entries []state.Entry) ([]state
 		return err
 	}
 	for _, e := range entries {
-		b, err := Encode([]state.Entry{e})
+		b, err := s.encode([]state.Entry{e})
 		if err == nil && len(b) > entryMax {
 			err = tooLarge(b)
 		}
@@ -349,6 +358,10 @@ func (s *Store) propose(batch []proposal) {
 		}
 		if s.cfg.Committed != nil {
 			s.cfg.Committed(time.Since(began))
+		}
+		if err, failed := future.Response().(error); failed {
+			answerAll(batch, nil, stopped(err))
+			return
 		}
 		answerAll(batch, future.Response().([]state.Result), nil)
 	}()

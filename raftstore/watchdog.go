@@ -31,6 +31,7 @@ type signs struct {
 	others    bool      // there are other voters, who can lead
 	busy      time.Time // since when the disk has an operation; zero if it has none
 	failed    error     // after which the log takes nothing more
+	unread    error     // what the log has and this program cannot read
 	full      bool      // the disk has no room
 	loop      time.Time // when the leader's loop passed last
 	loopWaits bool      // there are changes that it has not seen
@@ -63,6 +64,8 @@ func (l limits) judge(s signs) (step, string) {
 		stuck = min(s.since(s.leads), s.now.Sub(s.loop), s.now.Sub(s.awake))
 	}
 	switch {
+	case s.unread != nil:
+		return stepDie, s.unread.Error()
 	case s.failed != nil:
 		return stepDie, fmt.Sprintf("the disk has refused to store the log: %v", s.failed)
 	case busy >= l.dead:

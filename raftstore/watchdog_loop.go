@@ -75,7 +75,7 @@ func (w *watchdog) lead(leads bool) {
 func (s *Store) signs() signs {
 	w := s.watchdog
 	g := signs{
-		now: w.looked, awake: w.awake, leads: w.leads, busy: s.log.BusySince(), failed: s.log.Failed(),
+		now: w.looked, awake: w.awake, leads: w.leads, busy: s.log.BusySince(), failed: s.log.Failed(), unread: s.machine.failed.get(),
 		others: s.Servers() > 1, full: w.full.Load(), offered: w.offered, silenced: w.shutdown != nil,
 	}
 	if s.cfg.Loop != nil && !w.leads.IsZero() {
@@ -113,10 +113,14 @@ func (s *Store) do(do step, why string) bool {
 	case stepDie:
 		w.gate.shut.Store(true)
 		w.lead(false)
-		if s.cfg.Died == nil {
-			panic(died(why)) // to go on would be to look alive
+		err := died(why)
+		if unread := s.machine.failed.get(); unread != nil {
+			err = stopped(unread)
 		}
-		s.cfg.Died(died(why))
+		if s.cfg.Died == nil {
+			panic(err) // to go on would be to look alive
+		}
+		s.cfg.Died(err)
 		return true
 	}
 	return false

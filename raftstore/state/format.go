@@ -24,8 +24,8 @@ const (
 // Formats is what this program reads.
 func Formats() api.Formats { return api.Formats{Oldest: FormatOldest, Newest: FormatNewest} }
 
-// RaiseFormat lets the rack write what a newer format has. Servers that do not read it stop there:
-// the command itself needs it.
+// RaiseFormat lets the rack write what a newer format has. Every program reads the command: it is
+// rejected while a server is behind, and one that claimed to read the format and does not, stops there.
 type RaiseFormat struct{ To uint32 }
 
 // Type is the name of the command in the log.
