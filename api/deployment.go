@@ -74,7 +74,14 @@ type ServiceReceipt struct {
 	Ready   int              `json:"ready"`
 	Started []ProcessReceipt `json:"started,omitempty"`
 	Stopped []ProcessReceipt `json:"stopped,omitempty"`
+	// MoreStarted and MoreStopped count those that are not listed: a receipt has ReceiptMax at most.
+	MoreStarted int `json:"more_started,omitempty"`
+	MoreStopped int `json:"more_stopped,omitempty"`
 }
+
+// ReceiptMax bounds the processes that a receipt lists, of all services together; each service has
+// an equal part of them. It is checked on all processes none the less.
+const ReceiptMax = 1000
 
 // ProcessReceipt is one process in a receipt; zero times mean that it did not happen.
 type ProcessReceipt struct {

@@ -16,6 +16,9 @@ import (
 // planMax bounds the placements of one command, which keeps Raft entries small.
 const planMax = 400
 
+// stopMax bounds the stops of one command.
+const stopMax = 1000
+
 // Decider takes the decisions of a leader. It keeps the scheduler's picture of the nodes from
 // pass to pass, which is a cache and nothing more: a new Decider decides the same, only later.
 type Decider struct{ cluster *scheduler.Cluster }
@@ -43,6 +46,10 @@ func (d *Decider) schedule(v *state.View, ch state.Changes, in steps.Input) (cmd
 	}
 	if plan.Empty() && len(waiting)+len(plan.Pending) == 0 {
 		return nil, wake
+	}
+	for len(plan.Stop) > stopMax {
+		cmds = append(cmds, state.ApplyPlan{Index: v.Index(), Stop: plan.Stop[:stopMax]})
+		plan.Stop = plan.Stop[stopMax:]
 	}
 	if len(plan.Stop)+len(plan.Assign)+len(waiting)+len(plan.Pending) > 0 {
 		cmds = append(cmds, state.ApplyPlan{Index: v.Index(), Stop: plan.Stop, Assign: plan.Assign, Waiting: waiting, Pending: plan.Pending})

@@ -65,7 +65,7 @@ func receipt(r *api.Receipt) string {
 	fmt.Fprintf(&b, "Receipt: %s, %s", verified, took(r.Took))
 	for _, service := range r.Services {
 		fmt.Fprintf(&b, "\n  %s  %d/%d ready, %d started, %d stopped", service.Service, service.Ready, service.Count,
-			len(service.Started), len(service.Stopped))
+			len(service.Started)+service.MoreStarted, len(service.Stopped)+service.MoreStopped)
 		forced := 0
 		for _, p := range service.Stopped {
 			if p.Forced {

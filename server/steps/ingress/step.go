@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"slices"
 	"time"
 
 	"slipway/api"
@@ -40,13 +41,24 @@ func Step(v *state.View, ch state.Changes, in steps.Input) (cmds []state.Command
 		moves.Moves = append(moves.Moves, p.moves...)
 		wake = steps.Sooner(wake, p.wake)
 	}
-	if len(ready.Ready)+len(ready.Unready) > 0 {
-		cmds = append(cmds, ready)
+	return append(cmds, portions(ready, moves)...), wake
+}
+
+// perCommand bounds what one command carries, so that it fits in an entry of the log.
+const perCommand = 2000
+
+// portions cuts what was decided into commands.
+func portions(ready state.SetReady, moves state.SetDesired) (cmds []state.Command) {
+	for part := range slices.Chunk(ready.Ready, perCommand) {
+		cmds = append(cmds, state.SetReady{Ready: part})
 	}
-	if len(moves.Moves) > 0 {
-		cmds = append(cmds, moves)
+	for part := range slices.Chunk(ready.Unready, perCommand) {
+		cmds = append(cmds, state.SetReady{Unready: part})
 	}
-	return cmds, wake
+	for part := range slices.Chunk(moves.Moves, perCommand) {
+		cmds = append(cmds, state.SetDesired{Moves: part})
+	}
+	return cmds
 }
 
 // routers is what the routers that count have acknowledged.

@@ -17,12 +17,23 @@ func (p *pass) receipt(d *api.Deployment) *api.Receipt {
 		}
 	}
 	slices.Sort(names)
-	for _, name := range slices.Compact(names) {
+	names = slices.Compact(names)
+	for _, name := range names {
 		s := p.serviceReceipt(d, name, routers)
+		s.MoreStarted, s.MoreStopped = shorten(&s.Started, len(names)), shorten(&s.Stopped, len(names))
 		r.Verified = r.Verified && s.Ready >= s.Count
 		r.Services = append(r.Services, s)
 	}
 	return r
+}
+
+// shorten keeps the part that one of some services has of a receipt, half of it for those that
+// started and half for those that stopped, and returns how many it leaves out.
+func shorten(list *[]api.ProcessReceipt, services int) (more int) {
+	keep := min(len(*list), max(1, api.ReceiptMax/2/services))
+	more = len(*list) - keep
+	*list = (*list)[:keep:keep]
+	return more
 }
 
 func (p *pass) serviceReceipt(d *api.Deployment, name api.ServiceName, routers int) api.ServiceReceipt {
