@@ -15,7 +15,6 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -99,6 +98,8 @@ type Server struct {
 	grpc     *grpc.Server
 
 	grpcListener, httpListener net.Listener
+	inside                     *inside // to the gRPC server as well, for insideConn
+	insideConn                 *grpc.ClientConn
 	ready                      chan struct{}
 }
 
@@ -139,6 +140,9 @@ func (s *Server) open(ctx context.Context) (err error) {
 		return fmt.Errorf("register metrics: %w", err)
 	}
 	s.serveGRPC()
+	if err := s.openInside(); err != nil {
+		return err
+	}
 	if err := s.openGossip(); err != nil {
 		return err
 	}
@@ -235,7 +239,7 @@ func (s *Server) Run(ctx context.Context) error {
 		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug)}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.lead(ctx) })
-	group.Go(func() error { return s.keepImages(ctx) })
+	group.Go(func() error { return s.keepContent(ctx) })
 	group.Go(func() error { return s.collect(ctx) })
 	group.Go(func() error { return s.identity.KeepFresh(ctx, s.renew, s.notRenewed) })
 	if s.gossip != nil {
@@ -246,6 +250,12 @@ func (s *Server) Run(ctx context.Context) error {
 			return err
 		}
 		close(s.ready)
+		group.Go(func() error {
+			if err := s.grpc.Serve(s.inside); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("serve this process: %w", err)
+			}
+			return nil
+		})
 		if err := s.grpc.Serve(s.grpcListener); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("serve clients and agents: %w", err)
 		}
@@ -305,28 +315,16 @@ func (s *Server) notRenewed(err error) {
 // Ready is closed once clients are served.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
-// routes are what the HTTPS listener serves.
-func (s *Server) routes() http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/v2/", s.machinesNeedNoPassword(s.registry))
-	s.routePeers(mux)
-	mux.Handle("GET /metrics", s.measured(promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{})))
-	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
-		if _, addr := s.store.Leader(); addr == "" {
-			http.Error(w, "the rack has no leader", http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
-	return mux
-}
-
 // close closes what open opened.
 func (s *Server) close() {
 	for _, l := range []net.Listener{s.grpcListener, s.httpListener} {
 		if l != nil {
 			l.Close()
 		}
+	}
+	if s.insideConn != nil {
+		_ = s.insideConn.Close() // only ErrClientConnClosing, which says what is wanted
+		s.inside.Close()
 	}
 	if s.forward != nil {
 		s.forward.close()
