@@ -1,11 +1,9 @@
 package raftstore
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -14,20 +12,10 @@ import (
 	"github.com/hashicorp/raft"
 
 	"slipway/api"
+	"slipway/e2e/bench"
 	"slipway/raftstore/boltlog"
 	"slipway/raftstore/state"
 )
-
-// benchRow is one line of `make bench`.
-type benchRow struct {
-	Name         string  `json:"name"`
-	Value        float64 `json:"value"`
-	Unit         string  `json:"unit"`
-	Against      string  `json:"against"`
-	AgainstValue float64 `json:"against_value"`
-	Ratio        float64 `json:"ratio"`
-	Note         string  `json:"note"`
-}
 
 // benchRounds is how often each measurement is made, between two of the disk alone.
 const benchRounds = 5
@@ -35,14 +23,7 @@ const benchRounds = 5
 // TestBench writes the rows of the replicated log to the file in SLIPWAY_BENCH_RAFT. The data is
 // in the directory for temporary files, which must be on a disk.
 func TestBench(t *testing.T) {
-	file := os.Getenv("SLIPWAY_BENCH_RAFT")
-	if file == "" {
-		t.Skip("set SLIPWAY_BENCH_RAFT to a file, or run: make bench")
-	}
-	var rows []benchRow
-	add := func(name string, value float64, unit, against string, peer float64, note string) {
-		rows = append(rows, benchRow{name, value, unit, against, peer, value / peer, note})
-	}
+	rows := bench.To(t, "SLIPWAY_BENCH_RAFT")
 	for _, clients := range []int{1, 64, 1024} {
 		var ours, alone []float64 // commits/s, syncs/s
 		var waits, syncs []time.Duration
@@ -54,26 +35,14 @@ func TestBench(t *testing.T) {
 			alone = append(alone, (before.rate+after.rate)/2)
 			syncs = append(syncs, (before.median+after.median)/2)
 		}
-		note := fmt.Sprintf("one server, %d clients, median of %d rounds; p50 of a commit %s, of a sync %s", clients, benchRounds, middle(waits), middle(syncs))
-		add(fmt.Sprintf("commits_over_disk_%d", clients), middle(ours), "1/s", "fdatasync of 512 B, one after the other", middle(alone), note)
+		note := fmt.Sprintf("one server, %d clients, median of %d rounds; p50 of a commit %s, of a sync %s", clients, benchRounds, bench.Median(waits), bench.Median(syncs))
+		rows.Add(fmt.Sprintf("commits_over_disk_%d", clients), bench.Median(ours), "1/s", "fdatasync of 512 B, one after the other", bench.Median(alone), note)
 		if clients == 1 {
-			add("commit_p50_over_sync", float64(middle(waits).Nanoseconds())/1e3, "us", "fdatasync of 512 B, p50", float64(middle(syncs).Nanoseconds())/1e3, note)
+			rows.Add("commit_p50_over_sync", float64(bench.Median(waits).Nanoseconds())/1e3, "us", "fdatasync of 512 B, p50", float64(bench.Median(syncs).Nanoseconds())/1e3, note)
 		}
 	}
 	open, read := recovery(t)
-	add("log_1gb_open_s", open.Seconds(), "s", "reading the file", read.Seconds(), "524,288 entries of 2 KiB, from Open to the first append that is durable; page cache warm")
-	b, err := json.MarshalIndent(rows, "", "  ")
-	if err == nil {
-		err = os.WriteFile(file, b, 0o644)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func middle[T int64 | float64 | time.Duration](v []T) T {
-	slices.Sort(v)
-	return v[len(v)/2]
+	rows.Add("log_1gb_open_s", open.Seconds(), "s", "reading the file", read.Seconds(), "524,288 entries of 2 KiB, from Open to the first append that is durable; page cache warm")
 }
 
 // pace is how many a second, and how long one took.
@@ -83,7 +52,7 @@ type pace struct {
 }
 
 func paceOf(times []time.Duration, all time.Duration) pace {
-	return pace{float64(len(times)) / all.Seconds(), middle(times)}
+	return pace{float64(len(times)) / all.Seconds(), bench.Median(times)}
 }
 
 // syncTimes measures what the disk can do: 512 bytes written over, and synced.

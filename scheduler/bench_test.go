@@ -1,17 +1,16 @@
 package scheduler
 
 import (
-	"encoding/json"
 	"fmt"
 	"iter"
 	"math"
-	"os"
 	"runtime"
 	"slices"
 	"testing"
 	"time"
 
 	"slipway/api"
+	"slipway/e2e/bench"
 )
 
 // benchNodes are nodes as those of the benchmark of Nomad's scheduler: 14 GHz and 32 GiB, here
@@ -69,28 +68,10 @@ func BenchmarkSchedule(b *testing.B) {
 	}
 }
 
-// benchRow is one line of `make bench`.
-type benchRow struct {
-	Name         string  `json:"name"`
-	Value        float64 `json:"value"`
-	Unit         string  `json:"unit"`
-	Against      string  `json:"against"`
-	AgainstValue float64 `json:"against_value"`
-	Ratio        float64 `json:"ratio"`
-	Note         string  `json:"note"`
-}
-
 // TestBench writes the rows of the scheduler to the file in SLIPWAY_BENCH_SCHEDULER.
 func TestBench(t *testing.T) {
-	file := os.Getenv("SLIPWAY_BENCH_SCHEDULER")
-	if file == "" {
-		t.Skip("set SLIPWAY_BENCH_SCHEDULER to a file, or run: make bench")
-	}
+	rows := bench.To(t, "SLIPWAY_BENCH_SCHEDULER")
 	runtime.GOMAXPROCS(1)
-	var rows []benchRow
-	add := func(name string, value float64, unit, against string, peer float64, note string) {
-		rows = append(rows, benchRow{name, value, unit, against, peer, value / peer, note})
-	}
 	for _, shape := range []struct {
 		nodes, count int
 		spread       bool
@@ -109,19 +90,12 @@ func TestBench(t *testing.T) {
 		if shape.count > 300 {
 			peer = "Nomad, 1,000 copies, 50 racks, elsewhere"
 		}
-		add("placements_per_s_"+shape.name, kept, "1/s", peer, shape.nomad,
+		rows.Add("placements_per_s_"+shape.name, kept, "1/s", peer, shape.nomad,
 			fmt.Sprintf("cluster kept, the service and its ask new to it; %.0f/s with every node read anew; median of 9", fresh))
 	}
 	exponent, costs := growth(t)
-	add("placement_cost_exponent", exponent, "", "limit", 0.2, costs)
-	add("one_change_in_1m_us", oneChange(t), "us", "limit", 100, "kept cluster of 5,000 nodes, 10,000 services x 100 copies, one copy of a random service ended: to the plan with its replacement")
-	b, err := json.MarshalIndent(rows, "", "  ")
-	if err == nil {
-		err = os.WriteFile(file, b, 0o644)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	rows.Add("placement_cost_exponent", exponent, "", "limit", 0.2, costs)
+	rows.Add("one_change_in_1m_us", oneChange(t), "us", "limit", 100, "kept cluster of 5,000 nodes, 10,000 services x 100 copies, one copy of a random service ended: to the plan with its replacement")
 }
 
 // rate returns placements per second, with the nodes known to the cluster and without.
@@ -151,8 +125,7 @@ func rate(t *testing.T, nodes, count int, spread bool) (kept, fresh float64) {
 				t.Fatalf("%d of %d are placed", plan.Placed(), count)
 			}
 		}
-		slices.Sort(times)
-		return float64(count) / times[len(times)/2].Seconds()
+		return float64(count) / bench.Median(times).Seconds()
 	}
 	return measure(NewCluster(r)), measure(nil)
 }
@@ -184,8 +157,7 @@ func growth(t *testing.T) (exponent float64, note string) {
 			}
 		}
 		times = times[1:] // the first builds the heaps
-		slices.Sort(times)
-		ns := float64(times[len(times)/2].Nanoseconds()) / 1000
+		ns := float64(bench.Median(times).Nanoseconds()) / 1000
 		xs, ys = append(xs, math.Log(float64(nodes))), append(ys, math.Log(ns))
 		note += fmt.Sprintf("%d nodes %.0f ns; ", nodes, ns)
 	}

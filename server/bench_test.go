@@ -1,7 +1,6 @@
 package server
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"runtime"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"slipway/api"
+	"slipway/e2e/bench"
 	"slipway/raftstore"
 	"slipway/raftstore/state"
 	"slipway/server/steps"
@@ -27,10 +27,7 @@ const (
 // processes scheduled, written to the log, read from it and applied, by the code of the leader
 // and of a replica, in memory and on one processor.
 func TestBench(t *testing.T) {
-	file := os.Getenv("SLIPWAY_BENCH_STATE")
-	if file == "" {
-		t.Skip("set SLIPWAY_BENCH_STATE to a file, or run: make bench")
-	}
+	rows := bench.To(t, "SLIPWAY_BENCH_STATE")
 	runtime.GOMAXPROCS(1)
 	s := state.New()
 	index := million(t, s)
@@ -81,18 +78,8 @@ func TestBench(t *testing.T) {
 	used := heap() - base
 	note := fmt.Sprintf("1,000 services x 1,000 copies, 5,000 nodes, one processor; %.0f/s; schedule %.2f s, encode and decode %.2f s (%d bytes a copy), apply %.2f s; peak RSS %d MB",
 		float64(live)/took.Seconds(), scheduling.Seconds(), coding.Seconds(), bytes/live, applying.Seconds(), peak>>20)
-	rows := []map[string]any{
-		{"name": "million_schedule_apply_s", "value": took.Seconds(), "unit": "s", "against": "limit", "against_value": 5, "ratio": took.Seconds() / 5, "note": note},
-		{"name": "million_state_mb", "value": float64(used) / (1 << 20), "unit": "MB", "against": "limit", "against_value": 1024, "ratio": float64(used) / (1 << 30),
-			"note": fmt.Sprintf("of live heap with all indexes, %d bytes a process", used/uint64(live))},
-	}
-	b, err := json.MarshalIndent(rows, "", "  ")
-	if err == nil {
-		err = os.WriteFile(file, b, 0o644)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	rows.Add("million_schedule_apply_s", took.Seconds(), "s", "limit", 5, note)
+	rows.Add("million_state_mb", float64(used)/(1<<20), "MB", "limit", 1024, fmt.Sprintf("of live heap with all indexes, %d bytes a process", used/uint64(live)))
 	runtime.KeepAlive(s)
 }
 

@@ -1,37 +1,22 @@
 package network
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"slices"
 	"testing"
 	"time"
-)
 
-// benchRow is one line of `make bench`.
-type benchRow struct {
-	Name         string  `json:"name"`
-	Value        float64 `json:"value"`
-	Unit         string  `json:"unit"`
-	Against      string  `json:"against"`
-	AgainstValue float64 `json:"against_value"`
-	Ratio        float64 `json:"ratio"`
-	Note         string  `json:"note"`
-}
+	"slipway/e2e/bench"
+)
 
 // TestBench writes the rows of the network to the file in SLIPWAY_BENCH_NET: what one stream of TCP
 // carries from a process of one node to a process of another, beside what the link between the nodes
 // carries by itself. Both are measured in turns, so that a busy machine slows both.
 func TestBench(t *testing.T) {
-	file := os.Getenv("SLIPWAY_BENCH_NET")
-	if file == "" {
-		t.Skip("set SLIPWAY_BENCH_NET to a file, or run: make bench")
-	}
+	rows := bench.To(t, "SLIPWAY_BENCH_NET")
 	const rounds = 9
-	var rows []benchRow
 	for _, mode := range []struct {
 		name   string
 		direct Direct
@@ -44,22 +29,9 @@ func TestBench(t *testing.T) {
 			raw = append(raw, stream(t, hosts[0].ns, fmt.Sprint(hosts[1].cfg.Underlay, ":", bare)))
 			ours = append(ours, stream(t, a.NetNS, fmt.Sprint(b.Addr, ":", over)))
 		}
-		slices.Sort(raw)
-		slices.Sort(ours)
-		value, peer := ours[rounds/2], raw[rounds/2]
-		rows = append(rows, benchRow{"net_over_veth_" + mode.name, value, "Gbit/s", "raw veth and bridge", peer, value / peer,
-			fmt.Sprintf("one TCP stream between processes of two nodes, %s; both ends on one machine; median of %d, %.1f to %.1f against %.1f to %.1f",
-				mode.name, rounds, ours[0], ours[rounds-1], raw[0], raw[rounds-1])})
-	}
-	doc, err := json.MarshalIndent(rows, "", "  ")
-	if err == nil {
-		err = os.WriteFile(file, doc, 0o644)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range rows {
-		t.Logf("%s %.2f %s, %.2f of %.2f: %s", r.Name, r.Value, r.Unit, r.Ratio, r.AgainstValue, r.Note)
+		note := fmt.Sprintf("one TCP stream between processes of two nodes, %s; both ends on one machine; median of %d, %.1f to %.1f against %.1f to %.1f",
+			mode.name, rounds, slices.Min(ours), slices.Max(ours), slices.Min(raw), slices.Max(raw))
+		rows.Add("net_over_veth_"+mode.name, bench.Median(ours), "Gbit/s", "raw veth and bridge", bench.Median(raw), note)
 	}
 }
 

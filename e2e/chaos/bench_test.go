@@ -2,27 +2,15 @@ package chaos
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"testing"
 	"time"
 
 	"slipway/api"
+	"slipway/e2e/bench"
 	"slipway/raftstore/state"
 )
-
-// benchRow is one line of `make bench`.
-type benchRow struct {
-	Name         string  `json:"name"`
-	Value        float64 `json:"value"`
-	Unit         string  `json:"unit"`
-	Against      string  `json:"against"`
-	AgainstValue float64 `json:"against_value"`
-	Ratio        float64 `json:"ratio"`
-	Note         string  `json:"note"`
-}
 
 // leaderKills is how many leaders the measurement kills.
 const leaderKills = 50
@@ -31,10 +19,7 @@ const leaderKills = 50
 // how long a rack of three takes no write when its leader is killed. The rows go to the file in
 // SLIPWAY_BENCH_LEADER.
 func TestBenchLeaderLoss(t *testing.T) {
-	file := os.Getenv("SLIPWAY_BENCH_LEADER")
-	if file == "" {
-		t.Skip("set SLIPWAY_BENCH_LEADER to a file, or run: make bench")
-	}
+	rows := bench.To(t, "SLIPWAY_BENCH_LEADER")
 	r := newRack(t, t.TempDir(), 3, 1, nil)
 	defer r.close()
 	for _, s := range r.servers {
@@ -52,24 +37,10 @@ func TestBenchLeaderLoss(t *testing.T) {
 		took = append(took, r.leaderLoss(n))
 	}
 	slices.Sort(took)
-	row := func(name string, at int, limit float64) benchRow {
-		v := took[at].Seconds()
-		return benchRow{name, v, "s", "limit", limit, v / limit, fmt.Sprintf(
-			"leader of 3 killed to the next write accepted, %d kills, in one process with a network of at most %s, disk real; %.2f to %.2f s",
-			leaderKills, latencyMax, took[0].Seconds(), took[len(took)-1].Seconds())}
-	}
-	rows := []benchRow{
-		row("leader_loss_s_p50", leaderKills/2, 1),
-		row("leader_loss_s_p99", leaderKills-1, 2),
-	}
-	b, err := json.MarshalIndent(rows, "", "  ")
-	if err == nil {
-		err = os.WriteFile(file, b, 0o644)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%s", b)
+	note := fmt.Sprintf("leader of 3 killed to the next write accepted, %d kills, in one process with a network of at most %s, disk real; %.2f to %.2f s",
+		leaderKills, latencyMax, took[0].Seconds(), took[leaderKills-1].Seconds())
+	rows.Add("leader_loss_s_p50", took[leaderKills/2].Seconds(), "s", "limit", 1, note)
+	rows.Add("leader_loss_s_p99", took[leaderKills-1].Seconds(), "s", "limit", 2, note)
 }
 
 // leaderLoss kills the leader and returns how long it was until a write was accepted.

@@ -17,6 +17,7 @@ import (
 	"github.com/tonistiigi/fsutil"
 
 	"slipway/api"
+	"slipway/e2e/bench"
 )
 
 // editRounds is how often each of the three is measured, in turns.
@@ -26,7 +27,7 @@ const editRounds = 7
 // the new version, beside the same build by BuildKit alone plus a promote. BuildKit is the
 // rack's own engine, asked by its client as buildctl does, from the same directory and with the
 // same push; to start buildctl would come on top.
-func edits(t *testing.T, r *rack, rep *report) {
+func edits(t *testing.T, r *rack, rows *bench.Report) {
 	if out, err := exec.Command(binDir+"/slipwayd", "image", "push", "--dir", r.dir+"/rack", "busybox").CombinedOutput(); err != nil {
 		t.Fatalf("image push: %v\n%s", err, out)
 	}
@@ -80,9 +81,8 @@ func edits(t *testing.T, r *rack, rep *report) {
 		r.answers("hello", "/cgi-bin/hello", strings.TrimPrefix(greeting, "GREETING="))
 		promotes = append(promotes, time.Since(began))
 	}
-	median := func(d []time.Duration) float64 { slices.Sort(d); return d[len(d)/2].Seconds() }
-	b, p := median(builds), median(promotes)
-	rep.add("edit_over_buildkit", median(deploys), "s", "build by BuildKit alone + promote", b+p,
+	b, p := bench.Median(builds).Seconds(), bench.Median(promotes).Seconds()
+	rows.Add("edit_over_buildkit", bench.Median(deploys).Seconds(), "s", "build by BuildKit alone + promote", b+p,
 		fmt.Sprintf("medians of %d in turns, deploy of an edited examples/hello to its first answer; build %.3f, promote %.3f", editRounds, b, p))
 }
 

@@ -17,11 +17,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"slipway/e2e/bench"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,7 +38,7 @@ type proxy struct {
 // routers compares processor time per request of the rack's router with its peers, on the same
 // backend and loader. The proxies have one processor to themselves, loader and backend the other:
 // a proxy that shares its processor with its own load is measured by chance.
-func routers(t *testing.T, r *rack, rep *report) {
+func routers(t *testing.T, r *rack, rows *bench.Report) {
 	r.must("", "apps", "delete", "hello") // of the part before
 	r.must("", "scale", "web", "--count", "1", "-a", "shop")
 	settled(t, r, 1)
@@ -78,9 +79,9 @@ func routers(t *testing.T, r *rack, rep *report) {
 			x.measure(t, hosts)
 		}
 	}
-	rep.add("router_cpu_over_haproxy", ours.median(), "us/req", "haproxy, one thread", peer.median(), "median of 3 x 4 s in turns, wrk -c64, each proxy alone on a processor; p99 "+ours.p99+", haproxy "+peer.p99)
-	rep.add("router_tls_cpu_over_haproxy", oursTLS.median(), "us/req", "haproxy, one thread, TLS 1.3", peerTLS.median(), "same over TLS; p99 "+oursTLS.p99+", haproxy "+peerTLS.p99)
-	rep.add("router_cpu_over_nethttp", ours.median(), "us/req", "httputil.ReverseProxy", plain.median(), "same, plain; p99 "+plain.p99)
+	rows.Add("router_cpu_over_haproxy", bench.Median(ours.cost), "us/req", "haproxy, one thread", bench.Median(peer.cost), "median of 3 x 4 s in turns, wrk -c64, each proxy alone on a processor; p99 "+ours.p99+", haproxy "+peer.p99)
+	rows.Add("router_tls_cpu_over_haproxy", bench.Median(oursTLS.cost), "us/req", "haproxy, one thread, TLS 1.3", bench.Median(peerTLS.cost), "same over TLS; p99 "+oursTLS.p99+", haproxy "+peerTLS.p99)
+	rows.Add("router_cpu_over_nethttp", bench.Median(ours.cost), "us/req", "httputil.ReverseProxy", bench.Median(plain.cost), "same, plain; p99 "+plain.p99)
 }
 
 // startHAProxy starts the peer, for HTTP and HTTPS, and returns its pid.
@@ -215,10 +216,4 @@ func (x *proxy) measure(t *testing.T, hosts string) {
 	}
 	x.cost = append(x.cost, float64(used.Microseconds())/float64(number(t, string(m[1]))))
 	x.p99 = string(tail[1])
-}
-
-// median is the middle of what was measured.
-func (x *proxy) median() float64 {
-	slices.Sort(x.cost)
-	return x.cost[len(x.cost)/2]
 }

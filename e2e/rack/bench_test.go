@@ -1,7 +1,6 @@
 package rack
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -9,72 +8,37 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"slipway/e2e/bench"
 )
-
-// row is one line of the report: a figure beside what it is measured against in the same run.
-type row struct {
-	Name         string  `json:"name"`
-	Value        float64 `json:"value"`
-	Unit         string  `json:"unit"`
-	Against      string  `json:"against"`
-	AgainstValue float64 `json:"against_value"`
-	Ratio        float64 `json:"ratio"`
-	Note         string  `json:"note"`
-}
-
-type report struct{ rows []row }
-
-func (r *report) add(name string, value float64, unit, against string, againstValue float64, note string) {
-	x := row{Name: name, Value: value, Unit: unit, Against: against, AgainstValue: againstValue, Note: note}
-	if againstValue != 0 {
-		x.Ratio = value / againstValue
-	}
-	r.rows = append(r.rows, x)
-}
 
 // TestBench measures a real rack. It runs with SLIPWAY_BENCH set to the file for the rows.
 func TestBench(t *testing.T) {
-	file := os.Getenv("SLIPWAY_BENCH")
-	if file == "" {
-		t.Skip("set SLIPWAY_BENCH to a file, or run: make bench")
-	}
-	var rep report
+	rows := bench.To(t, "SLIPWAY_BENCH")
 	r := start(t)
 	r.scale = "      cpu: 50\n      memory: 64\n"
 	r.must("", "deploy", r.source("shop", 1, ""), "-a", "shop")
-	t.Run("idle", func(*testing.T) { idle(r, &rep) })
+	t.Run("idle", func(*testing.T) { idle(r, rows) })
 	floor := startFloor(t, r)
-	t.Run("deploy", func(t *testing.T) { deploys(t, r, &rep, floor) })
-	t.Run("edit", func(t *testing.T) { edits(t, r, &rep) })
-	t.Run("router", func(t *testing.T) { routers(t, r, &rep) })
-	t.Run("logs", func(t *testing.T) { logs(t, r, &rep) })
-	fmt.Printf("\n%-26s %10s %-6s %-34s %10s %7s\n", "name", "value", "unit", "against", "value", "ratio")
-	for _, x := range rep.rows {
-		fmt.Printf("%-26s %10.3f %-6s %-34s %10.3f %7.2f  %s\n", x.Name, x.Value, x.Unit, x.Against, x.AgainstValue, x.Ratio, x.Note)
-	}
-	b, err := json.MarshalIndent(rep.rows, "", "  ")
-	if err == nil {
-		err = os.WriteFile(file, b, 0o644)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.Run("deploy", func(t *testing.T) { deploys(t, r, rows, floor) })
+	t.Run("edit", func(t *testing.T) { edits(t, r, rows) })
+	t.Run("router", func(t *testing.T) { routers(t, r, rows) })
+	t.Run("logs", func(t *testing.T) { logs(t, r, rows) })
 }
 
 // idle reads what the daemon takes while nothing happens.
-func idle(r *rack, rep *report) {
+func idle(r *rack, rows *bench.Report) {
 	pid := r.daemon.Process.Pid
 	const span = 10 * time.Second
 	before := cpuTime(pid)
 	time.Sleep(span) // the measured time
 	percent := 100 * float64(cpuTime(pid)-before) / float64(span)
-	rep.add("idle_rss_mb", rss(pid), "MB", "limit", 120, "slipwayd dev, one app; without router and containerd")
-	rep.add("idle_cpu_percent", percent, "%", "limit", 1, "of one core, over 10 s")
+	rows.Add("idle_rss_mb", rss(pid), "MB", "limit", 120, "slipwayd dev, one app; without router and containerd")
+	rows.Add("idle_cpu_percent", percent, "%", "limit", 1, "of one core, over 10 s")
 }
 
 // startFloor is the median time of `ctr run` until the same image answers on its port.
@@ -99,8 +63,7 @@ func startFloor(t *testing.T, r *rack) time.Duration {
 		ctr(t, socket, "-n", namespace, "task", "rm", "-f", id)
 		ctr(t, socket, "-n", namespace, "container", "rm", id)
 	}
-	slices.Sort(times)
-	return times[len(times)/2]
+	return bench.Median(times)
 }
 
 func ctr(t *testing.T, socket string, args ...string) string {
@@ -125,7 +88,7 @@ func firstMatch(t *testing.T, file, pattern string) string {
 	return string(m[1])
 }
 
-func deploys(t *testing.T, r *rack, rep *report, floor time.Duration) {
+func deploys(t *testing.T, r *rack, rows *bench.Report, floor time.Duration) {
 	client := r.client()
 	var times []time.Duration
 	for i := range 7 {
@@ -147,14 +110,13 @@ func deploys(t *testing.T, r *rack, rep *report, floor time.Duration) {
 		}
 		times = append(times, time.Since(began))
 	}
-	slices.Sort(times)
-	rep.add("deploy_over_floor", times[3].Seconds(), "s", "ctr run until the port answers", floor.Seconds(), "median of 7, promote by CLI to first answer of the new version")
+	rows.Add("deploy_over_floor", bench.Median(times).Seconds(), "s", "ctr run until the port answers", floor.Seconds(), "median of 7, promote by CLI to first answer of the new version")
 
 	src := filepath.Join(r.dir, "shop")
 	settled(t, r, 1)
 	began := time.Now()
 	r.must("", "deploy", src, "-a", "shop")
-	rep.add("redeploy_unchanged_s", time.Since(began).Seconds(), "s", "limit", 2, "whole deploy, nothing changed, old copy drained and stopped")
+	rows.Add("redeploy_unchanged_s", time.Since(began).Seconds(), "s", "limit", 2, "whole deploy, nothing changed, old copy drained and stopped")
 
 	const copies = 10
 	r.source("shop", copies, "    deployment:\n      minimum: 100\n      maximum: 110\n")
@@ -163,7 +125,7 @@ func deploys(t *testing.T, r *rack, rep *report, floor time.Duration) {
 	settled(t, r, copies)
 	began = time.Now()
 	r.must("", "releases", "promote", "-a", "shop")
-	rep.add("roll_over_floor", time.Since(began).Seconds(), "s", "start floor x 10 batches", copies*floor.Seconds(), "10 copies, one at a time and never fewer, to the end of the last old one")
+	rows.Add("roll_over_floor", time.Since(began).Seconds(), "s", "start floor x 10 batches", copies*floor.Seconds(), "10 copies, one at a time and never fewer, to the end of the last old one")
 }
 
 // settled waits until the engine holds the copies of the app and nothing of those before.
@@ -193,7 +155,7 @@ func readFile(t *testing.T, path string) string {
 
 // logs measures the log writer against a plain copy, and counts lines over a restart of the
 // daemon.
-func logs(t *testing.T, r *rack, rep *report) {
+func logs(t *testing.T, r *rack, rows *bench.Report) {
 	const size = 1 << 30
 	line := strings.Repeat("x", 199) + "\n"
 	input := filepath.Join(r.dir, "input")
@@ -247,7 +209,7 @@ func logs(t *testing.T, r *rack, rep *report) {
 	cat.Stdout = copied
 	plain := rate(cat, catW, catR)
 	copied.Close()
-	rep.add("log_over_pipe", ours, "MB/s", "cat through a pipe into a file", plain, "1 GiB of 200-byte lines through sliplog, which keeps the last 16 MiB; cat keeps all")
+	rows.Add("log_over_pipe", ours, "MB/s", "cat through a pipe into a file", plain, "1 GiB of 200-byte lines through sliplog, which keeps the last 16 MiB; cat keeps all")
 
 	const lines = 20000
 	before := strings.Count(r.must("", "logs", "--no-follow", "--since", "1h", "-a", "shop"), "count ")
@@ -261,7 +223,7 @@ func logs(t *testing.T, r *rack, rep *report) {
 		got = strings.Count(out, "count ") - before
 		return strings.Contains(out, fmt.Sprintf("count %d\n", lines-1))
 	})
-	rep.add("log_lines_lost", float64(lines-got), "lines", "written", lines, "kill -9 of slipwayd while a process writes; "+firstLine(id))
+	rows.Add("log_lines_lost", float64(lines-got), "lines", "written", lines, "kill -9 of slipwayd while a process writes; "+firstLine(id))
 }
 
 func firstLine(s string) string { a, _, _ := strings.Cut(s, "\n"); return a }
