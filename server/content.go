@@ -2,8 +2,12 @@ package server
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"slipway/api"
 	"slipway/api/machine"
@@ -48,21 +52,47 @@ func (s *Server) fromServer(r *http.Request) error {
 // shared reports whether a repository belongs to no app.
 func shared(repo string) bool { return api.CheckName("app", repo) != nil }
 
-// keepImages makes this server hold every image that the state names.
-func (s *Server) keepImages(ctx context.Context) error {
-	changed := make(chan struct{}, 1)
+// keepContent makes this server hold every image and every source that the state needs, whether it
+// was there when they came in or not.
+func (s *Server) keepContent(ctx context.Context) error {
+	images, sources := make(chan struct{}, 1), make(chan struct{}, 1)
 	_, updates := s.store.Subscribe(ctx)
-	go func() {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
 		for u := range updates {
-			if u.Changes.All || len(u.Changes.Builds) > 0 {
+			if !u.Changes.All && len(u.Changes.Builds)+len(u.Changes.Apps) == 0 {
+				continue
+			}
+			for _, changed := range []chan struct{}{images, sources} {
 				select {
 				case changed <- struct{}{}:
 				default:
 				}
 			}
 		}
-	}()
-	return s.registry.Follow(ctx, func() []registry.Image { return imagesOf(s.store.View()) }, changed)
+		return nil
+	})
+	group.Go(func() error {
+		wanted := func() []registry.Image { return imagesOf(s.store.View()) }
+		return s.registry.Follow(ctx, wanted, images, s.metrics.missing("image"))
+	})
+	group.Go(func() error {
+		return registry.Replicator[string]{
+			Missing: s.missingSources, Fetch: s.sources.Fetch, Logger: s.cfg.Log, Left: s.metrics.missing("source"),
+		}.Run(ctx, sources)
+	})
+	return group.Wait()
+}
+
+// missingSources lists the sources that this server lacks, in a stable order. A server without
+// others has nobody to get them from.
+func (s *Server) missingSources() []string {
+	if len(s.peers()) == 0 {
+		return nil
+	}
+	wanted := sourcesInUse(s.store.View())
+	delete(wanted, "") // of builds without one
+	return s.sources.Missing(slices.Sorted(maps.Keys(wanted)))
 }
 
 // imagesOf lists the images of all builds.

@@ -21,6 +21,7 @@ type metrics struct {
 	passes   prometheus.Histogram
 	commands *prometheus.CounterVec
 	plans    *prometheus.HistogramVec
+	lacking  *prometheus.GaugeVec
 }
 
 func newMetrics() *metrics {
@@ -40,6 +41,9 @@ func newMetrics() *metrics {
 			Name: "slipway_plan_processes", Help: "Processes that one plan of the scheduler moves, by what happens to them: place or stop.",
 			Buckets: []float64{1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000},
 		}, []string{"move"}),
+		lacking: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "slipway_content_missing", Help: "What this server does not hold yet of what the rack needs, by kind: image or source. It is fetched from the others.",
+		}, []string{"kind"}),
 	}
 }
 
@@ -49,7 +53,7 @@ func (m *metrics) register(reg prometheus.Registerer, store *raftstore.Store) er
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	for _, c := range []prometheus.Collector{
-		m.commits, m.passes, m.commands, m.plans, collectors.NewGoCollector(),
+		m.commits, m.passes, m.commands, m.plans, m.lacking, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), census{store},
 		gauge("slipway_raft_applied_index", "Index of the newest applied entry.", func() float64 { return float64(store.View().Index()) }),
 		gauge("slipway_leader", "1 while this server leads the rack.", func() float64 {
@@ -64,6 +68,12 @@ func (m *metrics) register(reg prometheus.Registerer, store *raftstore.Store) er
 		}
 	}
 	return nil
+}
+
+// missing returns what notes how much of a kind of content is missing.
+func (m *metrics) missing(kind string) func(int) {
+	g := m.lacking.WithLabelValues(kind)
+	return func(n int) { g.Set(float64(n)) }
 }
 
 // committed notes an entry of Raft.

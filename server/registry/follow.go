@@ -41,8 +41,9 @@ func Missing(wanted []Image, held func(repo, digest string) bool) []Image {
 // Follow makes this server hold every image that wanted names, until ctx ends, and returns nil
 // then. It looks again when changed delivers; a lost or repeated change does no harm. Images that
 // clients asked for through this server come first, and the images and tags of shared
-// repositories come as well. Only one Follow runs at a time.
-func (r *Registry) Follow(ctx context.Context, wanted func() []Image, changed <-chan struct{}) error {
+// repositories come as well. left is told how many images are missing; nil tells nobody. Only one
+// Follow runs at a time.
+func (r *Registry) Follow(ctx context.Context, wanted func() []Image, changed <-chan struct{}, left func(int)) error {
 	known, knownAt := map[Image]bool{}, int64(0) // what was held when it was looked at last
 	held := func(repo, dgst string) bool {
 		if n := r.removals.Load(); n != knownAt {
@@ -74,6 +75,7 @@ func (r *Registry) Follow(ctx context.Context, wanted func() []Image, changed <-
 			return r.Replicate(ctx, i.Repository, i.Digest)
 		},
 		Logger: r.config.Logger,
+		Left:   left,
 		hinted: r.hints.added,
 	}.Run(ctx, changed)
 }

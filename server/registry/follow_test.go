@@ -119,7 +119,7 @@ func (m *member) follow(t *testing.T, wanted func() []Image, changed <-chan stru
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := m.Follow(ctx, wanted, changed); err != nil {
+		if err := m.Follow(ctx, wanted, changed, nil); err != nil {
 			t.Error(err)
 		}
 	})

@@ -23,6 +23,8 @@ type Replicator[T comparable] struct {
 	// Fetch fetches one. It is called from several goroutines, and ends with its ctx.
 	Fetch  func(context.Context, T) error
 	Logger *slog.Logger
+	// Left is told how much is missing, again and again; nil tells nobody.
+	Left func(int)
 
 	hinted <-chan struct{} // as changed
 }
@@ -59,6 +61,9 @@ func (p Replicator[T]) Run(ctx context.Context, changed <-chan struct{}) error {
 		if dirty && now.Sub(looked) >= passGap || now.Sub(looked) >= rescan {
 			missing, dirty, looked = p.Missing(), false, now
 			failed = only(failed, missing)
+		}
+		if p.Left != nil {
+			p.Left(len(missing))
 		}
 		start, wake := next(missing, busy, failed, now)
 		for _, what := range start {
