@@ -76,23 +76,20 @@ func (c *change) subnet(id api.NodeID) (string, *api.Error) {
 	if err != nil {
 		return "", nil
 	}
-	taken := map[netip.Prefix]bool{}
-	for n := range c.Nodes() {
-		p, err := netip.ParsePrefix(n.Subnet)
-		switch {
-		case err != nil:
-		case n.ID == id && network.Contains(p.Addr()):
-			return n.Subnet, nil
-		default:
-			taken[p] = true
+	if known, ok := c.Node(id); ok {
+		if p, err := netip.ParsePrefix(known.Subnet); err == nil && network.Contains(p.Addr()) {
+			return known.Subnet, nil
 		}
 	}
 	p := netip.PrefixFrom(network.Masked().Addr(), nodeBits)
-	for network.Contains(p.Addr()) {
-		if !taken[p] {
+	if c.subnetsFrom.IsValid() && network.Contains(c.subnetsFrom.Addr()) {
+		p = c.subnetsFrom
+	}
+	for ; network.Contains(p.Addr()); p = after(p) {
+		if _, taken := c.subnets.get(p.String()); !taken {
+			c.subnetsFrom = p
 			return p.String(), nil
 		}
-		p = after(p)
 	}
 	return "", api.Errorf(api.CodeExhausted, "the rack's network %s has no subnet left for node %s; remove nodes that are gone: slipway nodes remove", network, id)
 }

@@ -31,6 +31,7 @@ func (c *change) removeNode(cmd RemoveNode) *api.Error {
 	c.event("node.removed", "", string(n.ID), n.Name)
 	c.lose(n.ID, "node "+n.Name+" was removed")
 	drop(c, &c.nodes, string(n.ID))
+	c.freeSubnet(&n)
 	c.res.Changes.node(n.ID)
 	drop(c, &c.holdings, "node/"+string(n.ID))
 	c.remember(string(n.ID), n.Name)

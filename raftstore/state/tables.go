@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 	"math"
+	"net/netip"
 	"time"
 	"unique"
 
@@ -70,8 +71,22 @@ func (c *change) putService(s api.Service) {
 }
 
 func (c *change) putNode(n api.Node) {
+	if old, ok := c.Node(n.ID); ok && old.Subnet != n.Subnet {
+		c.freeSubnet(old)
+	}
+	if n.Subnet != "" {
+		put(c, &c.subnets, n.Subnet, string(n.ID))
+	}
 	put(c, &c.nodes, string(n.ID), &n)
 	c.res.Changes.node(n.ID)
+}
+
+// freeSubnet gives the subnet of a node back.
+func (c *change) freeSubnet(n *api.Node) {
+	if n.Subnet != "" {
+		drop(c, &c.subnets, n.Subnet)
+		c.subnetsFrom = netip.Prefix{}
+	}
 }
 
 func (c *change) putPool(p api.Pool) {

@@ -3,6 +3,7 @@ package state
 import (
 	"encoding/binary"
 	"iter"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -51,6 +52,9 @@ type View struct {
 	agents        *table[string] // services with a copy on each node
 	used          *table[*usage] // node
 	tokenByHash   *table[string] // hash
+	subnets       *table[string] // subnet of a node
+	// subnetsFrom: no subnet before it is free.
+	subnetsFrom netip.Prefix
 }
 
 // appRoutes is the part of the route table that belongs to one app.
@@ -78,7 +82,7 @@ func newView() View {
 		deploymentsOf: newTable[string](), deploysOpen: newTable[string](), processesOf: newGroups(),
 		liveOn: newGroups(), pending: newGroups(),
 		tallies: newTable[*tally](), waiting: newTable[string](), agents: newTable[string](),
-		used: newTable[*usage](), tokenByHash: newTable[string](),
+		used: newTable[*usage](), tokenByHash: newTable[string](), subnets: newTable[string](),
 	}
 }
 
