@@ -52,10 +52,11 @@ race:
 	@scripts/install.sh gcc
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m $$($(GO) list ./agent/... ./api/... ./e2e/bubble ./raftstore/... ./runtime ./runtime/fake ./runtime/logfmt ./server/...)
 
-## lint: formatting, vet, and the rules of the house (e2e/tidy)
+## lint: formatting and vet, of the CLI for macOS too; the rules of the house are in e2e/tidy
 lint:
 	@files=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$files" || { echo "not gofmt-ed: $$files"; exit 1; }
 	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./cmd/slipway ./api/... ./manifest
 
 ## sim: the control plane in virtual time, under faults
 sim:

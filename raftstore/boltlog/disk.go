@@ -4,11 +4,8 @@ import (
 	"io"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 )
-
-const keepSize = 1 // FALLOC_FL_KEEP_SIZE: blocks beyond the end of the file are fine
 
 // Disk is what a Log writes through; a test puts one in its place that fails or hangs.
 type Disk interface {
@@ -50,10 +47,7 @@ func (OSDisk) Reserve(path string, size int64) error {
 		return err
 	}
 	defer f.Close()
-	if err := syscall.Fallocate(int(f.Fd()), keepSize, 0, size); err != syscall.EOPNOTSUPP {
-		return err
-	}
-	return nil
+	return reserveBlocks(f, size)
 }
 
 // Commit runs the transaction.
@@ -61,14 +55,8 @@ func (OSDisk) Commit(transaction func() error) error { return transaction() }
 
 type osFile struct{ *os.File }
 
-// Sync calls fdatasync: the length of the file is synced with it where it matters.
-func (f osFile) Sync() error {
-	for {
-		if err := syscall.Fdatasync(int(f.Fd())); err != syscall.EINTR {
-			return err
-		}
-	}
-}
+// Sync leaves out what a reader does not need, such as times.
+func (f osFile) Sync() error { return syncData(f.File) }
 
 // Size returns the length of the file.
 func (f osFile) Size() (int64, error) {
