@@ -113,7 +113,7 @@ func serveRouter(t *testing.T, cfg router.Config) (r *router.Router, stop func()
 
 func await(t *testing.T, what string, cond func() (bool, string)) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) { // polls
 		ok, seen := cond()
 		if ok {
 			return
@@ -263,17 +263,17 @@ func TestCertificatesStayFresh(t *testing.T) {
 		expect("a new app", 1, 1)
 		table(2, "shop.test")
 		expect("the same hosts", 2, 1)
-		time.Sleep(61 * 24 * time.Hour)
+		time.Sleep(61 * 24 * time.Hour) // virtual
 		expect("two thirds of its life later", 2, 2)
 		server.away.Store(true)
 		table(3, "shop.test", "www.test")
 		expect("a new host, no server", 3, 2)
 		server.away.Store(false)
-		time.Sleep(2 * certifyRetry)
+		time.Sleep(2 * certifyRetry) // virtual
 		expect("the server is back", 3, 3)
 		server.hang.Store(true)
 		table(4, "shop.test", "other.test")
-		time.Sleep(certifyMax)
+		time.Sleep(certifyMax) // virtual
 		expect("the server is silent", 4, 3)
 	})
 }

@@ -162,11 +162,11 @@ func TestDeafProcessIsKilledAfterItsGrace(t *testing.T) {
 		stop.Desired = api.DesiredStop
 		began := time.Now()
 		s.wants <- want{assignment: stop}
-		time.Sleep(9 * time.Second)
+		time.Sleep(9 * time.Second) // virtual
 		if st := status(); st.State != api.StateStopping {
 			t.Errorf("9 s into a grace of 10 s: %s", st.State)
 		}
-		time.Sleep(2 * time.Second)
+		time.Sleep(2 * time.Second) // virtual
 		if st := status(); st.State != api.StateExited || st.Finished.Sub(began) != 10*time.Second {
 			t.Errorf("%s after %s: %q", st.State, st.Finished.Sub(began), st.Message)
 		}
@@ -195,7 +195,7 @@ func TestPullIsTriedAgainUnlessItCannotHelp(t *testing.T) {
 	}{{errors.New("connection reset"), tries}, {api.Errorf(api.CodeNotFound, "no such image"), 1}} {
 		l := &lab{pullErr: c.err}
 		supervised(t, l, func(_ *supervisor, status func() api.ProcessStatus) {
-			time.Sleep(time.Minute)
+			time.Sleep(time.Minute) // virtual
 			if st := status(); st.State != api.StateFailed || st.Message != c.err.Error() {
 				t.Errorf("%+v", st)
 			}

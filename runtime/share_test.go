@@ -18,7 +18,7 @@ func TestCallersShareOneExecution(t *testing.T) {
 			wg.Go(func() {
 				got, err := s.Do(t.Context(), "a", func(context.Context) (int, error) {
 					runs++
-					time.Sleep(time.Second)
+					time.Sleep(time.Second) // virtual
 					return runs, nil
 				})
 				if got != 1 || err != nil {

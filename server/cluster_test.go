@@ -123,7 +123,7 @@ func await(t *testing.T, what string, ok func() (string, bool)) {
 		if time.Now().After(deadline) {
 			t.Fatalf("no %s: %s", what, state)
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond) // polls
 	}
 }
 

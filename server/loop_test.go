@@ -137,7 +137,7 @@ func TestLoopActsOnWhatIsThereAndOnChanges(t *testing.T) {
 				t.Errorf("%d processes live after a change, want 5", n)
 			}
 			batches := len(f.batches)
-			time.Sleep(5 * time.Second)
+			time.Sleep(5 * time.Second) // virtual
 			synctest.Wait()
 			if n := len(f.batches) - batches; n != 0 {
 				t.Errorf("a rack at rest has %d proposals", n)
@@ -167,14 +167,14 @@ func TestLoopKeepsTheEarliestWakeUp(t *testing.T) {
 				}})
 			}
 			for i := range 9 { // changes that have nothing to do with it
-				time.Sleep(200 * time.Millisecond)
+				time.Sleep(200 * time.Millisecond) // virtual
 				f.must(state.CreateApp{App: api.App{Name: api.AppName("a" + string(rune('a'+i)))}})
 			}
 			synctest.Wait()
 			if ready() {
 				t.Error("the process is ready too soon")
 			}
-			time.Sleep(300 * time.Millisecond)
+			time.Sleep(300 * time.Millisecond) // virtual
 			synctest.Wait()
 			if !ready() {
 				t.Error("the process is not ready after its time")

@@ -77,7 +77,7 @@ func TestMetrics(t *testing.T) {
 		"slipway_services_waiting": 0,
 	}
 	some := []string{"slipway_raft_applied_index", "slipway_raft_commit_seconds_count", "slipway_loop_pass_seconds_count"}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // polls
 		resp, err := client.Get("https://" + s.HTTPAddr() + "/metrics")
 		if err != nil {
 			t.Fatal(err)

@@ -211,7 +211,7 @@ func eventually(t *testing.T, what string, cond func() (bool, string)) {
 		if time.Now().After(end) {
 			t.Fatalf("%s: still %s", what, seen)
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // polls
 	}
 }
 

@@ -257,7 +257,7 @@ func TestSlowReaders(t *testing.T) {
 		for range 3 {
 			io.WriteString(w, "tick")
 			w.(http.Flusher).Flush()
-			time.Sleep(2 * g.cfg.bounds.stall)
+			time.Sleep(2 * g.cfg.bounds.stall) // longer than a stalled stream may live
 		}
 	})))
 	quiet.request("/events")

@@ -199,7 +199,7 @@ func TestAgentRestartTouchesNothing(t *testing.T) {
 		m.stop()
 		time.Sleep(3 * time.Second) // virtual: shorter than the grace of a silent node
 		m.startAgent()
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // virtual
 		if now := m.serving(); !slices.Equal(now, before) {
 			t.Errorf("served by %q before, by %q after", before, now)
 		}
@@ -248,7 +248,7 @@ func TestServerRestartTouchesNothing(t *testing.T) {
 		time.Sleep(2 * time.Second) // virtual: the new copies are booting
 		before := r.machines["n1"].serving()
 		r.stopServer()
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // virtual
 		if now := r.machines["n1"].serving(); !slices.Equal(now, before) {
 			t.Errorf("served by %q before, by %q without a server", before, now)
 		}
@@ -278,7 +278,7 @@ func TestPowerFailure(t *testing.T) {
 		r.machines["n1"].powerOff()
 		r.machines["n2"].powerOff()
 		r.stopServer()
-		time.Sleep(time.Hour)
+		time.Sleep(time.Hour) // virtual
 		r.startServer()
 		r.machines["n2"].powerOn()
 		r.machines["n1"].powerOn()

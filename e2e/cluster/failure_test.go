@@ -74,7 +74,7 @@ func (r *rack) leader() (leader *Part) {
 func (r *rack) restart(p *Part, end func(*Part)) {
 	r.t.Helper()
 	end(p)
-	time.Sleep(3 * time.Second)
+	time.Sleep(3 * time.Second) // the rest shall notice
 	if err := p.Start(); err != nil {
 		r.t.Fatal(err)
 	}

@@ -159,7 +159,7 @@ func (r *rack) await(what string, limit time.Duration, ok func() (string, bool))
 		if time.Now().After(deadline) {
 			r.t.Fatalf("no %s within %s:\n%s", what, limit, state)
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond) // polls
 	}
 }
 

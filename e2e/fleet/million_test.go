@@ -46,7 +46,7 @@ func (r *rack) deploy(f *Fleet, l Load, settle bool) (m measured) {
 		if n == int64(l.Apps) {
 			m.Settled, settle = time.Since(began), false
 		} else {
-			time.Sleep(200 * time.Millisecond)
+			time.Sleep(200 * time.Millisecond) // polls
 		}
 	}
 	if m.Peak, err = r.PeakMemory(); err != nil {

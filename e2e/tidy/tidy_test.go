@@ -173,7 +173,7 @@ func TestPureCodeDoesNothing(t *testing.T) {
 			case *ast.GoStmt:
 				t.Errorf("%s starts a goroutine, but it is pure", s.set.Position(n.Pos()))
 			case *ast.SelectorExpr:
-				if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" && slices.Contains([]string{"Now", "Since", "After", "Sleep", "NewTimer", "NewTicker"}, n.Sel.Name) {
+				if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" && slices.Contains([]string{"Now", "Since", "Until", "After", "AfterFunc", "Sleep", "Tick", "NewTimer", "NewTicker"}, n.Sel.Name) {
 					t.Errorf("%s reads the clock, but it is pure", s.set.Position(n.Pos()))
 				}
 			}
@@ -263,5 +263,28 @@ func TestNamesOfPackages(t *testing.T) {
 		if slices.Contains([]string{"utils", "util", "common", "helpers", "misc", "types", "models", "structs", "base"}, s.file.Name.Name) {
 			t.Errorf("%s: package %s is not named for what it provides", s.path, s.file.Name.Name)
 		}
+	}
+}
+
+// TestSleepsSayWhatFor: a test waits for a condition and prints what it saw. What sleeps all the
+// same, because it polls, in virtual time or because a span is what is tested, says so.
+func TestSleepsSayWhatFor(t *testing.T) {
+	for _, s := range tree(t) {
+		if !s.test {
+			continue
+		}
+		said := map[int]bool{}
+		for _, group := range s.file.Comments {
+			said[s.set.Position(group.Pos()).Line] = true
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == "Sleep" {
+				x, ok := sel.X.(*ast.Ident)
+				if at := s.set.Position(n.Pos()); ok && x.Name == "time" && !said[at.Line] {
+					t.Errorf("%s:%d sleeps; wait for a condition, or say on its line what for (polls, virtual, …)", s.path, at.Line)
+				}
+			}
+			return true
+		})
 	}
 }

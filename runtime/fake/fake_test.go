@@ -125,7 +125,7 @@ func TestSlowWatcherIsToldOfTheGap(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			time.Sleep(2 * time.Second)
+			time.Sleep(2 * time.Second) // virtual
 			for i := range n {
 				if err := e.Remove(t.Context(), api.ProcessID(fmt.Sprintf("p%d", i))); err != nil {
 					t.Fatal(err)

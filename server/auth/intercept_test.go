@@ -67,7 +67,7 @@ func TestStreamEndsWithItsToken(t *testing.T) {
 					return pb.Error(stream.Context().Err())
 				})
 			}()
-			time.Sleep(30 * time.Minute)
+			time.Sleep(30 * time.Minute) // virtual
 			select {
 			case err := <-ended:
 				t.Fatalf("%s: the stream ended too early: %v", name, err)
