@@ -77,7 +77,10 @@ func CheckName(kind, s string) error {
 // IDs mints identifiers from a seed. It is a splitmix64 generator (Steele, Lea, Flood:
 // "Fast splittable pseudorandom number generators", 2014): the same seed gives the same IDs,
 // so that a decision that mints them stays a pure function of its arguments.
-type IDs struct{ state uint64 }
+type IDs struct {
+	state uint64
+	last  uint64 // process ID as a number; 0 before the first
+}
 
 // NewIDs returns a source of IDs. The proposer draws the seed at random.
 func NewIDs(seed uint64) *IDs { return &IDs{state: seed} }
@@ -111,8 +114,29 @@ func (s *IDs) Release() ReleaseID { return ReleaseID(s.letters('R', 'A')) }
 // Deployment mints a deployment ID.
 func (s *IDs) Deployment() DeploymentID { return DeploymentID(s.letters('D', 'A')) }
 
-// Process mints a process ID.
-func (s *IDs) Process() ProcessID { return ProcessID(s.letters('p', 'a')) }
+// processIDs is how many process IDs there are, and processStep the most that lie between two of
+// one source.
+const (
+	processIDs  = 26 * 26 * 26 * 26 * 26 * 26 * 26 * 26 * 26 * 26
+	processStep = 1<<14 - 1
+)
+
+// Process mints a process ID. Those of one source ascend from a random one by random steps, so
+// that the processes of a plan stand side by side in every table that is sorted by ID.
+func (s *IDs) Process() ProcessID {
+	if s.last == 0 {
+		s.last = s.Uint64()
+	} else {
+		s.last += 1 + s.Uint64()%processStep
+	}
+	s.last %= processIDs
+	b := [11]byte{'p'}
+	for i, n := len(b)-1, s.last; i > 0; i-- {
+		b[i] = 'a' + byte(n%26)
+		n /= 26
+	}
+	return ProcessID(b[:])
+}
 
 // Token mints the ID of an access token: "T" and ten letters.
 func (s *IDs) Token() string { return s.letters('T', 'A') }

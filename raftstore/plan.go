@@ -52,7 +52,11 @@ func (w *planWriter) place(s string) {
 
 // encodePlan writes a plan.
 func encodePlan(p state.ApplyPlan) ([]byte, error) {
-	w := &planWriter{places: map[string]uint64{}}
+	copies := 0
+	for i := range p.Place {
+		copies += len(p.Place[i].Copies)
+	}
+	w := &planWriter{places: make(map[string]uint64, copies), table: make([]byte, 0, 8*copies), b: make([]byte, 0, 20*copies+64)}
 	w.number(p.Index)
 	w.number(uint64(len(p.Place)))
 	for i := range p.Place {
@@ -107,6 +111,8 @@ type planReader struct {
 	b     []byte
 	table []string
 	err   error
+	// cause is the last one that was read: copies in a row have the same.
+	cause string
 }
 
 func (r *planReader) number() uint64 {
@@ -156,12 +162,11 @@ func (r *planReader) place() string {
 	return r.table[n]
 }
 
-// decodePlan reads a plan. Strings that many copies have are one string, in all plans.
+// decodePlan reads a plan. Its names are parts of one string, which lives as long as the plan:
+// Apply keeps those of its own records. Causes, which it keeps, are one string in all plans.
 func decodePlan(b []byte) (state.ApplyPlan, error) {
 	r := &planReader{b: b}
-	for range r.count(1) {
-		r.table = append(r.table, unique.Make(string(r.text())).Value())
-	}
+	r.names()
 	var p state.ApplyPlan
 	index := r.number()
 	var groups []api.Group
@@ -178,6 +183,34 @@ func decodePlan(b []byte) (state.ApplyPlan, error) {
 	return p, nil
 }
 
+// names reads the table of strings.
+func (r *planReader) names() {
+	n := r.count(1)
+	begin := r.b
+	ends := make([]int, 0, n)
+	for ; n > 0; n-- {
+		r.text()
+		ends = append(ends, len(begin)-len(r.b))
+	}
+	if r.err != nil {
+		return
+	}
+	all, at := string(begin[:len(begin)-len(r.b)]), 0
+	r.table = make([]string, len(ends))
+	for i, end := range ends {
+		_, size := binary.Uvarint(begin[at:])
+		r.table[i], at = all[at+size:end], end
+	}
+}
+
+// reason reads the cause of a copy.
+func (r *planReader) reason() string {
+	if s := r.place(); s != r.cause {
+		r.cause = unique.Make(strings.Clone(s)).Value()
+	}
+	return r.cause
+}
+
 func (r *planReader) group() api.Group {
 	g := api.Group{
 		Key: api.ServiceKey{App: api.AppName(r.place()), Service: api.ServiceName(r.place())}, Release: api.ReleaseID(r.place()),
@@ -189,7 +222,7 @@ func (r *planReader) group() api.Group {
 	}
 	g.Copies = make([]api.Copy, 0, n)
 	for ; n > 0 && r.err == nil; n-- {
-		c := api.Copy{ID: api.ProcessID(strings.Clone(string(r.text()))), Slot: int(r.signed()), Node: api.NodeID(r.place()), Attempt: int(r.signed()), Cause: r.place()}
+		c := api.Copy{ID: api.ProcessID(r.text()), Slot: int(r.signed()), Node: api.NodeID(r.place()), Attempt: int(r.signed()), Cause: r.reason()}
 		if doc := r.text(); len(doc) > 0 && r.err == nil {
 			if err := unmarshalWhole(doc, &c.Grant); err != nil {
 				r.err = fmt.Errorf("%w: %w", errPlan, err)

@@ -107,7 +107,7 @@ func (d *diff) remember() {
 
 func oldestFirst(all []*api.Process) {
 	slices.SortFunc(all, func(a, b *api.Process) int {
-		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Attempt, b.Attempt), cmp.Compare(a.ID, b.ID))
 	})
 }
 

@@ -51,7 +51,7 @@ func (r *run) everywhere(d *diff, spec *api.ServiceSpec, w api.Want, waiting *re
 		cp := r.copy(slot, n.ID, h, g)
 		c.take(i, q.ask, g)
 		kept = append(kept, &api.Process{ID: cp.ID, Slot: slot, Node: n.ID})
-		r.place(d.svc.Key, w.Release, q.ask, cp)
+		r.place(d.svc.Key, w.Release, q.ask, cp, 0)
 	}
 	if missing > 0 {
 		waiting.merge(why, missing)

@@ -159,7 +159,7 @@ func (r *run) counted(d *diff, spec *api.ServiceSpec, w api.Want, waiting *reaso
 			}
 			break
 		}
-		r.place(d.svc.Key, w.Release, nodes.q.ask, r.copy(slot, r.cluster.ids[i], h, grant))
+		r.place(d.svc.Key, w.Release, nodes.q.ask, r.copy(slot, r.cluster.ids[i], h, grant), missing)
 		missing--
 		d.alive++
 		if len(d.svc.Want) > 1 { // the next release keeps away from these as well

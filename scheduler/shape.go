@@ -175,14 +175,20 @@ func isName(attribute string) bool {
 
 // build looks at all nodes.
 func (sh *shape) build(c *Cluster) {
-	sh.kinds, sh.buckets, sh.byValues = nil, nil, map[string]int32{}
-	sh.spots = make([]spot, len(c.nodes))
+	old := sh.buckets
+	sh.kinds, sh.buckets, sh.byValues = sh.kinds[:0], nil, map[string]int32{}
+	if len(sh.spots) != len(c.nodes) {
+		sh.spots = make([]spot, len(c.nodes))
+	}
 	for i := range c.nodes {
 		n := int32(i)
 		k := sh.kindOf(c, n)
 		sh.spots[i].pos, sh.spots[i].in, sh.spots[i].why = -1, k.bucket, sh.answer(c, n, k)
 		if sh.spots[i].why == candidate {
 			b := sh.buckets[k.bucket]
+			if b.heap == nil && int(k.bucket) < len(old) {
+				b.heap = old[k.bucket].heap[:0]
+			}
 			b.heap = append(b.heap, entry{sh.key(c, n, k), n})
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"time"
-	"unique"
 
 	"slipway/api"
 )
@@ -205,19 +204,28 @@ func sortedKeys[V any](m map[api.ServiceKey]V) []api.ServiceKey {
 	})
 }
 
-// placeGroup stores the copies of a group that still hold. What they share is looked up once: a
-// plan may have a million copies.
+// placing is what the copies of a group share: a plan may have a million.
+type placing struct {
+	api.Group
+	tally   *tally
+	members *roster // of the service; nil before the first copy
+}
+
+// placeGroup stores the copies of a group that still hold.
 func (c *change) placeGroup(g *api.Group) {
 	s, inForce := c.Service(g.Key)
-	want := 0
+	t := c.ownTally(tallyKey(g.Key, g.Release))
+	shared, want := placing{Group: *g, tally: t}, 0
 	if inForce {
+		shared.Key = s.Key // processes keep the strings of records, not those of the log entry
 		for _, w := range s.Want {
 			if w.Release == g.Release {
-				want = w.Count
+				want, shared.Release = w.Count, w.Release
 			}
 		}
 	}
-	group, t := unique.Make(g.Key.String()).Value(), c.ownTally(tallyKey(g.Key, g.Release))
+	c.res.Events = slices.Grow(c.res.Events, len(g.Copies))
+	c.res.Changes.expect(len(g.Copies))
 	for i := range g.Copies {
 		cp := &g.Copies[i]
 		reason := ""
@@ -231,7 +239,7 @@ func (c *change) placeGroup(g *api.Group) {
 		case t.count >= want:
 			reason = "no more copies are wanted"
 		default:
-			reason = c.placeCopy(g, cp, group, t)
+			reason = c.placeCopy(&shared, cp)
 		}
 		if reason != "" {
 			c.drop("process %s: %s", cp.ID, reason)
@@ -252,7 +260,7 @@ func (c *change) holder(g *api.Group, slot int) api.ProcessID {
 
 // placeCopy stores one copy of a service if its node takes it, or returns why not. It does what
 // putProcess does for a process that did not exist.
-func (c *change) placeCopy(g *api.Group, cp *api.Copy, group string, t *tally) string {
+func (c *change) placeCopy(g *placing, cp *api.Copy) string {
 	if _, exists := c.Process(cp.ID); exists {
 		return "exists already"
 	}
@@ -265,11 +273,15 @@ func (c *change) placeCopy(g *api.Group, cp *api.Copy, group string, t *tally) s
 		Ask: g.Ask, Grant: cp.Grant, Attempt: cp.Attempt, Cause: cp.Cause, Created: c.at,
 		Observed: api.ProcessStatus{State: api.StateAssigned, Health: api.HealthUnknown},
 	}
-	put(c, &c.processes, string(p.ID), p)
-	c.processesOf = c.processesOf.set(c, true, group, p)
-	c.liveOn = c.liveOn.set(c, true, string(n.ID), p)
+	c.processes = c.processes.own(c.tx)
+	c.processes.put(p)
+	if g.members == nil {
+		g.members = enlist(c, &c.processesOf, true, g.Key.String(), p)
+	} else {
+		g.members.put(p)
+	}
 	c.reserve(p, 1)
-	t.add(p.Slot, 1)
+	g.tally.add(p.Slot, 1)
 	c.res.Changes.process(p)
 	c.event("process.assigned", p.App, string(p.ID), "node "+n.Name+": "+p.Cause)
 	return ""

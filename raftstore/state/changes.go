@@ -65,6 +65,13 @@ func mark[K comparable](m *map[K]bool, k K) {
 	(*m)[k] = true
 }
 
+// expect makes room for many processes.
+func (c *Changes) expect(processes int) {
+	if c.Processes == nil && processes > 1 {
+		c.Processes = make(map[api.ProcessID]bool, processes)
+	}
+}
+
 func (c *Changes) app(a api.AppName)        { mark(&c.Apps, a) }
 func (c *Changes) service(k api.ServiceKey) { mark(&c.Services, k) }
 func (c *Changes) node(n api.NodeID)        { mark(&c.Nodes, n) }

@@ -12,6 +12,7 @@ func (v *View) Check() []string {
 	c := &checker{v: v, used: map[api.NodeID]api.Usage{}, slots: map[slotKey]api.ProcessID{}, tallied: map[string]int{}}
 	for p := range v.Processes() {
 		c.process(p)
+		c.listed(p)
 	}
 	c.indexes()
 	c.nodes()
@@ -26,6 +27,7 @@ type checker struct {
 	used    map[api.NodeID]api.Usage
 	slots   map[slotKey]api.ProcessID
 	tallied map[string]int
+	members int // of the rosters beside that of all
 }
 
 // slotKey is a place that one copy may have.
@@ -64,12 +66,48 @@ func (c *checker) process(p *api.Process) {
 	}
 }
 
+// listed compares where a process stands with where it belongs.
+func (c *checker) listed(p *api.Process) {
+	of, _ := c.v.processesOf.get(p.Key().String())
+	on, _ := c.v.used.get(string(p.Node))
+	for _, in := range []struct {
+		name   string
+		roster *roster
+		member bool
+	}{
+		{"its service", of, true},
+		{"node " + string(p.Node), on.processes(), p.Live() && p.Node != ""},
+		{"those that wait", c.v.pending, p.Live() && p.Node == ""},
+	} {
+		var q *api.Process
+		if in.roster != nil {
+			q, _ = in.roster.get(p.ID)
+		}
+		if (q == p) != in.member || q != nil && q != p {
+			c.say("process %s: the roster of %s has %v of it", p.ID, in.name, q)
+		}
+		if in.member {
+			c.members++
+		}
+	}
+}
+
 // indexes compares what is derived with what it is derived from.
 func (c *checker) indexes() {
 	for key, t := range c.v.tallies.all("") {
 		if t.count != c.tallied[key] {
 			c.say("%q: %d copies are alive, the tally has %d", key, c.tallied[key], t.count)
 		}
+	}
+	c.members -= c.v.pending.count
+	for r := range values(c.v.processesOf, "") {
+		c.members -= r.count
+	}
+	for u := range values(c.v.used, "") {
+		c.members -= u.live.count
+	}
+	if c.members != 0 {
+		c.say("the rosters of services, nodes and waiting processes are wrong by %d", c.members)
 	}
 	waiting := 0
 	for s := range c.v.AllServices() {

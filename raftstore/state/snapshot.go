@@ -41,7 +41,7 @@ func (v *View) Encode(w io.Writer) error {
 		func() error { return encodeTable(enc, "release", v.releases) },
 		func() error { return encodeTable(enc, "deployment", v.deployments) },
 		func() error { return encodeTable(enc, "service", v.services) },
-		func() error { return encodeTable(enc, "process", v.processes) },
+		func() error { return encodeProcesses(enc, v.processes) },
 		func() error { return encodeTable(enc, "node", v.nodes) },
 		func() error { return encodeTable(enc, "pool", v.pools) },
 		func() error { return encodeTable(enc, "routes", v.routes) },
@@ -66,13 +66,29 @@ func (v *View) Encode(w io.Writer) error {
 
 func encodeTable[V any](enc *json.Encoder, name string, t *table[V]) error {
 	for k, v := range t.all("") {
-		doc, err := json.Marshal(v)
-		if err == nil {
-			err = enc.Encode(snapshotRecord{Table: name, Key: k, Value: doc})
+		if err := encodeRecord(enc, name, k, v); err != nil {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("encode %s %q: %w", name, k, err)
+	}
+	return nil
+}
+
+func encodeProcesses(enc *json.Encoder, r *roster) error {
+	for p := range r.all() {
+		if err := encodeRecord(enc, "process", string(p.ID), p); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func encodeRecord(enc *json.Encoder, table, key string, v any) error {
+	doc, err := json.Marshal(v)
+	if err == nil {
+		err = enc.Encode(snapshotRecord{Table: table, Key: key, Value: doc})
+	}
+	if err != nil {
+		return fmt.Errorf("encode %s %q: %w", table, key, err)
 	}
 	return nil
 }

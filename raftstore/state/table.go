@@ -1,7 +1,6 @@
 package state
 
 import (
-	"cmp"
 	"iter"
 	"slices"
 	"strings"
@@ -105,56 +104,26 @@ func joined[V any](index *table[string], prefix string, t *table[V]) iter.Seq[V]
 	}
 }
 
-// groups is an index of processes by the group that they belong to: a service, a node, or one
-// for all. It holds the records themselves, so that reading a group is one walk.
-type groups struct {
-	tree *btree.BTreeG[member]
-	tx   uint64
-}
-
-type member struct {
-	group   string
-	process *api.Process
-}
-
-func newGroups() *groups {
-	less := func(a, b member) bool {
-		return cmp.Or(strings.Compare(a.group, b.group), strings.Compare(string(a.process.ID), string(b.process.ID))) < 0
-	}
-	return &groups{tree: btree.NewBTreeGOptions(less, btree.Options{NoLocks: true})}
-}
-
-// beginning is before every process of a group.
-var beginning = &api.Process{}
-
-// of iterates over the processes of the groups whose names are, or with prefix begin with, a text.
-func (g *groups) of(group string, prefix bool) iter.Seq[*api.Process] {
-	return func(yield func(*api.Process) bool) {
-		g.tree.Ascend(member{group, beginning}, func(m member) bool {
-			if m.group != group && (!prefix || !strings.HasPrefix(m.group, group)) {
-				return false
-			}
-			return yield(m.process)
-		})
-	}
-}
-
-// set enters a process into a group of an index of a change, or takes it out.
-func (g *groups) set(c *change, in bool, group string, p *api.Process) *groups {
-	if !in {
-		if _, ok := g.tree.Get(member{group, p}); !ok {
-			return g
-		}
-	}
-	if g.tx != c.tx {
-		g = &groups{tree: g.tree.Copy(), tx: c.tx}
+// enlist enters a process into one of many rosters, or takes it out, and returns that roster.
+func enlist(c *change, t **table[*roster], in bool, name string, p *api.Process) *roster {
+	r, ok := (*t).get(name)
+	switch {
+	case ok && r.tx == c.tx:
+	case ok:
+		r = r.own(c.tx)
+		put(c, t, name, r)
+	case in:
+		r = &roster{tx: c.tx}
+		put(c, t, name, r)
+	default:
+		return nil
 	}
 	if in {
-		g.tree.Set(member{group, p})
-	} else {
-		g.tree.Delete(member{group, p})
+		r.put(p)
+	} else if r.drop(p.ID); r.count == 0 {
+		drop(c, t, name)
 	}
-	return g
+	return r
 }
 
 // slotMax bounds the slots of a service: a tally has a bit for each.

@@ -5,7 +5,6 @@ import (
 	"math"
 	"net/netip"
 	"time"
-	"unique"
 
 	"slipway/api"
 )
@@ -100,59 +99,77 @@ func (c *change) putProcess(p api.Process) {
 		c.reserve(old, -1)
 		c.count(old, -1)
 		c.res.Changes.moved(old, &p)
-		if old.Node != p.Node {
-			c.liveOn = c.liveOn.set(c, false, string(old.Node), old)
-		}
 	}
-	put(c, &c.processes, string(p.ID), &p)
+	c.processes = c.processes.own(c.tx)
+	c.processes.put(&p)
 	c.indexProcess(&p)
 	c.res.Changes.process(&p)
 }
 
 // indexProcess enters a process into the indexes.
 func (c *change) indexProcess(p *api.Process) {
-	live := p.Live()
-	c.processesOf = c.processesOf.set(c, true, unique.Make(p.Key().String()).Value(), p)
-	c.pending = c.pending.set(c, live && p.Node == "", "", p)
-	c.liveOn = c.liveOn.set(c, live && p.Node != "", string(p.Node), p)
+	enlist(c, &c.processesOf, true, p.Key().String(), p)
+	waits := p.Live() && p.Node == ""
+	if _, known := c.pending.get(p.ID); known || waits {
+		c.pending = c.pending.own(c.tx)
+		if waits {
+			c.pending.put(p)
+		} else {
+			c.pending.drop(p.ID)
+		}
+	}
 	c.reserve(p, 1)
 	c.count(p, 1)
 }
 
-// reserve adds (sign 1) or takes back (sign -1) what a live process holds of its node.
+// usage is what a node's processes hold, and which those are. The change that owns it may write
+// to it.
+type usage struct {
+	tx uint64
+	api.Usage
+	live roster
+}
+
+// processes returns the roster of a node; nil for a node without.
+func (u *usage) processes() *roster {
+	if u == nil {
+		return nil
+	}
+	return &u.live
+}
+
+// reserve adds (sign 1) or takes back (sign -1) a live process and what it holds of its node.
 func (c *change) reserve(p *api.Process, sign int) {
 	if !p.Live() || p.Node == "" {
 		return
 	}
 	u, ok := c.used.get(string(p.Node))
-	if !ok {
-		u = &usage{}
-	}
-	if u.tx != c.tx {
-		u = &usage{tx: c.tx, Usage: u.Usage}
+	switch {
+	case !ok:
+		u = &usage{tx: c.tx, live: roster{tx: c.tx}}
+		put(c, &c.used, string(p.Node), u)
+	case u.tx != c.tx:
+		u = &usage{tx: c.tx, Usage: u.Usage, live: *u.live.own(c.tx)}
 		put(c, &c.used, string(p.Node), u)
 	}
 	if sign > 0 {
 		u.Usage = u.Add(p.Ask, p.Grant)
+		u.live.put(p)
 	} else {
 		u.Usage = u.Sub(p.Ask, p.Grant)
+		u.live.drop(p.ID)
 	}
-	if u.Empty() {
+	if u.live.count == 0 {
 		drop(c, &c.used, string(p.Node))
 	}
 	c.res.Changes.use(p.Node)
 }
 
-// usage is what a node's processes hold. The change that owns it may write to it.
-type usage struct {
-	tx uint64
-	api.Usage
-}
-
 // dropProcess removes an ended process.
 func (c *change) dropProcess(p *api.Process) {
-	drop(c, &c.processes, string(p.ID))
-	c.processesOf = c.processesOf.set(c, false, p.Key().String(), p)
+	c.processes = c.processes.own(c.tx)
+	c.processes.drop(p.ID)
+	enlist(c, &c.processesOf, false, p.Key().String(), p)
 	c.res.Changes.process(p)
 }
 

@@ -25,7 +25,7 @@ type View struct {
 	releases    *table[*api.Release]
 	deployments *table[*api.Deployment]
 	services    *table[*api.Service]
-	processes   *table[*api.Process]
+	processes   *roster
 	nodes       *table[*api.Node]
 	pools       *table[*api.Pool]
 	routes      *table[*appRoutes]
@@ -39,20 +39,19 @@ type View struct {
 	history     *table[*api.Event]
 
 	// Indexes hold the primary key as value and are derived: a snapshot does not carry them.
-	buildsOf      *table[string] // app NUL inverted time, id
-	buildsOpen    *table[string] // id
-	releasesOf    *table[string] // app NUL inverted number
-	deploymentsOf *table[string] // app NUL inverted time, id
-	deploysOpen   *table[string] // id
-	processesOf   *groups        // by app/service
-	liveOn        *groups        // by node
-	pending       *groups        // in one group
-	tallies       *table[*tally] // app/service NUL release
-	waiting       *table[string] // services with a sentence
-	agents        *table[string] // services with a copy on each node
-	used          *table[*usage] // node
-	tokenByHash   *table[string] // hash
-	subnets       *table[string] // subnet of a node
+	buildsOf      *table[string]  // app NUL inverted time, id
+	buildsOpen    *table[string]  // id
+	releasesOf    *table[string]  // app NUL inverted number
+	deploymentsOf *table[string]  // app NUL inverted time, id
+	deploysOpen   *table[string]  // id
+	processesOf   *table[*roster] // by app/service
+	pending       *roster         // live ones without a node
+	tallies       *table[*tally]  // app/service NUL release
+	waiting       *table[string]  // services with a sentence
+	agents        *table[string]  // services with a copy on each node
+	used          *table[*usage]  // by node, of those where something lives
+	tokenByHash   *table[string]  // hash
+	subnets       *table[string]  // subnet of a node
 	// subnetsFrom: no subnet before it is free.
 	subnetsFrom netip.Prefix
 }
@@ -75,12 +74,11 @@ func newView() View {
 		format: FormatFirst,
 		apps:   newTable[*api.App](), builds: newTable[*api.Build](), releases: newTable[*api.Release](),
 		deployments: newTable[*api.Deployment](), services: newTable[*api.Service](),
-		processes: newTable[*api.Process](), nodes: newTable[*api.Node](), pools: newTable[*api.Pool](), routes: newTable[*appRoutes](),
+		processes: &roster{}, nodes: newTable[*api.Node](), pools: newTable[*api.Pool](), routes: newTable[*appRoutes](),
 		tokens: newTable[*Token](), removed: newTable[*removal](), servers: newTable[*api.Server](), authorities: newTable[*Authority](), holdings: newTable[*Holding](), requests: newTable[*outcome](),
 		audit: newTable[*api.Event](), history: newTable[*api.Event](),
 		buildsOf: newTable[string](), buildsOpen: newTable[string](), releasesOf: newTable[string](),
-		deploymentsOf: newTable[string](), deploysOpen: newTable[string](), processesOf: newGroups(),
-		liveOn: newGroups(), pending: newGroups(),
+		deploymentsOf: newTable[string](), deploysOpen: newTable[string](), processesOf: newTable[*roster](), pending: &roster{},
 		tallies: newTable[*tally](), waiting: newTable[string](), agents: newTable[string](),
 		used: newTable[*usage](), tokenByHash: newTable[string](), subnets: newTable[string](),
 	}
@@ -160,16 +158,30 @@ func (v *View) Services(app api.AppName) iter.Seq[*api.Service] {
 func (v *View) AllServices() iter.Seq[*api.Service] { return values(v.services, "") }
 
 // Process returns a process.
-func (v *View) Process(id api.ProcessID) (*api.Process, bool) { return v.processes.get(string(id)) }
+func (v *View) Process(id api.ProcessID) (*api.Process, bool) { return v.processes.get(id) }
+
+// none iterates over nothing.
+func none(func(*api.Process) bool) {}
 
 // ProcessesOf iterates over the processes of a service, live and ended, of every kind.
 func (v *View) ProcessesOf(k api.ServiceKey) iter.Seq[*api.Process] {
-	return v.processesOf.of(k.String(), false)
+	if r, ok := v.processesOf.get(k.String()); ok {
+		return r.all()
+	}
+	return none
 }
 
 // ProcessesOfApp iterates over the processes of an app, live and ended.
 func (v *View) ProcessesOfApp(app api.AppName) iter.Seq[*api.Process] {
-	return v.processesOf.of(string(app)+"/", true)
+	return func(yield func(*api.Process) bool) {
+		for r := range values(v.processesOf, string(app)+"/") {
+			for p := range r.all() {
+				if !yield(p) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // LiveOf iterates over the live processes of a service, of every kind.
@@ -191,7 +203,10 @@ func (v *View) AgentServices() iter.Seq[*api.Service] { return joined(v.agents, 
 
 // ProcessesOn iterates over the live processes of a node.
 func (v *View) ProcessesOn(node api.NodeID) iter.Seq[*api.Process] {
-	return v.liveOn.of(string(node), false)
+	if u, ok := v.used.get(string(node)); ok {
+		return u.live.all()
+	}
+	return none
 }
 
 // LiveProcesses iterates over all live processes.
@@ -206,10 +221,10 @@ func (v *View) LiveProcesses() iter.Seq[*api.Process] {
 }
 
 // Processes iterates over all processes, live and ended.
-func (v *View) Processes() iter.Seq[*api.Process] { return values(v.processes, "") }
+func (v *View) Processes() iter.Seq[*api.Process] { return v.processes.all() }
 
 // Pending iterates over the live processes without a node.
-func (v *View) Pending() iter.Seq[*api.Process] { return v.pending.of("", false) }
+func (v *View) Pending() iter.Seq[*api.Process] { return v.pending.all() }
 
 // Node returns a node.
 func (v *View) Node(id api.NodeID) (*api.Node, bool) { return v.nodes.get(string(id)) }
