@@ -42,6 +42,9 @@ type Node struct {
 	Status   NodeStatus `json:"status"`
 	// Since is when Status last changed.
 	Since time.Time `json:"since"`
+	// Problem is why the agent of the node did not start, or ended, in its own words; "" once it has
+	// started. An agent that reports one says nothing else of its machine.
+	Problem string `json:"problem,omitempty"`
 	// Changed is the index of the last change to what constraints look at: name, pool, labels,
 	// attributes. A plan from before it was made for another machine.
 	Changed uint64 `json:"changed,omitempty"`

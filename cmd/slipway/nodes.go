@@ -115,6 +115,8 @@ func (s *shell) listNodes(ctx context.Context) error {
 
 func nodeStatus(n api.Node) string {
 	switch {
+	case n.Problem != "":
+		return string(n.Status) + ", its agent does not start"
 	case n.Draining:
 		return string(n.Status) + ", draining"
 	case n.Cordoned:
@@ -134,7 +136,7 @@ func (s *shell) nodeInfo(ctx context.Context, node string) error {
 	}
 	return s.print(info, func() error {
 		n, total := info.Node, info.Node.Available()
-		err := s.block("ID", string(n.ID), "Name", n.Name, "Status", nodeStatus(n), "Since", s.ago(n.Since), "Pool", string(n.Pool),
+		err := s.block("ID", string(n.ID), "Name", n.Name, "Status", nodeStatus(n), "Since", s.ago(n.Since), "Problem", n.Problem, "Pool", string(n.Pool),
 			"Labels", strings.Join(pairs(n.Labels), " "), "Address", n.Addr, "Version", n.Version,
 			"CPU", fmt.Sprintf("%s of %s reserved", info.Used.CPU, total.CPU),
 			"Memory", fmt.Sprintf("%s of %s reserved", info.Used.Memory, total.Memory),

@@ -91,6 +91,15 @@ func runAgent(ctx context.Context, p paths, f agentFlags, j joinFlags, log *slog
 		return err
 	}
 	defer m.conn.Close()
+	err = runNode(ctx, m, p, f, j, log)
+	if err != nil && ctx.Err() == nil {
+		m.report(ctx, f, err)
+	}
+	return err
+}
+
+// runNode runs what a node is made of, as a member of its rack.
+func runNode(ctx context.Context, m *member, p paths, f agentFlags, j joinFlags, log *slog.Logger) error {
 	socket, own, err := ensureContainerd(ctx, p, f.containerd)
 	if err != nil {
 		return err

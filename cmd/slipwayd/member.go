@@ -130,3 +130,21 @@ func (m *member) renew(ctx context.Context) error { return m.identity.Renew(ctx,
 func (m *member) notRenewed(err error) {
 	m.log.Warn("certificate of this node not renewed", "err", err)
 }
+
+// reportMax bounds the report of why a node does not run.
+const reportMax = 5 * time.Second
+
+// report tells the servers why this node does not run, so that whoever asks about it there learns
+// more than that it is silent.
+func (m *member) report(ctx context.Context, f agentFlags, why error) {
+	ctx, cancel := context.WithTimeout(ctx, reportMax)
+	defer cancel()
+	id := m.identity.Name().ID
+	node := api.Node{ID: api.NodeID(id), Name: id, Addr: f.addr, Version: version, Problem: why.Error()}
+	if name, err := os.Hostname(); err == nil {
+		node.Name = name
+	}
+	if _, err := pb.NewAgentsClient(m.conn).Register(ctx, &pb.RegisterRequest{Node: pb.Marshal(node)}); err != nil {
+		m.log.Warn("the servers do not know why this node does not run", "err", pb.FromError(err))
+	}
+}

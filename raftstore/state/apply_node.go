@@ -17,12 +17,14 @@ func (c *change) registerNode(cmd RegisterNode) *api.Error {
 	if n.ID == "" || n.Name == "" {
 		return api.Errorf(api.CodeInvalid, "a node must report an ID and a name")
 	}
+	if n.Problem != "" {
+		return c.failNode(n)
+	}
 	if n.Capacity.CPU <= 0 || n.Capacity.Memory <= 0 {
 		return api.Errorf(api.CodeInvalid, "node %q reports a capacity of %s and %s", n.Name, n.Capacity.CPU, n.Capacity.Memory)
 	}
-	if gone, ok := c.removed.get(string(n.ID)); ok {
-		return api.Errorf(api.CodeDenied, "node %s (%s) was removed from the rack by %s on %s; to let the machine join anew, remove the data directory of its agent and start it with a join token",
-			n.ID, gone.Name, gone.By, gone.At.UTC().Format(time.DateOnly))
+	if err := c.refuseRemoved(n.ID); err != nil {
+		return err
 	}
 	subnet, full := c.subnet(n.ID)
 	if full != nil {
@@ -43,13 +45,56 @@ func (c *change) registerNode(cmd RegisterNode) *api.Error {
 	}
 	c.putNode(c.marked(n))
 	switch {
-	case !known:
+	case !known, old.BootID == "" && n.BootID != "": // known at most by its problem
 		c.event("node.joined", "", string(n.ID), n.Name)
 	case old.BootID != n.BootID:
 		c.lose(n.ID, "node "+n.Name+" was restarted")
 		c.event("node.rebooted", "", string(n.ID), n.Name)
 	case old.Status != n.Status:
 		c.event("node.ready", "", string(n.ID), n.Name)
+	}
+	return nil
+}
+
+// refuseRemoved reports that a node was removed from the rack.
+func (c *change) refuseRemoved(id api.NodeID) *api.Error {
+	gone, ok := c.removed.get(string(id))
+	if !ok {
+		return nil
+	}
+	return api.Errorf(api.CodeDenied, "node %s (%s) was removed from the rack by %s on %s; to let the machine join anew, remove the data directory of its agent and start it with a join token",
+		id, gone.Name, gone.By, gone.At.UTC().Format(time.DateOnly))
+}
+
+// failNode notes why the agent of a node does not start. What is known of the machine stays. A node
+// that runs nothing is down at once; elsewhere containers may serve on, until the node has been silent
+// for too long.
+func (c *change) failNode(reported api.Node) *api.Error {
+	if err := c.refuseRemoved(reported.ID); err != nil {
+		return err
+	}
+	n := api.Node{
+		ID: reported.ID, Name: reported.Name, Addr: reported.Addr, Version: reported.Version, BootID: reported.BootID,
+		Pool: "default", Status: api.NodeDown, Since: c.at,
+	}
+	old, known := c.Node(n.ID)
+	if known {
+		n = *old
+	}
+	if n.Problem = cut(reported.Problem); known && old.Problem == n.Problem && old.Status == api.NodeDown {
+		return nil // it starts again and again
+	}
+	busy := false
+	for p := range c.ProcessesOn(n.ID) {
+		busy = busy || p.Live()
+	}
+	if n.Status != api.NodeDown && !busy {
+		n.Status, n.Since = api.NodeDown, c.at
+	}
+	told := known && old.Problem == n.Problem
+	c.putNode(c.marked(n))
+	if !told {
+		c.event("node.failed", "", string(n.ID), n.Name+": "+n.Problem)
 	}
 	return nil
 }

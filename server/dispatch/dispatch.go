@@ -162,7 +162,9 @@ func (s *Server) Register(ctx context.Context, r *pb.RegisterRequest) (*pb.Regis
 	if res.Err != nil {
 		return nil, pb.Error(res.Err)
 	}
-	s.heard(node.ID)
+	if node.Problem == "" { // an agent that does not start keeps no node alive
+		s.heard(node.ID)
+	}
 	v := s.cfg.Store.View()
 	rack, stored := v.Rack(), &api.Node{}
 	if known, ok := v.Node(node.ID); ok {
