@@ -27,8 +27,10 @@ type agent struct {
 	has     map[api.ProcessID]api.Desired       // what is assigned
 	pending map[api.ProcessID]api.ProcessStatus // reports to send
 	wake    chan struct{}                       // capacity 1
-	born    int                                 // processes that were given an address
-	seq     uint64
+	// sent are the reports that are not acknowledged, by message.
+	sent map[uint64]map[api.ProcessID]api.ProcessStatus
+	born int // processes that were given an address
+	seq  uint64
 }
 
 // assignment is what an agent needs to know to make a process up.
@@ -123,6 +125,7 @@ func (a *agent) register(ctx context.Context, agents pb.AgentsClient) (*pb.Regis
 func (a *agent) send(ctx context.Context, stream grpc.BidiStreamingClient[pb.AgentMessage, pb.ServerMessage], every time.Duration) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	a.rewind()
 	beat := &pb.AgentMessage{Kind: &pb.AgentMessage_Heartbeat{}}
 	for {
 		if m := a.take(); m != nil {
@@ -154,9 +157,34 @@ func (a *agent) take() *pb.AgentMessage {
 	for id, s := range a.pending {
 		m.Process[string(id)] = pb.Marshal(s)
 	}
-	a.fleet.reported.Add(int64(len(a.pending)))
-	clear(a.pending)
+	a.sent[a.seq], a.pending = a.pending, map[api.ProcessID]api.ProcessStatus{}
 	return &pb.AgentMessage{Kind: &pb.AgentMessage_Statuses{Statuses: m}}
+}
+
+// acknowledged notes that a message, and those before it, are durable.
+func (a *agent) acknowledged(seq uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for n, statuses := range a.sent {
+		if n <= seq {
+			a.fleet.reported.Add(int64(len(statuses)))
+			delete(a.sent, n)
+		}
+	}
+}
+
+// rewind reports once more what nobody has acknowledged.
+func (a *agent) rewind() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for n, statuses := range a.sent {
+		for id, s := range statuses {
+			if _, newer := a.pending[id]; !newer {
+				a.pending[id] = s
+			}
+		}
+		delete(a.sent, n)
+	}
 }
 
 // receive takes in what the servers say.
@@ -174,6 +202,8 @@ func (a *agent) receive(stream grpc.BidiStreamingClient[pb.AgentMessage, pb.Serv
 			if err := a.assign(k.Assignments); err != nil {
 				return err
 			}
+		case *pb.ServerMessage_Acknowledged:
+			a.acknowledged(k.Acknowledged)
 		case *pb.ServerMessage_Names:
 			if see := a.fleet.cfg.Names; see != nil {
 				see(a.id, k.Names)

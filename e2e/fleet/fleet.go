@@ -37,7 +37,7 @@ type Fleet struct {
 
 	attached  atomic.Int64 // sessions
 	delivered atomic.Int64 // processes that a node has learned of
-	reported  atomic.Int64 // statuses that were sent
+	reported  atomic.Int64 // statuses that are durable
 	broken    atomic.Int64 // sessions that ended
 	lastError atomic.Value // why one of them did
 }

@@ -80,7 +80,8 @@ func (f *Fleet) admit(ctx context.Context, machines pb.MachinesClient, secret st
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(reply.Certificate.Trust)
-	a := &agent{fleet: f, id: api.NodeID(id), wake: make(chan struct{}, 1), has: map[api.ProcessID]api.Desired{}, pending: map[api.ProcessID]api.ProcessStatus{}}
+	a := &agent{fleet: f, id: api.NodeID(id), wake: make(chan struct{}, 1), has: map[api.ProcessID]api.Desired{},
+		pending: map[api.ProcessID]api.ProcessStatus{}, sent: map[uint64]map[api.ProcessID]api.ProcessStatus{}}
 	conf := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, RootCAs: pool, ServerName: "localhost"}
 	a.conn, err = client.NewConn(f.servers.Addrs(), grpc.WithTransportCredentials(credentials.NewTLS(conf)), grpc.WithNoProxy(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)), grpc.WithContextDialer(a.dial),
