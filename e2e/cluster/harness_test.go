@@ -8,50 +8,24 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"slipway/api"
 	"slipway/api/client"
+	"slipway/e2e/programs"
 )
 
-// binaries are built once for all tests, below the directory of TestMain.
-var (
-	binDir    string
-	buildOnce sync.Once
-	buildErr  error
-)
+var bin = programs.New(programs.Rack...)
 
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "slwclbin")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	binDir = dir
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(bin.Main(m)) }
 
 func build(t *testing.T) {
 	t.Helper()
 	if testing.Short() || os.Geteuid() != 0 {
 		t.Skip("needs root, containerd and time")
 	}
-	buildOnce.Do(func() {
-		for _, pkg := range []string{"slipway/cmd/slipway", "slipway/cmd/slipwayd", "slipway/cmd/sliplog", "slipway/e2e/rack/testapp"} {
-			cmd := exec.Command("go", "build", "-o", binDir+"/", pkg)
-			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-			if out, err := cmd.CombinedOutput(); err != nil {
-				buildErr = fmt.Errorf("build %s: %w\n%s", pkg, err, out)
-			}
-		}
-	})
-	if buildErr != nil {
-		t.Fatal(buildErr)
-	}
+	bin.Need(t)
 }
 
 // rack is a cluster under test, with somebody logged in.
@@ -70,7 +44,7 @@ func start(t *testing.T, servers, nodes int) *rack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := New(Config{Dir: dir, Bin: binDir, Servers: servers, Nodes: nodes, Bound: true, ServerFlags: []string{"--debug"}, AgentFlags: []string{"--debug"}})
+	c, err := New(Config{Dir: dir, Bin: bin.Dir, Servers: servers, Nodes: nodes, Bound: true, ServerFlags: []string{"--debug"}, AgentFlags: []string{"--debug"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +79,7 @@ func start(t *testing.T, servers, nodes int) *rack {
 func (r *rack) slipway(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(r.t.Context(), 3*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binDir+"/slipway", args...)
+	cmd := exec.CommandContext(ctx, bin.Dir+"/slipway", args...)
 	cmd.Env = append(os.Environ(), "SLIPWAY_CONFIG="+r.dir+"/config.json")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -137,7 +111,7 @@ func (r *rack) deploy(app string, copies int) {
 			r.t.Fatal(err)
 		}
 	}
-	b, err := os.ReadFile(binDir + "/testapp")
+	b, err := os.ReadFile(bin.Dir + "/testapp")
 	if err == nil {
 		err = os.WriteFile(filepath.Join(src, "testapp"), b, 0o755)
 	}

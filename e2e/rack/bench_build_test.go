@@ -28,7 +28,7 @@ const editRounds = 7
 // rack's own engine, asked by its client as buildctl does, from the same directory and with the
 // same push; to start buildctl would come on top.
 func edits(t *testing.T, r *rack, rows *bench.Report) {
-	if out, err := exec.Command(binDir+"/slipwayd", "image", "push", "--dir", r.dir+"/rack", "busybox").CombinedOutput(); err != nil {
+	if out, err := exec.Command(bin.Dir+"/slipwayd", "image", "push", "--dir", r.dir+"/rack", "busybox").CombinedOutput(); err != nil {
 		t.Fatalf("image push: %v\n%s", err, out)
 	}
 	dir := filepath.Join(r.dir, "hello")

@@ -195,7 +195,7 @@ func logs(t *testing.T, r *rack, rows *bench.Report) {
 	errR, errW, _ := os.Pipe()
 	readyR, readyW, _ := os.Pipe()
 	errW.Close()
-	logger := exec.Command(binDir+"/sliplog", "dir", r.dir+"/benchlog")
+	logger := exec.Command(bin.Dir+"/sliplog", "dir", r.dir+"/benchlog")
 	logger.ExtraFiles = []*os.File{outR, errR, readyW}
 	ours := rate(logger, outW, outR, errR, readyW)
 	readyR.Close()

@@ -13,7 +13,7 @@ import (
 func TestAppsOfOthers(t *testing.T) {
 	t.Parallel()
 	r := start(t)
-	out, err := exec.Command(binDir+"/slipwayd", "image", "push", "--dir", r.dir+"/rack", "busybox", "golang").CombinedOutput()
+	out, err := exec.Command(bin.Dir+"/slipwayd", "image", "push", "--dir", r.dir+"/rack", "busybox", "golang").CombinedOutput()
 	if err != nil {
 		t.Fatalf("image push: %v\n%s", err, out)
 	}

@@ -17,44 +17,20 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"slipway/e2e/programs"
 )
 
-// binaries are built once for all tests, below the directory of TestMain.
-var (
-	binDir    string
-	buildOnce sync.Once
-	buildErr  error
-)
+var bin = programs.New(programs.Rack...)
 
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "slwbin")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	binDir = dir
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(bin.Main(m)) }
 
 func build(t *testing.T) {
 	t.Helper()
 	if testing.Short() || os.Geteuid() != 0 {
 		t.Skip("needs root, containerd and time")
 	}
-	buildOnce.Do(func() {
-		for _, pkg := range []string{"slipway/cmd/slipway", "slipway/cmd/slipwayd", "slipway/cmd/sliplog", "slipway/e2e/rack/testapp"} {
-			cmd := exec.Command("go", "build", "-o", binDir+"/", pkg)
-			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-			if out, err := cmd.CombinedOutput(); err != nil {
-				buildErr = fmt.Errorf("build %s: %w\n%s", pkg, err, out)
-			}
-		}
-	})
-	if buildErr != nil {
-		t.Fatal(buildErr)
-	}
+	bin.Need(t)
 }
 
 // rack is one running rack.
@@ -120,7 +96,7 @@ func (r *rack) begin() {
 // down stops everything; what is stored stays.
 func (r *rack) down() {
 	r.t.Helper()
-	out, err := exec.Command(binDir+"/slipwayd", "down", "--dir", r.dir+"/rack", "--containerd", "own").CombinedOutput()
+	out, err := exec.Command(bin.Dir+"/slipwayd", "down", "--dir", r.dir+"/rack", "--containerd", "own").CombinedOutput()
 	if err != nil {
 		r.t.Errorf("down: %v\n%s", err, out)
 	}
@@ -130,7 +106,7 @@ func (r *rack) down() {
 func (r *rack) launch() {
 	r.t.Helper()
 	os.Remove(r.dir + "/rack/ready")
-	r.daemon = exec.Command(binDir+"/slipwayd", r.args...)
+	r.daemon = exec.Command(bin.Dir+"/slipwayd", r.args...)
 	r.daemon.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var out bytes.Buffer
 	r.daemon.Stderr, r.daemon.Stdout = &out, &out
@@ -218,7 +194,7 @@ func ports(t *testing.T, n int) (out []int) {
 
 // cli is a command of the CLI.
 func (r *rack) cli(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, binDir+"/slipway", args...)
+	cmd := exec.CommandContext(ctx, bin.Dir+"/slipway", args...)
 	cmd.Env = append(os.Environ(), "SLIPWAY_CONFIG="+r.dir+"/cli.json", "SLIPWAY_RACK=")
 	return cmd
 }
@@ -298,7 +274,7 @@ services:
 			r.t.Fatal(err)
 		}
 	}
-	b, err := os.ReadFile(binDir + "/testapp")
+	b, err := os.ReadFile(bin.Dir + "/testapp")
 	if err != nil {
 		r.t.Fatal(err)
 	}

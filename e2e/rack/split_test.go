@@ -24,7 +24,7 @@ type part struct {
 
 func (p *part) start(t *testing.T) {
 	t.Helper()
-	p.cmd = exec.Command(binDir+"/slipwayd", p.args...)
+	p.cmd = exec.Command(bin.Dir+"/slipwayd", p.args...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	if err := p.cmd.Start(); err != nil {
