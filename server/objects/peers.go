@@ -189,7 +189,7 @@ func (s *Store) Handler(authorize func(*http.Request) error) http.Handler {
 			s.serve(w, req, digest)
 		case http.MethodPost:
 			if err := s.Fetch(req.Context(), digest); err != nil {
-				http.Error(w, err.Error(), statusOf(err))
+				http.Error(w, err.Error(), api.HTTPStatus(err))
 				return
 			}
 			w.WriteHeader(http.StatusNoContent)
@@ -202,25 +202,11 @@ func (s *Store) Handler(authorize func(*http.Request) error) http.Handler {
 func (s *Store) serve(w http.ResponseWriter, req *http.Request, digest string) {
 	f, err := s.Open(digest)
 	if err != nil {
-		http.Error(w, err.Error(), statusOf(err))
+		http.Error(w, err.Error(), api.HTTPStatus(err))
 		return
 	}
 	defer f.Close()
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("ETag", `"`+filepath.Base(f.Name())+`"`)
 	http.ServeContent(w, req, "", time.Time{}, f)
-}
-
-func statusOf(err error) int {
-	switch api.CodeOf(err) {
-	case api.CodeNotFound:
-		return http.StatusNotFound
-	case api.CodeInvalid:
-		return http.StatusBadRequest
-	case api.CodeExhausted:
-		return http.StatusInsufficientStorage
-	case api.CodeUnavailable:
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusInternalServerError
 }

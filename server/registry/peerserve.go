@@ -131,7 +131,7 @@ func (r *Registry) serveWhole(w http.ResponseWriter, req *http.Request, repo, dg
 		r.hints.add(Image{Repository: repo, Digest: dgst}) // Follow goes on with it if the peer does not wait
 		err := r.Replicate(req.Context(), repo, dgst)
 		if err != nil {
-			http.Error(w, err.Error(), statusOf(err))
+			http.Error(w, err.Error(), api.HTTPStatus(err))
 			return
 		}
 		w.WriteHeader(http.StatusNoContent)
@@ -140,18 +140,4 @@ func (r *Registry) serveWhole(w http.ResponseWriter, req *http.Request, repo, dg
 			http.NotFound(w, req)
 		}
 	}
-}
-
-func statusOf(err error) int {
-	switch api.CodeOf(err) {
-	case api.CodeNotFound:
-		return http.StatusNotFound
-	case api.CodeInvalid:
-		return http.StatusBadRequest
-	case api.CodeExhausted:
-		return http.StatusInsufficientStorage
-	case api.CodeUnavailable:
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusInternalServerError
 }

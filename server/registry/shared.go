@@ -204,7 +204,7 @@ func (r *Registry) sharedTag(ctx context.Context, repository distribution.Reposi
 func (r *Registry) serveTags(w http.ResponseWriter, req *http.Request) {
 	tags, err := r.sharedTags(req.Context())
 	if err != nil {
-		http.Error(w, err.Error(), statusOf(err))
+		http.Error(w, err.Error(), api.HTTPStatus(err))
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
