@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,6 +48,11 @@ func (s *shell) appsCommand() *cobra.Command {
 			use: "cancel [NAME]", names: appNames, short: "Cancel the deployment in progress", example: "  slipway apps cancel hello",
 			long: "Cancel the deployment in progress: the app goes back to the release before it.", args: between(0, 1),
 			run: s.withApp(s.cancelDeployment),
+		}),
+		s.verb(verb{
+			use: "wait [NAME]", names: appNames, short: "Wait until no deployment is in progress", example: "  slipway apps wait hello",
+			long: "Follow the build and the deployment that are in progress, and exit as they do. Without any, it is done at once.", args: between(0, 1),
+			run: s.withApp(s.waitForApp),
 		}),
 		s.verb(verb{
 			use: "lock [NAME]", names: appNames, short: "Protect an app from being deleted", example: "  slipway apps lock hello",
@@ -174,6 +180,27 @@ func (s *shell) cancelDeployment(ctx context.Context, rack *client.Client, app a
 		return err
 	}
 	return s.print(d, nothing)
+}
+
+// waitForApp follows what is in progress; what has ended before does not count.
+func (s *shell) waitForApp(ctx context.Context, rack *client.Client, app api.AppName) error {
+	builds, err := rack.Builds(ctx, app)
+	if err != nil {
+		return err
+	}
+	for _, b := range builds {
+		if b.Promote && !b.Status.Ended() {
+			return s.attachDeployment(ctx, rack, app, promotion{wait: true})
+		}
+	}
+	info, err := rack.App(ctx, app)
+	if err != nil {
+		return err
+	}
+	if info.Status != "updating" && info.Status != "rolling-back" {
+		return s.print(info, func() error { return s.answer(fmt.Sprintf("%s is %s", app, info.Status)) })
+	}
+	return s.watchDeployment(ctx, rack, app, "", false)
 }
 
 func (s *shell) lockApp(locked bool) func(context.Context, *client.Client, api.AppName) error {

@@ -29,6 +29,32 @@ func (s *shell) contextCommand() *cobra.Command {
 	return c
 }
 
+func (s *shell) switchCommand() *cobra.Command {
+	return s.verb(verb{
+		use: "switch [RACK]", names: rackNames, short: "Choose the current rack, or name it", args: between(0, 1),
+		long:    "Choose the rack that is used when -r names no other, as context use does; without a name, print the current one.",
+		example: "  slipway switch\n  slipway switch production",
+		run: func(_ context.Context, args []string) error {
+			if len(args) > 0 {
+				return s.useContext(args[0])
+			}
+			return s.currentContext()
+		},
+	})
+}
+
+func (s *shell) currentContext() error {
+	conf, err := s.loadConfig()
+	if err != nil {
+		return err
+	}
+	rack, ok := conf.Racks[conf.Current]
+	if !ok {
+		return usage("no rack is chosen; run: slipway login ADDRESS, or: slipway switch NAME")
+	}
+	return s.print(contextRow{Name: conf.Current, Addr: rack.Addr, Current: true}, func() error { return s.answer(conf.Current) })
+}
+
 // contextRow is a remembered rack, without its token.
 type contextRow struct {
 	Name    string `json:"name"`

@@ -174,17 +174,24 @@ func (s *shell) printEnv(ctx context.Context, release string) error {
 		return err
 	}
 	return s.print(env, func() error {
-		for _, name := range slices.Sorted(maps.Keys(env)) {
-			value := env[name]
-			if terminal(s.out) != nil {
-				value = clean(value)
-			}
-			if err := s.answer(name + "=" + value); err != nil {
-				return err
-			}
+		text := envText(env)
+		if terminal(s.out) != nil {
+			text = clean(text)
 		}
-		return nil
+		if text == "" {
+			return nil
+		}
+		return s.answer(text)
 	})
+}
+
+// envText writes an environment, a variable per line.
+func envText(env map[string]string) string {
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		lines = append(lines, name+"="+env[name])
+	}
+	return strings.Join(lines, "\n")
 }
 
 func (s *shell) getEnv(ctx context.Context, release, name string) error {

@@ -86,6 +86,21 @@ func shellWords(line string) []string {
 	return words
 }
 
+// What is said to somebody who types a verb of Convox that is not here names verbs that are.
+func TestElsewhere(t *testing.T) {
+	root := newShell(nil, nil, nil, nil).root()
+	for words, hint := range elsewhere() {
+		c, rest, err := root.Find(strings.Fields(words))
+		if err == nil && len(rest) == 0 {
+			t.Errorf("slipway %s is here: %s", words, c.CommandPath())
+		}
+		if _, line, ok := strings.Cut(hint, ": slipway "); ok {
+			line, _, _ = strings.Cut(strings.ReplaceAll(line, "...", ""), ";")
+			example(t, root, "  slipway "+line)
+		}
+	}
+}
+
 // The names that others rely on.
 func TestNames(t *testing.T) {
 	root := newShell(nil, nil, nil, nil).root()
@@ -97,6 +112,8 @@ apps info A
 apps delete A
 apps cancel A
 apps lock A
+apps wait A
+apps create A -g 3 --wait
 build D
 builds list
 builds info B
@@ -123,6 +140,14 @@ logs --no-follow
 exec S -- ls -la
 run S -- ls -la
 run S --detach --release R -- ls
+run S -t 3600 -e ls
+test D -d T --release R -t 60
+services list
+services restart S
+switch R
+releases info R --reveal
+env --reveal
+releases promote R --force
 cp S:/a b
 restart S
 why

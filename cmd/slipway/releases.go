@@ -21,11 +21,7 @@ func (s *shell) releasesCommand() *cobra.Command {
 	c.PersistentFlags().IntVarP(&limit, "limit", "l", 20, "how many to list; 0 lists all")
 	c.AddCommand(
 		s.verb(verb{use: "list", short: "List releases", long: "List the releases of an app, newest first.", example: "  slipway releases list", run: list}),
-		s.verb(verb{
-			use: "info [RELEASE]", names: releaseNames, short: "Describe a release", example: "  slipway releases info v3", args: between(0, 1),
-			long: "Describe a release by its ID or number; without one, the newest.",
-			run:  func(ctx context.Context, args []string) error { return s.releaseInfo(ctx, first(args)) },
-		}),
+		s.releaseInfoVerb(),
 		s.verb(verb{
 			use: "manifest [RELEASE]", names: releaseNames, short: "Print the manifest of a release", example: "  slipway releases manifest v3",
 			long: "Print the manifest of a release as it was in the source; without one, of the newest.", args: between(0, 1),
@@ -59,7 +55,25 @@ func (s *shell) listReleases(ctx context.Context, limit int) error {
 	})
 }
 
-func (s *shell) releaseInfo(ctx context.Context, id string) error {
+func (s *shell) releaseInfoVerb() *cobra.Command {
+	reveal := false
+	c := s.verb(verb{
+		use: "info [RELEASE]", names: releaseNames, short: "Describe a release", args: between(0, 1),
+		example: "  slipway releases info v3\n  slipway releases info --reveal",
+		long:    "Describe a release by its ID or number; without one, the newest.",
+		run:     func(ctx context.Context, args []string) error { return s.releaseInfo(ctx, first(args), reveal) },
+	})
+	c.Flags().BoolVar(&reveal, "reveal", false, "show the values of the environment")
+	return c
+}
+
+// revealed is a release with the values of its environment.
+type revealed struct {
+	api.ReleaseInfo
+	Values map[string]string `json:"values"`
+}
+
+func (s *shell) releaseInfo(ctx context.Context, id string, reveal bool) error {
 	rack, app, err := s.open(ctx)
 	if err != nil {
 		return err
@@ -68,9 +82,17 @@ func (s *shell) releaseInfo(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return s.print(r, func() error {
+	doc, env := any(r), strings.Join(r.EnvNames, " ")
+	if reveal {
+		values, _, err := rack.Env(ctx, app, string(r.ID))
+		if err != nil {
+			return err
+		}
+		doc, env = revealed{r, values}, envText(values)
+	}
+	return s.print(doc, func() error {
 		return s.block("Id", string(r.ID), "Version", fmt.Sprintf("v%d", r.Number), "Status", r.Status, "Build", string(r.Build),
-			"Created", s.ago(r.Created), "Author", r.Author, "Description", r.Description, "Env", strings.Join(r.EnvNames, " "))
+			"Created", s.ago(r.Created), "Author", r.Author, "Description", r.Description, "Env", env)
 	})
 }
 

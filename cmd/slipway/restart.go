@@ -9,16 +9,22 @@ import (
 )
 
 func (s *shell) restartCommand() *cobra.Command {
-	wait := true
-	c := s.verb(verb{
-		use: "restart [SERVICE]", names: serviceNames, short: "Replace the processes of a service, or of all",
-		long: "Replace every process of a service, or of all services, at the pace of a rollout:\n" +
-			"no request is dropped. Ends when the new ones are ready and the old ones are gone.",
-		example: "  slipway restart\n  slipway restart web", args: between(0, 1),
-		run: func(ctx context.Context, args []string) error {
-			return s.restart(ctx, api.ServiceName(first(args)), wait)
-		},
+	return s.restartVerb(verb{
+		use: "restart [SERVICE]", short: "Replace the processes of a service, or of all", args: between(0, 1),
+		example: "  slipway restart\n  slipway restart web",
 	})
+}
+
+// restartVerb is `restart` and `services restart` alike.
+func (s *shell) restartVerb(v verb) *cobra.Command {
+	wait := true
+	v.names = serviceNames
+	v.long = "Replace every process of a service, or of all services, at the pace of a rollout:\n" +
+		"no request is dropped. Ends when the new ones are ready and the old ones are gone."
+	v.run = func(ctx context.Context, args []string) error {
+		return s.restart(ctx, api.ServiceName(first(args)), wait)
+	}
+	c := s.verb(v)
 	c.Flags().BoolVarP(&wait, "wait", "w", true, "wait until every process was replaced")
 	return c
 }

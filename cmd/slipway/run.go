@@ -186,10 +186,11 @@ func (s *shell) root() *cobra.Command {
 		s.rackCommand, s.appsCommand, s.buildCommand, s.buildsCommand, s.deployCommand, s.releasesCommand,
 		s.promoteCommand, s.envCommand, s.servicesCommand, s.scaleCommand, s.psCommand, s.logsCommand,
 		s.execCommand, s.runCommand, s.cpCommand, s.restartCommand, s.whyCommand, s.explainCommand,
-		s.whyNotCommand, s.whatIfCommand, s.capacityCommand, s.poolsCommand, s.validateCommand, s.nodesCommand, s.tokensCommand, s.versionCommand, s.loginCommand, s.contextCommand, s.eventsCommand,
+		s.whyNotCommand, s.whatIfCommand, s.capacityCommand, s.poolsCommand, s.validateCommand, s.nodesCommand, s.tokensCommand, s.versionCommand, s.loginCommand, s.contextCommand, s.switchCommand, s.testCommand, s.eventsCommand,
 	} {
 		root.AddCommand(add())
 	}
+	acceptGivens(root)
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {
@@ -233,7 +234,10 @@ func group(c *cobra.Command, args []string) error {
 		return usage("%s takes no arguments, got %q", c.CommandPath(), args)
 	}
 	hint := "see: " + c.CommandPath() + " --help"
-	if near := api.Nearest(args[0], known); near != "" {
+	_, path, _ := strings.Cut(c.CommandPath(), " ")
+	if other := elsewhere()[strings.TrimSpace(path+" "+args[0])]; other != "" {
+		hint = other
+	} else if near := api.Nearest(args[0], known); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	}
 	return usage("%s has no command %q; %s", c.CommandPath(), args[0], hint)

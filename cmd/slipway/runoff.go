@@ -3,29 +3,35 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"slipway/api"
 	"slipway/api/client"
+	"slipway/manifest"
 )
 
 func (s *shell) runCommand() *cobra.Command {
 	r := client.Run{}
+	timeout := period(time.Hour)
 	c := s.verb(verb{
 		use: "run SERVICE [-- COMMAND...]", names: serviceNames, short: "Run a one-off process",
 		long: "Run a command in a new process with the image and environment of a service. The process belongs to the\n" +
 			"rack: it is stopped when nobody has been attached for a minute, unless it is detached. The exit code is\n" +
-			"that of the process.",
-		example: "  slipway run web -- bin/migrate\n  slipway run web --release v3 -- sh\n  slipway run worker --detach -- bin/reindex",
+			"that of the process. A command in one pair of quotes is read as in a manifest.",
+		example: "  slipway run web -- bin/migrate\n  slipway run web \"bin/migrate --all\"\n  slipway run web --release v3 -- sh\n  slipway run worker --detach -- bin/reindex",
 		args:    between(1, -1),
 		run: func(ctx context.Context, args []string) error {
 			rack, app, err := s.open(ctx)
 			if err != nil {
 				return err
 			}
-			r.Service, r.Command = api.ServiceName(args[0]), args[1:]
+			r.Service, r.Timeout = api.ServiceName(args[0]), time.Duration(timeout)
+			if r.Command, err = command(args[1:]); err != nil {
+				return err
+			}
 			if r.Detach {
 				return s.runDetached(ctx, rack, app, r)
 			}
@@ -45,8 +51,21 @@ func (s *shell) runCommand() *cobra.Command {
 	})
 	c.Flags().BoolVarP(&r.Detach, "detach", "d", false, "do not attach; the process lives until it exits or the time is up")
 	c.Flags().StringVar(&r.Release, "release", "", "of this release instead of the active one")
-	c.Flags().DurationVarP(&r.Timeout, "timeout", "t", time.Hour, "how long the process may live")
+	c.Flags().VarP(&timeout, "timeout", "t", "how long the process may live; a bare number is seconds")
 	return c
+}
+
+// command reads a command. One argument with spaces is a line, as in a manifest; else each argument
+// is a word.
+func command(args []string) ([]string, error) {
+	if len(args) != 1 || !strings.ContainsAny(args[0], " \t\n") {
+		return args, nil
+	}
+	words, ok := manifest.Words(args[0])
+	if !ok {
+		return nil, usage("the command %q has a quote or a backslash at its end that is not closed", args[0])
+	}
+	return words, nil
 }
 
 func (s *shell) runDetached(ctx context.Context, rack *client.Client, app api.AppName, r client.Run) error {
