@@ -35,7 +35,7 @@ type rack struct {
 	dir string
 
 	mu        sync.Mutex
-	listeners map[string]*bufconn.Listener
+	listeners map[string]listener
 
 	stopServer func()
 	machines   map[string]*machine
@@ -45,7 +45,7 @@ type rack struct {
 func inBubble(t *testing.T, nodes []string, test func(r *rack)) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		r := &rack{t: t, ctx: t.Context(), dir: dir, listeners: map[string]*bufconn.Listener{}, machines: map[string]*machine{}}
+		r := &rack{t: t, ctx: t.Context(), dir: dir, listeners: map[string]listener{}, machines: map[string]*machine{}}
 		r.startServer()
 		defer func() { r.stopServer() }()
 		r.login()
@@ -86,9 +86,18 @@ func (r *rack) startServer() {
 	}
 }
 
+// listener is one whose address is known to the rack alone.
+type listener interface {
+	net.Listener
+	DialContext(ctx context.Context) (net.Conn, error)
+}
+
 // listen replaces TCP. A server that starts again listens anew.
 func (r *rack) listen(addr string) (net.Listener, error) {
-	l := bufconn.Listen(1 << 20)
+	var l listener = bufconn.Listen(1 << 20)
+	if addr == httpAddr {
+		l = newPipes()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.listeners[addr] = l
