@@ -55,12 +55,15 @@ func (w *worker) session(ctx context.Context) error {
 	defer cancel()
 	agents := pb.NewAgentsClient(w.conn)
 	node := w.agent.node()
-	reply, err := agents.Register(ctx, &pb.RegisterRequest{Node: pb.Marshal(node)})
+	reply, err := agents.Register(ctx, &pb.RegisterRequest{Node: pb.Marshal(node), Protocol: pb.Protocol})
 	if pb.IsRemoved(err) {
 		w.leave()
 	}
 	if err != nil {
 		return pb.FromError(err)
+	}
+	if err := pb.CheckProtocol("the server", reply.Protocol); err != nil {
+		return err
 	}
 	if err := w.agent.admitted(reply); err != nil {
 		return err

@@ -53,13 +53,16 @@ func (f Formats) Reads(format uint32) bool {
 	return f.Oldest <= format && format <= f.Newest
 }
 
-// String is "1 to 2".
-func (f Formats) String() string {
+// Upto is the newest format in the range.
+func (f Formats) Upto() uint32 {
 	if f == (Formats{}) {
-		f = Formats{Oldest: 1, Newest: formatsUnsaid}
+		return formatsUnsaid
 	}
-	return fmt.Sprintf("%d to %d", f.Oldest, f.Newest)
+	return f.Newest
 }
+
+// String is "1 to 2".
+func (f Formats) String() string { return fmt.Sprintf("%d to %d", max(f.Oldest, 1), f.Upto()) }
 
 // The roles of tokens that belong to people and to their programs.
 const (

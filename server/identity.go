@@ -14,6 +14,7 @@ import (
 	"slipway/api/pb"
 	"slipway/raftstore"
 	"slipway/raftstore/keyring"
+	"slipway/raftstore/state"
 	"slipway/server/auth"
 )
 
@@ -144,7 +145,7 @@ func (c *Config) about(id string) api.Server {
 	if err != nil {
 		name = id
 	}
-	return api.Server{ID: id, Name: name, Addr: c.GRPCAddr, Registry: c.HTTPAddr, Raft: c.RaftAddr, Gossip: c.GossipAddr, Version: c.Version}
+	return api.Server{ID: id, Name: name, Addr: c.GRPCAddr, Registry: c.HTTPAddr, Raft: c.RaftAddr, Gossip: c.GossipAddr, Version: c.Version, Formats: state.Formats()}
 }
 
 // reachable reports which address other machines cannot use.

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -96,6 +97,9 @@ func (s *Server) admitServer(ctx context.Context, r *pb.JoinRequest, reply *pb.J
 		return api.Errorf(api.CodeInvalid, "the server does not say where it is reached")
 	}
 	about.ID = r.Id
+	if format := s.store.View().Format(); !about.Formats.Reads(format) {
+		return api.Errorf(api.CodeConflict, "the rack has format %d, and slipway %s of the new server reads formats %s; install version %s there", format, about.Version, about.Formats, s.cfg.Version)
+	}
 	if reply.Keyring, err = s.keyring.Export(); err != nil {
 		return err
 	}
@@ -105,7 +109,10 @@ func (s *Server) admitServer(ctx context.Context, r *pb.JoinRequest, reply *pb.J
 	if err := s.store.Admit(raftstore.Member{ID: about.ID, Addr: about.Raft}); err != nil {
 		return fmt.Errorf("admit server %s: %w", about.Name, err)
 	}
-	_, err = s.store.Propose(ctx, state.Entry{At: time.Now(), Actor: "rack", Command: state.PutServer{Server: about}})
+	res, err := s.store.Propose(ctx, state.Entry{At: time.Now(), Actor: "rack", Command: state.PutServer{Server: about}})
+	if err == nil && res.Err != nil { // the format was raised meanwhile
+		return errors.Join(res.Err, s.store.Remove(about.ID))
+	}
 	return err
 }
 

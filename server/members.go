@@ -145,6 +145,9 @@ func (s *Server) record(ctx context.Context, members []raftstore.Peer, seen map[
 				continue
 			}
 		}
+		if !sight.about.Formats.Reads(v.Format()) {
+			continue // it stops as soon as it gets to know
+		}
 		if sight.about.Raft != m.Addr {
 			if err := s.store.Admit(raftstore.Member{ID: m.ID, Addr: sight.about.Raft}); err != nil {
 				return err

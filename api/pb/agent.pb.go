@@ -25,7 +25,8 @@ const (
 
 type RegisterRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          []byte                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Node          []byte                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`          // api.Node
+	Protocol      uint32                 `protobuf:"varint,2,opt,name=protocol,proto3" json:"protocol,omitempty"` // pb.Protocol of the agent; 0 is 1
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -67,6 +68,13 @@ func (x *RegisterRequest) GetNode() []byte {
 	return nil
 }
 
+func (x *RegisterRequest) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
 type RegisterReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rack          string                 `protobuf:"bytes,1,opt,name=rack,proto3" json:"rack,omitempty"`
@@ -75,6 +83,7 @@ type RegisterReply struct {
 	HeartbeatMs   int64                  `protobuf:"varint,4,opt,name=heartbeat_ms,json=heartbeatMs,proto3" json:"heartbeat_ms,omitempty"` // send one this often
 	Subnet        string                 `protobuf:"bytes,5,opt,name=subnet,proto3" json:"subnet,omitempty"`                               // of the node's processes, a CIDR; "" leaves the choice to the node
 	Network       string                 `protobuf:"bytes,6,opt,name=network,proto3" json:"network,omitempty"`                             // of all processes of the rack; "" when nodes choose their subnets
+	Protocol      uint32                 `protobuf:"varint,7,opt,name=protocol,proto3" json:"protocol,omitempty"`                          // pb.Protocol of the server; 0 is 1
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -149,6 +158,13 @@ func (x *RegisterReply) GetNetwork() string {
 		return x.Network
 	}
 	return ""
+}
+
+func (x *RegisterReply) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
 }
 
 type AgentMessage struct {
@@ -1085,9 +1101,10 @@ var File_agent_proto protoreflect.FileDescriptor
 const file_agent_proto_rawDesc = "" +
 	"\n" +
 	"\vagent.proto\x12\n" +
-	"slipway.v1\x1a\rcontrol.proto\"%\n" +
+	"slipway.v1\x1a\rcontrol.proto\"A\n" +
 	"\x0fRegisterRequest\x12\x12\n" +
-	"\x04node\x18\x01 \x01(\fR\x04node\"\xaf\x01\n" +
+	"\x04node\x18\x01 \x01(\fR\x04node\x12\x1a\n" +
+	"\bprotocol\x18\x02 \x01(\rR\bprotocol\"\xcb\x01\n" +
 	"\rRegisterReply\x12\x12\n" +
 	"\x04rack\x18\x01 \x01(\tR\x04rack\x12\x16\n" +
 	"\x06domain\x18\x02 \x01(\tR\x06domain\x12\x1d\n" +
@@ -1095,7 +1112,8 @@ const file_agent_proto_rawDesc = "" +
 	"cluster_id\x18\x03 \x01(\tR\tclusterId\x12!\n" +
 	"\fheartbeat_ms\x18\x04 \x01(\x03R\vheartbeatMs\x12\x16\n" +
 	"\x06subnet\x18\x05 \x01(\tR\x06subnet\x12\x18\n" +
-	"\anetwork\x18\x06 \x01(\tR\anetwork\"\x9a\x01\n" +
+	"\anetwork\x18\x06 \x01(\tR\anetwork\x12\x1a\n" +
+	"\bprotocol\x18\a \x01(\rR\bprotocol\"\x9a\x01\n" +
 	"\fAgentMessage\x12\x14\n" +
 	"\x04node\x18\x01 \x01(\tH\x00R\x04node\x12\x1e\n" +
 	"\theartbeat\x18\x02 \x01(\fH\x00R\theartbeat\x122\n" +

@@ -1741,6 +1741,86 @@ func (*ListServersRequest) Descriptor() ([]byte, []int) {
 	return file_control_proto_rawDescGZIP(), []int{28}
 }
 
+type PlanUpgradeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanUpgradeRequest) Reset() {
+	*x = PlanUpgradeRequest{}
+	mi := &file_control_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanUpgradeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanUpgradeRequest) ProtoMessage() {}
+
+func (x *PlanUpgradeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanUpgradeRequest.ProtoReflect.Descriptor instead.
+func (*PlanUpgradeRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{29}
+}
+
+type FinishUpgradeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RequestId     string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishUpgradeRequest) Reset() {
+	*x = FinishUpgradeRequest{}
+	mi := &file_control_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishUpgradeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishUpgradeRequest) ProtoMessage() {}
+
+func (x *FinishUpgradeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishUpgradeRequest.ProtoReflect.Descriptor instead.
+func (*FinishUpgradeRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *FinishUpgradeRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 type ServerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"` // ID or name
@@ -1751,7 +1831,7 @@ type ServerRequest struct {
 
 func (x *ServerRequest) Reset() {
 	*x = ServerRequest{}
-	mi := &file_control_proto_msgTypes[29]
+	mi := &file_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1763,7 +1843,7 @@ func (x *ServerRequest) String() string {
 func (*ServerRequest) ProtoMessage() {}
 
 func (x *ServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[29]
+	mi := &file_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1776,7 +1856,7 @@ func (x *ServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerRequest.ProtoReflect.Descriptor instead.
 func (*ServerRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{29}
+	return file_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ServerRequest) GetServer() string {
@@ -1801,7 +1881,7 @@ type ListAuthoritiesRequest struct {
 
 func (x *ListAuthoritiesRequest) Reset() {
 	*x = ListAuthoritiesRequest{}
-	mi := &file_control_proto_msgTypes[30]
+	mi := &file_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1813,7 +1893,7 @@ func (x *ListAuthoritiesRequest) String() string {
 func (*ListAuthoritiesRequest) ProtoMessage() {}
 
 func (x *ListAuthoritiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[30]
+	mi := &file_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1826,7 +1906,7 @@ func (x *ListAuthoritiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuthoritiesRequest.ProtoReflect.Descriptor instead.
 func (*ListAuthoritiesRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{30}
+	return file_control_proto_rawDescGZIP(), []int{32}
 }
 
 type RotateAuthorityRequest struct {
@@ -1841,7 +1921,7 @@ type RotateAuthorityRequest struct {
 
 func (x *RotateAuthorityRequest) Reset() {
 	*x = RotateAuthorityRequest{}
-	mi := &file_control_proto_msgTypes[31]
+	mi := &file_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1853,7 +1933,7 @@ func (x *RotateAuthorityRequest) String() string {
 func (*RotateAuthorityRequest) ProtoMessage() {}
 
 func (x *RotateAuthorityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[31]
+	mi := &file_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1866,7 +1946,7 @@ func (x *RotateAuthorityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateAuthorityRequest.ProtoReflect.Descriptor instead.
 func (*RotateAuthorityRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{31}
+	return file_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RotateAuthorityRequest) GetLeave() []string {
@@ -1892,7 +1972,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_control_proto_msgTypes[32]
+	mi := &file_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +1984,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[32]
+	mi := &file_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +1997,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{32}
+	return file_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *BackupRequest) GetPassphrase() string {
@@ -1936,7 +2016,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_control_proto_msgTypes[33]
+	mi := &file_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1948,7 +2028,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[33]
+	mi := &file_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1961,7 +2041,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{33}
+	return file_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -1979,7 +2059,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_control_proto_msgTypes[34]
+	mi := &file_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1991,7 +2071,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[34]
+	mi := &file_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2004,7 +2084,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{34}
+	return file_control_proto_rawDescGZIP(), []int{36}
 }
 
 type CreateTokenRequest struct {
@@ -2020,7 +2100,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_control_proto_msgTypes[35]
+	mi := &file_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2032,7 +2112,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[35]
+	mi := &file_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2045,7 +2125,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{35}
+	return file_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CreateTokenRequest) GetName() string {
@@ -2093,7 +2173,7 @@ type CreateTokenReply struct {
 
 func (x *CreateTokenReply) Reset() {
 	*x = CreateTokenReply{}
-	mi := &file_control_proto_msgTypes[36]
+	mi := &file_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2105,7 +2185,7 @@ func (x *CreateTokenReply) String() string {
 func (*CreateTokenReply) ProtoMessage() {}
 
 func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[36]
+	mi := &file_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2118,7 +2198,7 @@ func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenReply.ProtoReflect.Descriptor instead.
 func (*CreateTokenReply) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{36}
+	return file_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CreateTokenReply) GetToken() []byte {
@@ -2145,7 +2225,7 @@ type TokenRequest struct {
 
 func (x *TokenRequest) Reset() {
 	*x = TokenRequest{}
-	mi := &file_control_proto_msgTypes[37]
+	mi := &file_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2157,7 +2237,7 @@ func (x *TokenRequest) String() string {
 func (*TokenRequest) ProtoMessage() {}
 
 func (x *TokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[37]
+	mi := &file_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2170,7 +2250,7 @@ func (x *TokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
 func (*TokenRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{37}
+	return file_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TokenRequest) GetToken() string {
@@ -2197,7 +2277,7 @@ type RotateJoinTokenRequest struct {
 
 func (x *RotateJoinTokenRequest) Reset() {
 	*x = RotateJoinTokenRequest{}
-	mi := &file_control_proto_msgTypes[38]
+	mi := &file_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2209,7 +2289,7 @@ func (x *RotateJoinTokenRequest) String() string {
 func (*RotateJoinTokenRequest) ProtoMessage() {}
 
 func (x *RotateJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[38]
+	mi := &file_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2222,7 +2302,7 @@ func (x *RotateJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*RotateJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{38}
+	return file_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RotateJoinTokenRequest) GetRole() string {
@@ -2247,7 +2327,7 @@ type ListPoolsRequest struct {
 
 func (x *ListPoolsRequest) Reset() {
 	*x = ListPoolsRequest{}
-	mi := &file_control_proto_msgTypes[39]
+	mi := &file_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2259,7 +2339,7 @@ func (x *ListPoolsRequest) String() string {
 func (*ListPoolsRequest) ProtoMessage() {}
 
 func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[39]
+	mi := &file_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2272,7 +2352,7 @@ func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{39}
+	return file_control_proto_rawDescGZIP(), []int{41}
 }
 
 type PutPoolRequest struct {
@@ -2285,7 +2365,7 @@ type PutPoolRequest struct {
 
 func (x *PutPoolRequest) Reset() {
 	*x = PutPoolRequest{}
-	mi := &file_control_proto_msgTypes[40]
+	mi := &file_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2297,7 +2377,7 @@ func (x *PutPoolRequest) String() string {
 func (*PutPoolRequest) ProtoMessage() {}
 
 func (x *PutPoolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[40]
+	mi := &file_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2310,7 +2390,7 @@ func (x *PutPoolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutPoolRequest.ProtoReflect.Descriptor instead.
 func (*PutPoolRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{40}
+	return file_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PutPoolRequest) GetPool() []byte {
@@ -2339,7 +2419,7 @@ type ListProcessesRequest struct {
 
 func (x *ListProcessesRequest) Reset() {
 	*x = ListProcessesRequest{}
-	mi := &file_control_proto_msgTypes[41]
+	mi := &file_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2351,7 +2431,7 @@ func (x *ListProcessesRequest) String() string {
 func (*ListProcessesRequest) ProtoMessage() {}
 
 func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[41]
+	mi := &file_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2364,7 +2444,7 @@ func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{41}
+	return file_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ListProcessesRequest) GetApp() string {
@@ -2413,7 +2493,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_control_proto_msgTypes[42]
+	mi := &file_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2425,7 +2505,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[42]
+	mi := &file_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2438,7 +2518,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{42}
+	return file_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RunRequest) GetApp() string {
@@ -2533,7 +2613,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_control_proto_msgTypes[43]
+	mi := &file_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2545,7 +2625,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[43]
+	mi := &file_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2558,7 +2638,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{43}
+	return file_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Frame) GetKind() isFrame_Kind {
@@ -2725,7 +2805,7 @@ func (*Frame_Ready) isFrame_Kind() {}
 // Open says what a stream is for.
 type Open struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // exec, attach, logs, copy_in, copy_out, files
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // exec, attach, logs, copy_in, copy_out, proxy
 	App           string                 `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
 	Process       string                 `protobuf:"bytes,3,opt,name=process,proto3" json:"process,omitempty"` // or
 	Service       string                 `protobuf:"bytes,4,opt,name=service,proto3" json:"service,omitempty"` // any ready process of it
@@ -2738,13 +2818,14 @@ type Open struct {
 	Node          string                 `protobuf:"bytes,11,opt,name=node,proto3" json:"node,omitempty"`    // set by the server
 	Id            string                 `protobuf:"bytes,12,opt,name=id,proto3" json:"id,omitempty"`        // of the stream, set by the server
 	Stdin         bool                   `protobuf:"varint,13,opt,name=stdin,proto3" json:"stdin,omitempty"` // whether stdin frames will come
+	Port          uint32                 `protobuf:"varint,14,opt,name=port,proto3" json:"port,omitempty"`   // of proxy: what to connect to
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_control_proto_msgTypes[44]
+	mi := &file_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2756,7 +2837,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[44]
+	mi := &file_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2769,7 +2850,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{44}
+	return file_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Open) GetKind() string {
@@ -2863,6 +2944,13 @@ func (x *Open) GetStdin() bool {
 	return false
 }
 
+func (x *Open) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
 type Resize struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rows          uint32                 `protobuf:"varint,1,opt,name=rows,proto3" json:"rows,omitempty"`
@@ -2873,7 +2961,7 @@ type Resize struct {
 
 func (x *Resize) Reset() {
 	*x = Resize{}
-	mi := &file_control_proto_msgTypes[45]
+	mi := &file_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2885,7 +2973,7 @@ func (x *Resize) String() string {
 func (*Resize) ProtoMessage() {}
 
 func (x *Resize) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[45]
+	mi := &file_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2898,7 +2986,7 @@ func (x *Resize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resize.ProtoReflect.Descriptor instead.
 func (*Resize) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{45}
+	return file_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Resize) GetRows() uint32 {
@@ -2924,7 +3012,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_control_proto_msgTypes[46]
+	mi := &file_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2936,7 +3024,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[46]
+	mi := &file_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2949,7 +3037,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{46}
+	return file_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -2969,7 +3057,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_control_proto_msgTypes[47]
+	mi := &file_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2981,7 +3069,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[47]
+	mi := &file_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2994,7 +3082,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{47}
+	return file_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Failure) GetCode() string {
@@ -3153,7 +3241,11 @@ const file_control_proto_rawDesc = "" +
 	"\t_cordonedB\v\n" +
 	"\t_drainingB\a\n" +
 	"\x05_pool\"\x14\n" +
-	"\x12ListServersRequest\"F\n" +
+	"\x12ListServersRequest\"\x14\n" +
+	"\x12PlanUpgradeRequest\"5\n" +
+	"\x14FinishUpgradeRequest\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\"F\n" +
 	"\rServerRequest\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1d\n" +
 	"\n" +
@@ -3225,7 +3317,7 @@ const file_control_proto_rawDesc = "" +
 	"\x05lines\x18\t \x01(\fH\x00R\x05lines\x12\x16\n" +
 	"\x05ready\x18\n" +
 	" \x01(\bH\x00R\x05readyB\x06\n" +
-	"\x04kind\"\x98\x02\n" +
+	"\x04kind\"\xac\x02\n" +
 	"\x04Open\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x18\n" +
@@ -3240,7 +3332,8 @@ const file_control_proto_rawDesc = "" +
 	" \x01(\fR\x05query\x12\x12\n" +
 	"\x04node\x18\v \x01(\tR\x04node\x12\x0e\n" +
 	"\x02id\x18\f \x01(\tR\x02id\x12\x14\n" +
-	"\x05stdin\x18\r \x01(\bR\x05stdin\"0\n" +
+	"\x05stdin\x18\r \x01(\bR\x05stdin\x12\x12\n" +
+	"\x04port\x18\x0e \x01(\rR\x04port\"0\n" +
 	"\x06Resize\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\rR\x04rows\x12\x12\n" +
 	"\x04cols\x18\x02 \x01(\rR\x04cols\"\x1a\n" +
@@ -3248,7 +3341,7 @@ const file_control_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\"7\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage2\xc8\x1a\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage2\xd6\x1b\n" +
 	"\aControl\x12;\n" +
 	"\aGetRack\x12\x1a.slipway.v1.GetRackRequest\x1a\x14.slipway.v1.Document\x12;\n" +
 	"\x06Events\x12\x19.slipway.v1.EventsRequest\x1a\x14.slipway.v1.Document0\x01\x12>\n" +
@@ -3301,7 +3394,9 @@ const file_control_proto_rawDesc = "" +
 	"\tListPools\x12\x1c.slipway.v1.ListPoolsRequest\x1a\x15.slipway.v1.Documents\x12;\n" +
 	"\aPutPool\x12\x1a.slipway.v1.PutPoolRequest\x1a\x14.slipway.v1.Document\x12D\n" +
 	"\vListServers\x12\x1e.slipway.v1.ListServersRequest\x1a\x15.slipway.v1.Documents\x12<\n" +
-	"\fRemoveServer\x12\x19.slipway.v1.ServerRequest\x1a\x11.slipway.v1.Empty\x12L\n" +
+	"\fRemoveServer\x12\x19.slipway.v1.ServerRequest\x1a\x11.slipway.v1.Empty\x12C\n" +
+	"\vPlanUpgrade\x12\x1e.slipway.v1.PlanUpgradeRequest\x1a\x14.slipway.v1.Document\x12G\n" +
+	"\rFinishUpgrade\x12 .slipway.v1.FinishUpgradeRequest\x1a\x14.slipway.v1.Document\x12L\n" +
 	"\x0fListAuthorities\x12\".slipway.v1.ListAuthoritiesRequest\x1a\x15.slipway.v1.Documents\x12L\n" +
 	"\x0fRotateAuthority\x12\".slipway.v1.RotateAuthorityRequest\x1a\x15.slipway.v1.Documents\x12>\n" +
 	"\x06Backup\x12\x19.slipway.v1.BackupRequest\x1a\x17.slipway.v1.BackupChunk0\x01\x12B\n" +
@@ -3323,7 +3418,7 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_control_proto_goTypes = []any{
 	(*Empty)(nil),                  // 0: slipway.v1.Empty
 	(*Document)(nil),               // 1: slipway.v1.Document
@@ -3354,41 +3449,43 @@ var file_control_proto_goTypes = []any{
 	(*NodeRequest)(nil),            // 26: slipway.v1.NodeRequest
 	(*UpdateNodeRequest)(nil),      // 27: slipway.v1.UpdateNodeRequest
 	(*ListServersRequest)(nil),     // 28: slipway.v1.ListServersRequest
-	(*ServerRequest)(nil),          // 29: slipway.v1.ServerRequest
-	(*ListAuthoritiesRequest)(nil), // 30: slipway.v1.ListAuthoritiesRequest
-	(*RotateAuthorityRequest)(nil), // 31: slipway.v1.RotateAuthorityRequest
-	(*BackupRequest)(nil),          // 32: slipway.v1.BackupRequest
-	(*BackupChunk)(nil),            // 33: slipway.v1.BackupChunk
-	(*ListTokensRequest)(nil),      // 34: slipway.v1.ListTokensRequest
-	(*CreateTokenRequest)(nil),     // 35: slipway.v1.CreateTokenRequest
-	(*CreateTokenReply)(nil),       // 36: slipway.v1.CreateTokenReply
-	(*TokenRequest)(nil),           // 37: slipway.v1.TokenRequest
-	(*RotateJoinTokenRequest)(nil), // 38: slipway.v1.RotateJoinTokenRequest
-	(*ListPoolsRequest)(nil),       // 39: slipway.v1.ListPoolsRequest
-	(*PutPoolRequest)(nil),         // 40: slipway.v1.PutPoolRequest
-	(*ListProcessesRequest)(nil),   // 41: slipway.v1.ListProcessesRequest
-	(*RunRequest)(nil),             // 42: slipway.v1.RunRequest
-	(*Frame)(nil),                  // 43: slipway.v1.Frame
-	(*Open)(nil),                   // 44: slipway.v1.Open
-	(*Resize)(nil),                 // 45: slipway.v1.Resize
-	(*Exit)(nil),                   // 46: slipway.v1.Exit
-	(*Failure)(nil),                // 47: slipway.v1.Failure
-	nil,                            // 48: slipway.v1.EnvReply.EnvEntry
-	nil,                            // 49: slipway.v1.SetEnvRequest.SetEntry
-	nil,                            // 50: slipway.v1.NewScale.CountsEntry
-	nil,                            // 51: slipway.v1.UpdateNodeRequest.LabelsEntry
+	(*PlanUpgradeRequest)(nil),     // 29: slipway.v1.PlanUpgradeRequest
+	(*FinishUpgradeRequest)(nil),   // 30: slipway.v1.FinishUpgradeRequest
+	(*ServerRequest)(nil),          // 31: slipway.v1.ServerRequest
+	(*ListAuthoritiesRequest)(nil), // 32: slipway.v1.ListAuthoritiesRequest
+	(*RotateAuthorityRequest)(nil), // 33: slipway.v1.RotateAuthorityRequest
+	(*BackupRequest)(nil),          // 34: slipway.v1.BackupRequest
+	(*BackupChunk)(nil),            // 35: slipway.v1.BackupChunk
+	(*ListTokensRequest)(nil),      // 36: slipway.v1.ListTokensRequest
+	(*CreateTokenRequest)(nil),     // 37: slipway.v1.CreateTokenRequest
+	(*CreateTokenReply)(nil),       // 38: slipway.v1.CreateTokenReply
+	(*TokenRequest)(nil),           // 39: slipway.v1.TokenRequest
+	(*RotateJoinTokenRequest)(nil), // 40: slipway.v1.RotateJoinTokenRequest
+	(*ListPoolsRequest)(nil),       // 41: slipway.v1.ListPoolsRequest
+	(*PutPoolRequest)(nil),         // 42: slipway.v1.PutPoolRequest
+	(*ListProcessesRequest)(nil),   // 43: slipway.v1.ListProcessesRequest
+	(*RunRequest)(nil),             // 44: slipway.v1.RunRequest
+	(*Frame)(nil),                  // 45: slipway.v1.Frame
+	(*Open)(nil),                   // 46: slipway.v1.Open
+	(*Resize)(nil),                 // 47: slipway.v1.Resize
+	(*Exit)(nil),                   // 48: slipway.v1.Exit
+	(*Failure)(nil),                // 49: slipway.v1.Failure
+	nil,                            // 50: slipway.v1.EnvReply.EnvEntry
+	nil,                            // 51: slipway.v1.SetEnvRequest.SetEntry
+	nil,                            // 52: slipway.v1.NewScale.CountsEntry
+	nil,                            // 53: slipway.v1.UpdateNodeRequest.LabelsEntry
 }
 var file_control_proto_depIdxs = []int32{
-	48, // 0: slipway.v1.EnvReply.env:type_name -> slipway.v1.EnvReply.EnvEntry
-	49, // 1: slipway.v1.SetEnvRequest.set:type_name -> slipway.v1.SetEnvRequest.SetEntry
+	50, // 0: slipway.v1.EnvReply.env:type_name -> slipway.v1.EnvReply.EnvEntry
+	51, // 1: slipway.v1.SetEnvRequest.set:type_name -> slipway.v1.SetEnvRequest.SetEntry
 	23, // 2: slipway.v1.WhatIfRequest.add_nodes:type_name -> slipway.v1.NewNodes
 	24, // 3: slipway.v1.WhatIfRequest.scale:type_name -> slipway.v1.NewScale
-	50, // 4: slipway.v1.NewScale.counts:type_name -> slipway.v1.NewScale.CountsEntry
-	51, // 5: slipway.v1.UpdateNodeRequest.labels:type_name -> slipway.v1.UpdateNodeRequest.LabelsEntry
-	44, // 6: slipway.v1.Frame.open:type_name -> slipway.v1.Open
-	45, // 7: slipway.v1.Frame.resize:type_name -> slipway.v1.Resize
-	46, // 8: slipway.v1.Frame.exit:type_name -> slipway.v1.Exit
-	47, // 9: slipway.v1.Frame.failure:type_name -> slipway.v1.Failure
+	52, // 4: slipway.v1.NewScale.counts:type_name -> slipway.v1.NewScale.CountsEntry
+	53, // 5: slipway.v1.UpdateNodeRequest.labels:type_name -> slipway.v1.UpdateNodeRequest.LabelsEntry
+	46, // 6: slipway.v1.Frame.open:type_name -> slipway.v1.Open
+	47, // 7: slipway.v1.Frame.resize:type_name -> slipway.v1.Resize
+	48, // 8: slipway.v1.Frame.exit:type_name -> slipway.v1.Exit
+	49, // 9: slipway.v1.Frame.failure:type_name -> slipway.v1.Failure
 	3,  // 10: slipway.v1.Control.GetRack:input_type -> slipway.v1.GetRackRequest
 	5,  // 11: slipway.v1.Control.Events:input_type -> slipway.v1.EventsRequest
 	6,  // 12: slipway.v1.Control.ListApps:input_type -> slipway.v1.ListAppsRequest
@@ -3416,11 +3513,11 @@ var file_control_proto_depIdxs = []int32{
 	7,  // 34: slipway.v1.Control.ListServices:input_type -> slipway.v1.AppRequest
 	20, // 35: slipway.v1.Control.Scale:input_type -> slipway.v1.ScaleRequest
 	9,  // 36: slipway.v1.Control.Restart:input_type -> slipway.v1.ServiceRequest
-	41, // 37: slipway.v1.Control.ListProcesses:input_type -> slipway.v1.ListProcessesRequest
+	43, // 37: slipway.v1.Control.ListProcesses:input_type -> slipway.v1.ListProcessesRequest
 	8,  // 38: slipway.v1.Control.GetProcess:input_type -> slipway.v1.ObjectRequest
 	8,  // 39: slipway.v1.Control.StopProcess:input_type -> slipway.v1.ObjectRequest
-	42, // 40: slipway.v1.Control.Run:input_type -> slipway.v1.RunRequest
-	43, // 41: slipway.v1.Control.Session:input_type -> slipway.v1.Frame
+	44, // 40: slipway.v1.Control.Run:input_type -> slipway.v1.RunRequest
+	45, // 41: slipway.v1.Control.Session:input_type -> slipway.v1.Frame
 	8,  // 42: slipway.v1.Control.GetWhy:input_type -> slipway.v1.ObjectRequest
 	9,  // 43: slipway.v1.Control.Explain:input_type -> slipway.v1.ServiceRequest
 	21, // 44: slipway.v1.Control.WhyNot:input_type -> slipway.v1.WhyNotRequest
@@ -3431,72 +3528,76 @@ var file_control_proto_depIdxs = []int32{
 	26, // 49: slipway.v1.Control.PlanDrain:input_type -> slipway.v1.NodeRequest
 	27, // 50: slipway.v1.Control.UpdateNode:input_type -> slipway.v1.UpdateNodeRequest
 	26, // 51: slipway.v1.Control.RemoveNode:input_type -> slipway.v1.NodeRequest
-	39, // 52: slipway.v1.Control.ListPools:input_type -> slipway.v1.ListPoolsRequest
-	40, // 53: slipway.v1.Control.PutPool:input_type -> slipway.v1.PutPoolRequest
+	41, // 52: slipway.v1.Control.ListPools:input_type -> slipway.v1.ListPoolsRequest
+	42, // 53: slipway.v1.Control.PutPool:input_type -> slipway.v1.PutPoolRequest
 	28, // 54: slipway.v1.Control.ListServers:input_type -> slipway.v1.ListServersRequest
-	29, // 55: slipway.v1.Control.RemoveServer:input_type -> slipway.v1.ServerRequest
-	30, // 56: slipway.v1.Control.ListAuthorities:input_type -> slipway.v1.ListAuthoritiesRequest
-	31, // 57: slipway.v1.Control.RotateAuthority:input_type -> slipway.v1.RotateAuthorityRequest
-	32, // 58: slipway.v1.Control.Backup:input_type -> slipway.v1.BackupRequest
-	34, // 59: slipway.v1.Control.ListTokens:input_type -> slipway.v1.ListTokensRequest
-	35, // 60: slipway.v1.Control.CreateToken:input_type -> slipway.v1.CreateTokenRequest
-	37, // 61: slipway.v1.Control.DeleteToken:input_type -> slipway.v1.TokenRequest
-	38, // 62: slipway.v1.Control.RotateJoinToken:input_type -> slipway.v1.RotateJoinTokenRequest
-	1,  // 63: slipway.v1.Control.GetRack:output_type -> slipway.v1.Document
-	1,  // 64: slipway.v1.Control.Events:output_type -> slipway.v1.Document
-	2,  // 65: slipway.v1.Control.ListApps:output_type -> slipway.v1.Documents
-	1,  // 66: slipway.v1.Control.GetApp:output_type -> slipway.v1.Document
-	1,  // 67: slipway.v1.Control.CreateApp:output_type -> slipway.v1.Document
-	0,  // 68: slipway.v1.Control.DeleteApp:output_type -> slipway.v1.Empty
-	0,  // 69: slipway.v1.Control.LockApp:output_type -> slipway.v1.Empty
-	1,  // 70: slipway.v1.Control.CancelDeployment:output_type -> slipway.v1.Document
-	12, // 71: slipway.v1.Control.HasSource:output_type -> slipway.v1.HasSourceReply
-	14, // 72: slipway.v1.Control.UploadSource:output_type -> slipway.v1.UploadSourceReply
-	1,  // 73: slipway.v1.Control.CreateBuild:output_type -> slipway.v1.Document
-	2,  // 74: slipway.v1.Control.ListBuilds:output_type -> slipway.v1.Documents
-	1,  // 75: slipway.v1.Control.GetBuild:output_type -> slipway.v1.Document
-	43, // 76: slipway.v1.Control.WatchBuild:output_type -> slipway.v1.Frame
-	2,  // 77: slipway.v1.Control.ListReleases:output_type -> slipway.v1.Documents
-	1,  // 78: slipway.v1.Control.GetRelease:output_type -> slipway.v1.Document
-	1,  // 79: slipway.v1.Control.DiffReleases:output_type -> slipway.v1.Document
-	18, // 80: slipway.v1.Control.GetEnv:output_type -> slipway.v1.EnvReply
-	1,  // 81: slipway.v1.Control.SetEnv:output_type -> slipway.v1.Document
-	1,  // 82: slipway.v1.Control.Promote:output_type -> slipway.v1.Document
-	1,  // 83: slipway.v1.Control.Rollback:output_type -> slipway.v1.Document
-	2,  // 84: slipway.v1.Control.ListDeployments:output_type -> slipway.v1.Documents
-	1,  // 85: slipway.v1.Control.GetDeployment:output_type -> slipway.v1.Document
-	1,  // 86: slipway.v1.Control.WatchDeployment:output_type -> slipway.v1.Document
-	2,  // 87: slipway.v1.Control.ListServices:output_type -> slipway.v1.Documents
-	1,  // 88: slipway.v1.Control.Scale:output_type -> slipway.v1.Document
-	0,  // 89: slipway.v1.Control.Restart:output_type -> slipway.v1.Empty
-	2,  // 90: slipway.v1.Control.ListProcesses:output_type -> slipway.v1.Documents
-	1,  // 91: slipway.v1.Control.GetProcess:output_type -> slipway.v1.Document
-	0,  // 92: slipway.v1.Control.StopProcess:output_type -> slipway.v1.Empty
-	1,  // 93: slipway.v1.Control.Run:output_type -> slipway.v1.Document
-	43, // 94: slipway.v1.Control.Session:output_type -> slipway.v1.Frame
-	1,  // 95: slipway.v1.Control.GetWhy:output_type -> slipway.v1.Document
-	1,  // 96: slipway.v1.Control.Explain:output_type -> slipway.v1.Document
-	1,  // 97: slipway.v1.Control.WhyNot:output_type -> slipway.v1.Document
-	1,  // 98: slipway.v1.Control.WhatIf:output_type -> slipway.v1.Document
-	2,  // 99: slipway.v1.Control.Capacity:output_type -> slipway.v1.Documents
-	2,  // 100: slipway.v1.Control.ListNodes:output_type -> slipway.v1.Documents
-	1,  // 101: slipway.v1.Control.GetNode:output_type -> slipway.v1.Document
-	1,  // 102: slipway.v1.Control.PlanDrain:output_type -> slipway.v1.Document
-	1,  // 103: slipway.v1.Control.UpdateNode:output_type -> slipway.v1.Document
-	0,  // 104: slipway.v1.Control.RemoveNode:output_type -> slipway.v1.Empty
-	2,  // 105: slipway.v1.Control.ListPools:output_type -> slipway.v1.Documents
-	1,  // 106: slipway.v1.Control.PutPool:output_type -> slipway.v1.Document
-	2,  // 107: slipway.v1.Control.ListServers:output_type -> slipway.v1.Documents
-	0,  // 108: slipway.v1.Control.RemoveServer:output_type -> slipway.v1.Empty
-	2,  // 109: slipway.v1.Control.ListAuthorities:output_type -> slipway.v1.Documents
-	2,  // 110: slipway.v1.Control.RotateAuthority:output_type -> slipway.v1.Documents
-	33, // 111: slipway.v1.Control.Backup:output_type -> slipway.v1.BackupChunk
-	2,  // 112: slipway.v1.Control.ListTokens:output_type -> slipway.v1.Documents
-	36, // 113: slipway.v1.Control.CreateToken:output_type -> slipway.v1.CreateTokenReply
-	0,  // 114: slipway.v1.Control.DeleteToken:output_type -> slipway.v1.Empty
-	36, // 115: slipway.v1.Control.RotateJoinToken:output_type -> slipway.v1.CreateTokenReply
-	63, // [63:116] is the sub-list for method output_type
-	10, // [10:63] is the sub-list for method input_type
+	31, // 55: slipway.v1.Control.RemoveServer:input_type -> slipway.v1.ServerRequest
+	29, // 56: slipway.v1.Control.PlanUpgrade:input_type -> slipway.v1.PlanUpgradeRequest
+	30, // 57: slipway.v1.Control.FinishUpgrade:input_type -> slipway.v1.FinishUpgradeRequest
+	32, // 58: slipway.v1.Control.ListAuthorities:input_type -> slipway.v1.ListAuthoritiesRequest
+	33, // 59: slipway.v1.Control.RotateAuthority:input_type -> slipway.v1.RotateAuthorityRequest
+	34, // 60: slipway.v1.Control.Backup:input_type -> slipway.v1.BackupRequest
+	36, // 61: slipway.v1.Control.ListTokens:input_type -> slipway.v1.ListTokensRequest
+	37, // 62: slipway.v1.Control.CreateToken:input_type -> slipway.v1.CreateTokenRequest
+	39, // 63: slipway.v1.Control.DeleteToken:input_type -> slipway.v1.TokenRequest
+	40, // 64: slipway.v1.Control.RotateJoinToken:input_type -> slipway.v1.RotateJoinTokenRequest
+	1,  // 65: slipway.v1.Control.GetRack:output_type -> slipway.v1.Document
+	1,  // 66: slipway.v1.Control.Events:output_type -> slipway.v1.Document
+	2,  // 67: slipway.v1.Control.ListApps:output_type -> slipway.v1.Documents
+	1,  // 68: slipway.v1.Control.GetApp:output_type -> slipway.v1.Document
+	1,  // 69: slipway.v1.Control.CreateApp:output_type -> slipway.v1.Document
+	0,  // 70: slipway.v1.Control.DeleteApp:output_type -> slipway.v1.Empty
+	0,  // 71: slipway.v1.Control.LockApp:output_type -> slipway.v1.Empty
+	1,  // 72: slipway.v1.Control.CancelDeployment:output_type -> slipway.v1.Document
+	12, // 73: slipway.v1.Control.HasSource:output_type -> slipway.v1.HasSourceReply
+	14, // 74: slipway.v1.Control.UploadSource:output_type -> slipway.v1.UploadSourceReply
+	1,  // 75: slipway.v1.Control.CreateBuild:output_type -> slipway.v1.Document
+	2,  // 76: slipway.v1.Control.ListBuilds:output_type -> slipway.v1.Documents
+	1,  // 77: slipway.v1.Control.GetBuild:output_type -> slipway.v1.Document
+	45, // 78: slipway.v1.Control.WatchBuild:output_type -> slipway.v1.Frame
+	2,  // 79: slipway.v1.Control.ListReleases:output_type -> slipway.v1.Documents
+	1,  // 80: slipway.v1.Control.GetRelease:output_type -> slipway.v1.Document
+	1,  // 81: slipway.v1.Control.DiffReleases:output_type -> slipway.v1.Document
+	18, // 82: slipway.v1.Control.GetEnv:output_type -> slipway.v1.EnvReply
+	1,  // 83: slipway.v1.Control.SetEnv:output_type -> slipway.v1.Document
+	1,  // 84: slipway.v1.Control.Promote:output_type -> slipway.v1.Document
+	1,  // 85: slipway.v1.Control.Rollback:output_type -> slipway.v1.Document
+	2,  // 86: slipway.v1.Control.ListDeployments:output_type -> slipway.v1.Documents
+	1,  // 87: slipway.v1.Control.GetDeployment:output_type -> slipway.v1.Document
+	1,  // 88: slipway.v1.Control.WatchDeployment:output_type -> slipway.v1.Document
+	2,  // 89: slipway.v1.Control.ListServices:output_type -> slipway.v1.Documents
+	1,  // 90: slipway.v1.Control.Scale:output_type -> slipway.v1.Document
+	0,  // 91: slipway.v1.Control.Restart:output_type -> slipway.v1.Empty
+	2,  // 92: slipway.v1.Control.ListProcesses:output_type -> slipway.v1.Documents
+	1,  // 93: slipway.v1.Control.GetProcess:output_type -> slipway.v1.Document
+	0,  // 94: slipway.v1.Control.StopProcess:output_type -> slipway.v1.Empty
+	1,  // 95: slipway.v1.Control.Run:output_type -> slipway.v1.Document
+	45, // 96: slipway.v1.Control.Session:output_type -> slipway.v1.Frame
+	1,  // 97: slipway.v1.Control.GetWhy:output_type -> slipway.v1.Document
+	1,  // 98: slipway.v1.Control.Explain:output_type -> slipway.v1.Document
+	1,  // 99: slipway.v1.Control.WhyNot:output_type -> slipway.v1.Document
+	1,  // 100: slipway.v1.Control.WhatIf:output_type -> slipway.v1.Document
+	2,  // 101: slipway.v1.Control.Capacity:output_type -> slipway.v1.Documents
+	2,  // 102: slipway.v1.Control.ListNodes:output_type -> slipway.v1.Documents
+	1,  // 103: slipway.v1.Control.GetNode:output_type -> slipway.v1.Document
+	1,  // 104: slipway.v1.Control.PlanDrain:output_type -> slipway.v1.Document
+	1,  // 105: slipway.v1.Control.UpdateNode:output_type -> slipway.v1.Document
+	0,  // 106: slipway.v1.Control.RemoveNode:output_type -> slipway.v1.Empty
+	2,  // 107: slipway.v1.Control.ListPools:output_type -> slipway.v1.Documents
+	1,  // 108: slipway.v1.Control.PutPool:output_type -> slipway.v1.Document
+	2,  // 109: slipway.v1.Control.ListServers:output_type -> slipway.v1.Documents
+	0,  // 110: slipway.v1.Control.RemoveServer:output_type -> slipway.v1.Empty
+	1,  // 111: slipway.v1.Control.PlanUpgrade:output_type -> slipway.v1.Document
+	1,  // 112: slipway.v1.Control.FinishUpgrade:output_type -> slipway.v1.Document
+	2,  // 113: slipway.v1.Control.ListAuthorities:output_type -> slipway.v1.Documents
+	2,  // 114: slipway.v1.Control.RotateAuthority:output_type -> slipway.v1.Documents
+	35, // 115: slipway.v1.Control.Backup:output_type -> slipway.v1.BackupChunk
+	2,  // 116: slipway.v1.Control.ListTokens:output_type -> slipway.v1.Documents
+	38, // 117: slipway.v1.Control.CreateToken:output_type -> slipway.v1.CreateTokenReply
+	0,  // 118: slipway.v1.Control.DeleteToken:output_type -> slipway.v1.Empty
+	38, // 119: slipway.v1.Control.RotateJoinToken:output_type -> slipway.v1.CreateTokenReply
+	65, // [65:120] is the sub-list for method output_type
+	10, // [10:65] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
 	10, // [10:10] is the sub-list for extension extendee
 	0,  // [0:10] is the sub-list for field type_name
@@ -3516,7 +3617,7 @@ func file_control_proto_init() {
 		(*WhatIfRequest_Deploy)(nil),
 	}
 	file_control_proto_msgTypes[27].OneofWrappers = []any{}
-	file_control_proto_msgTypes[43].OneofWrappers = []any{
+	file_control_proto_msgTypes[45].OneofWrappers = []any{
 		(*Frame_Open)(nil),
 		(*Frame_Stdin)(nil),
 		(*Frame_StdinClose)(nil),
@@ -3534,7 +3635,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   52,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

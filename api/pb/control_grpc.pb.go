@@ -71,6 +71,8 @@ const (
 	Control_PutPool_FullMethodName          = "/slipway.v1.Control/PutPool"
 	Control_ListServers_FullMethodName      = "/slipway.v1.Control/ListServers"
 	Control_RemoveServer_FullMethodName     = "/slipway.v1.Control/RemoveServer"
+	Control_PlanUpgrade_FullMethodName      = "/slipway.v1.Control/PlanUpgrade"
+	Control_FinishUpgrade_FullMethodName    = "/slipway.v1.Control/FinishUpgrade"
 	Control_ListAuthorities_FullMethodName  = "/slipway.v1.Control/ListAuthorities"
 	Control_RotateAuthority_FullMethodName  = "/slipway.v1.Control/RotateAuthority"
 	Control_Backup_FullMethodName           = "/slipway.v1.Control/Backup"
@@ -145,6 +147,10 @@ type ControlClient interface {
 	// Servers.
 	ListServers(ctx context.Context, in *ListServersRequest, opts ...grpc.CallOption) (*Documents, error)
 	RemoveServer(ctx context.Context, in *ServerRequest, opts ...grpc.CallOption) (*Empty, error)
+	// PlanUpgrade tells how far an upgrade is, and whether the next machine may be upgraded now.
+	PlanUpgrade(ctx context.Context, in *PlanUpgradeRequest, opts ...grpc.CallOption) (*Document, error)
+	// FinishUpgrade lets the rack use all that the version of its servers has. There is no way back.
+	FinishUpgrade(ctx context.Context, in *FinishUpgradeRequest, opts ...grpc.CallOption) (*Document, error)
 	// The certificate authorities that machines trust.
 	ListAuthorities(ctx context.Context, in *ListAuthoritiesRequest, opts ...grpc.CallOption) (*Documents, error)
 	// RotateAuthority begins to replace the one that signs, or goes on without some machines.
@@ -660,6 +666,26 @@ func (c *controlClient) RemoveServer(ctx context.Context, in *ServerRequest, opt
 	return out, nil
 }
 
+func (c *controlClient) PlanUpgrade(ctx context.Context, in *PlanUpgradeRequest, opts ...grpc.CallOption) (*Document, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Document)
+	err := c.cc.Invoke(ctx, Control_PlanUpgrade_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) FinishUpgrade(ctx context.Context, in *FinishUpgradeRequest, opts ...grpc.CallOption) (*Document, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Document)
+	err := c.cc.Invoke(ctx, Control_FinishUpgrade_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlClient) ListAuthorities(ctx context.Context, in *ListAuthoritiesRequest, opts ...grpc.CallOption) (*Documents, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Documents)
@@ -804,6 +830,10 @@ type ControlServer interface {
 	// Servers.
 	ListServers(context.Context, *ListServersRequest) (*Documents, error)
 	RemoveServer(context.Context, *ServerRequest) (*Empty, error)
+	// PlanUpgrade tells how far an upgrade is, and whether the next machine may be upgraded now.
+	PlanUpgrade(context.Context, *PlanUpgradeRequest) (*Document, error)
+	// FinishUpgrade lets the rack use all that the version of its servers has. There is no way back.
+	FinishUpgrade(context.Context, *FinishUpgradeRequest) (*Document, error)
 	// The certificate authorities that machines trust.
 	ListAuthorities(context.Context, *ListAuthoritiesRequest) (*Documents, error)
 	// RotateAuthority begins to replace the one that signs, or goes on without some machines.
@@ -963,6 +993,12 @@ func (UnimplementedControlServer) ListServers(context.Context, *ListServersReque
 }
 func (UnimplementedControlServer) RemoveServer(context.Context, *ServerRequest) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveServer not implemented")
+}
+func (UnimplementedControlServer) PlanUpgrade(context.Context, *PlanUpgradeRequest) (*Document, error) {
+	return nil, status.Error(codes.Unimplemented, "method PlanUpgrade not implemented")
+}
+func (UnimplementedControlServer) FinishUpgrade(context.Context, *FinishUpgradeRequest) (*Document, error) {
+	return nil, status.Error(codes.Unimplemented, "method FinishUpgrade not implemented")
 }
 func (UnimplementedControlServer) ListAuthorities(context.Context, *ListAuthoritiesRequest) (*Documents, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAuthorities not implemented")
@@ -1791,6 +1827,42 @@ func _Control_RemoveServer_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_PlanUpgrade_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PlanUpgradeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).PlanUpgrade(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_PlanUpgrade_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).PlanUpgrade(ctx, req.(*PlanUpgradeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_FinishUpgrade_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FinishUpgradeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).FinishUpgrade(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_FinishUpgrade_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).FinishUpgrade(ctx, req.(*FinishUpgradeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Control_ListAuthorities_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListAuthoritiesRequest)
 	if err := dec(in); err != nil {
@@ -2080,6 +2152,14 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveServer",
 			Handler:    _Control_RemoveServer_Handler,
+		},
+		{
+			MethodName: "PlanUpgrade",
+			Handler:    _Control_PlanUpgrade_Handler,
+		},
+		{
+			MethodName: "FinishUpgrade",
+			Handler:    _Control_FinishUpgrade_Handler,
 		},
 		{
 			MethodName: "ListAuthorities",

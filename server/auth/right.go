@@ -126,9 +126,11 @@ func machineRules() map[string]rule {
 		control + "ListPools":  read,
 		control + "PutPool":    admin,
 
-		control + "ListServers":  read,
-		control + "RemoveServer": admin,
-		control + "Backup":       admin,
+		control + "ListServers":   read,
+		control + "RemoveServer":  admin,
+		control + "PlanUpgrade":   read,
+		control + "FinishUpgrade": admin,
+		control + "Backup":        admin,
 
 		control + "ListAuthorities": read,
 		control + "RotateAuthority": admin,

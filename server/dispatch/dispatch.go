@@ -152,6 +152,10 @@ func (s *Server) Register(ctx context.Context, r *pb.RegisterRequest) (*pb.Regis
 	if err := s.cfg.Authorize(ctx, node.ID); err != nil {
 		return nil, pb.Error(err)
 	}
+	if err := pb.CheckProtocol("the agent of node "+node.Name, r.Protocol); err != nil {
+		s.cfg.Log.Warn("agent refused", "node", node.ID, "version", node.Version, "err", err)
+		return nil, pb.Error(err)
+	}
 	if err := s.elsewhere(func(md metadata.MD) { _ = grpc.SetTrailer(ctx, md) }); err != nil {
 		return nil, pb.Error(err)
 	}
@@ -171,7 +175,7 @@ func (s *Server) Register(ctx context.Context, r *pb.RegisterRequest) (*pb.Regis
 		stored = known
 	}
 	return &pb.RegisterReply{Rack: rack.Name, Domain: rack.Domain, ClusterId: rack.ClusterID,
-		HeartbeatMs: s.cfg.Heartbeat.Milliseconds(), Subnet: stored.Subnet, Network: rack.Network}, nil
+		HeartbeatMs: s.cfg.Heartbeat.Milliseconds(), Subnet: stored.Subnet, Network: rack.Network, Protocol: pb.Protocol}, nil
 }
 
 func (s *Server) entry(node api.NodeID, c state.Command) state.Entry {
