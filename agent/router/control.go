@@ -31,7 +31,8 @@ type report struct {
 	Status   api.RouterStatus `json:"status"`
 }
 
-// controlServer serves the control socket until close. Long polls end with ctx.
+// controlServer serves the control socket until close, also what a successor asks of a router that
+// has handed over. Long polls end with ctx.
 func (r *Router) controlServer(ctx context.Context) *server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", r.handle(r.getStatus))

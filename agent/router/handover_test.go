@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -104,6 +106,86 @@ func (g *rig) load(requests *atomic.Int64) (stop func()) {
 		close(stopped)
 		clients.Wait()
 	})
+}
+
+// TestHandoverTwice: a router that is replaced again while its own predecessor still carries a
+// socket stays as its link to the newest, and asks nothing of the processor meanwhile.
+func TestHandoverTwice(t *testing.T) {
+	t.Parallel()
+	sockets, addr := echo(t), backend(t, mirror)
+	g := newRig(t, func(c *Config) { c.StateFile = filepath.Join(t.TempDir(), "table.json") })
+	g.apply(lead(sockets))
+	sock := g.socket()
+	say(t, sock, "before")
+	routers := []*rig{g}
+	var idle []net.Conn
+	for range 2 {
+		last := routers[len(routers)-1]
+		idle = append(idle, last.idle())
+		cfg := last.cfg
+		cfg.Takeover, cfg.Registry, cfg.HTTPAddr = true, prometheus.NewRegistry(), last.router.HTTPAddr()
+		next := &rig{t: t, cfg: cfg, version: last.version}
+		next.start()
+		t.Cleanup(func() {
+			if err := next.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+		eventually(t, "the end of the handover", func() (bool, string) {
+			select {
+			case <-last.router.handedOver:
+				return true, ""
+			default:
+				return false, "under way"
+			}
+		})
+		routers = append(routers, next)
+	}
+	for _, c := range idle { // closed when all clients had their time to reconnect
+		if _, err := io.ReadAll(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	newest := routers[2]
+	newest.apply(lead(addr))
+	if got := g.router.Status().Version; got != newest.version {
+		t.Errorf("the first router serves table %d, the newest %d", got, newest.version)
+	}
+	eventually(t, "the newest router's status", func() (bool, string) {
+		st, err := newest.client.Status(t.Context())
+		return err == nil && len(st.Draining) == 1 && st.Draining[0].InFlight == 1, fmt.Sprintf("%+v %v", st, err)
+	})
+	say(t, sock, "after")
+	eventually(t, "a poll of the first router that waits", func() (bool, string) {
+		began := time.Now()
+		aside := Dial(*g.router.socket.Load())
+		path := fmt.Sprintf("/status?after=%d&wait=100ms", g.router.revisionNow())
+		err := aside.call(t.Context(), http.MethodGet, path, nil, nil)
+		return err == nil && time.Since(began) >= 100*time.Millisecond, fmt.Sprint(err, time.Since(began))
+	})
+	sock.CloseNow()
+	eventually(t, "the end of the routers before", func() (bool, string) {
+		st, err := newest.client.Status(t.Context())
+		return err == nil && len(st.Draining) == 0 && newest.router.previous.Load() == nil, fmt.Sprintf("%+v %v", st, err)
+	})
+}
+
+// idle opens a connection on which a request was answered and another may come.
+func (g *rig) idle() net.Conn {
+	g.t.Helper()
+	c, err := net.Dial("tcp", g.router.HTTPAddr())
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(deadline))
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: nobody.test\r\n\r\n"); err != nil {
+		g.t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err != nil {
+		g.t.Fatal(err)
+	}
+	return c
 }
 
 // TestHandoverAbandoned: a successor that asks and dies changes nothing.

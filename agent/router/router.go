@@ -126,13 +126,13 @@ func (r *Router) Run(ctx context.Context) error {
 	group, alive := errgroup.WithContext(ctx)
 	running, stop := context.WithCancel(alive)
 	defer stop()
+	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLoops()
 	servers := r.servers()
-	control := r.controlServer(running)
+	control := r.controlServer(loops)
 	for _, s := range append(servers, control) {
 		group.Go(s.serve)
 	}
-	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopLoops()
 	var background sync.WaitGroup
 	background.Go(func() { _ = r.drainLoop(loops) })
 	background.Go(func() { r.sweepLoop(loops) })
@@ -209,6 +209,24 @@ func (r *Router) shutdown(ctx context.Context, servers []*server) {
 	}
 	wait.Wait()
 	r.waitTunnels(ctx)
+	r.waitPrevious(ctx)
+}
+
+// waitPrevious waits for the router that this one took over from, which hears of tables by this one,
+// as long as its own successor does so by it.
+func (r *Router) waitPrevious(ctx context.Context) {
+	for r.leaving.Load() && ctx.Err() == nil {
+		r.mu.Lock()
+		news := r.news
+		r.mu.Unlock()
+		if r.previous.Load() == nil {
+			return
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // waitTunnels waits for upgraded connections, and closes them at the end of ctx.

@@ -65,7 +65,7 @@ func routerDaemon(p paths, host string, http, https int) (*daemon, error) {
 		return nil, err
 	}
 	return &daemon{
-		name: "router", pidFile: p.run("router.pid"), logFile: p.data("router.log"),
+		name: "router", pidFile: p.run("router.pid"), logFile: p.data("router.log"), takesOver: true,
 		args: []string{
 			self, "router", "--socket", p.routerSocket(), "--state", p.data("router.json"), "--certificates", p.data("certificates"),
 			"--key", p.data("router.key"), "--host", host, "--http", strconv.Itoa(http), "--https", strconv.Itoa(https),

@@ -18,12 +18,16 @@ import (
 )
 
 // daemon is a process that outlives the one that started it. Its pid file holds pid and start
-// time, so that a pid that was given to somebody else is never mistaken for it.
+// time, so that a pid that was given to somebody else is never mistaken for it. Further lines are
+// those that it took over from.
 type daemon struct {
 	name    string
 	pidFile string
 	logFile string
 	args    []string
+	// takesOver: started beside one that runs, it takes its place without a gap, and that one ends
+	// when it has nothing left to do.
+	takesOver bool
 }
 
 // start starts the daemon in a session of its own.
@@ -46,63 +50,110 @@ func (d *daemon) start() error {
 	if err != nil {
 		return fmt.Errorf("start %s: it ended at once, see %s: %w", d.name, d.logFile, err)
 	}
-	if err := os.WriteFile(d.pidFile, fmt.Appendf(nil, "%d %d\n", pid, at), 0o600); err != nil {
+	before, err := d.read()
+	if err != nil {
+		return err
+	}
+	lines := fmt.Appendf(nil, "%d %d\n", pid, at)
+	for _, b := range before {
+		if b.runs() {
+			lines = fmt.Appendf(lines, "%d %d\n", b.pid, b.at)
+		}
+	}
+	if err := os.WriteFile(d.pidFile, lines, 0o600); err != nil {
 		return fmt.Errorf("start %s: %w", d.name, err)
 	}
 	return nil
 }
 
-// find returns a handle on the running daemon, nil if it does not run. The handle refers to
-// the process itself (a pidfd), not to its number; the caller releases it.
-func (d *daemon) find() (*os.Process, error) {
+// started is a line of a pid file: a process by its number and when it started.
+type started struct {
+	pid int
+	at  uint64
+}
+
+func (s started) runs() bool {
+	at, err := startTime(s.pid)
+	return err == nil && at == s.at
+}
+
+// read reads the pid file, the newest first; what is torn names nobody.
+func (d *daemon) read() (list []started, err error) {
 	b, err := os.ReadFile(d.pidFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("find %s: %w", d.name, err)
 	}
-	var pid int
-	var at uint64
-	if _, err := fmt.Sscan(string(b), &pid, &at); err != nil {
-		return nil, nil // a torn file names nobody
+	for line := range strings.Lines(string(b)) {
+		var s started
+		if _, err := fmt.Sscan(line, &s.pid, &s.at); err == nil {
+			list = append(list, s)
+		}
 	}
-	p, err := os.FindProcess(pid)
-	if err != nil {
-		return nil, nil
-	}
-	if now, err := startTime(pid); err != nil || now != at {
-		p.Release()
-		return nil, nil
-	}
-	return p, nil
+	return list, nil
 }
 
 // runs reports whether the daemon runs.
 func (d *daemon) runs() (bool, error) {
-	p, err := d.find()
-	if p != nil {
-		p.Release()
-	}
-	return p != nil, err
+	list, err := d.read()
+	return len(list) > 0 && list[0].runs(), err
 }
 
-// stop ends the daemon: SIGTERM, and SIGKILL after grace.
+// outdated reports whether the daemon runs another program than this process, though both should
+// be the same: one of them was upgraded.
+func (d *daemon) outdated() (bool, error) {
+	list, err := d.read()
+	if err != nil || len(list) == 0 || !list[0].runs() {
+		return false, err
+	}
+	theirs, err := os.Stat(fmt.Sprintf("/proc/%d/exe", list[0].pid))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil // it has just ended
+	}
+	if err != nil {
+		return false, fmt.Errorf("find the program of %s: %w", d.name, err)
+	}
+	ours, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return false, fmt.Errorf("find the program of this process: %w", err)
+	}
+	return !os.SameFile(theirs, ours), nil
+}
+
+// stop ends the daemon, and those that it took over from: SIGTERM, and SIGKILL after grace.
 func (d *daemon) stop(ctx context.Context, grace time.Duration) error {
-	p, err := d.find()
-	if err != nil || p == nil {
+	list, err := d.read()
+	if err != nil || len(list) == 0 {
 		return err
 	}
+	var failed error
+	for _, s := range list {
+		failed = errors.Join(failed, d.end(ctx, s, grace))
+	}
+	if failed != nil {
+		return failed
+	}
+	return removeFile(d.pidFile)
+}
+
+// end ends one process.
+func (d *daemon) end(ctx context.Context, s started, grace time.Duration) error {
+	p, err := os.FindProcess(s.pid) // refers to the process itself (a pidfd), not to its number
+	if err != nil {
+		return nil
+	}
 	defer p.Release()
+	if !s.runs() {
+		return nil
+	}
 	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		if err := p.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			return fmt.Errorf("stop %s: %w", d.name, err)
 		}
-		if waitFor(ctx, grace, func() bool { runs, _ := d.runs(); return !runs }) {
-			return removeFile(d.pidFile)
+		if waitFor(ctx, grace, func() bool { return !s.runs() }) {
+			return nil
 		}
 	}
-	return api.Errorf(api.CodeInternal, "%s (pid %d) does not end", d.name, p.Pid)
+	return api.Errorf(api.CodeInternal, "%s (pid %d) does not end", d.name, s.pid)
 }
 
 // superviseEvery is how often a daemon is asked whether it is there.
@@ -112,6 +163,9 @@ const superviseEvery = 500 * time.Millisecond
 func supervise(ctx context.Context, d *daemon, log *slog.Logger) error {
 	tick := time.NewTicker(superviseEvery)
 	defer tick.Stop()
+	if err := d.renew(log); err != nil {
+		return err
+	}
 	for {
 		runs, err := d.runs()
 		if err != nil {
@@ -129,6 +183,22 @@ func supervise(ctx context.Context, d *daemon, log *slog.Logger) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// renew starts the daemon anew where it runs another version than this process.
+func (d *daemon) renew(log *slog.Logger) error {
+	if !d.takesOver {
+		return nil
+	}
+	outdated, err := d.outdated()
+	if err != nil || !outdated {
+		return err
+	}
+	log.Info("daemon of another version replaced", "name", d.name)
+	if err := d.start(); err != nil {
+		log.Error("daemon not replaced", "name", d.name, "err", err)
+	}
+	return nil
 }
 
 // waitFor polls until ok, at most for limit.
