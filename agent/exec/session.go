@@ -3,6 +3,7 @@ package exec
 import (
 	"context"
 	"io"
+	"slices"
 	"sync"
 
 	"slipway/api"
@@ -18,6 +19,7 @@ type Engine interface {
 	Exec(ctx context.Context, id api.ProcessID, spec runtime.ExecSpec) (int, error)
 	Attach(ctx context.Context, id api.ProcessID, streams runtime.Streams) error
 	Inspect(ctx context.Context, id api.ProcessID) (runtime.Container, error)
+	Image(ctx context.Context, ref string) (runtime.ImageInfo, error)
 }
 
 // Stream carries frames both ways.
@@ -38,8 +40,12 @@ func Serve(ctx context.Context, engine Engine, open *pb.Open, stream Stream) err
 	id := api.ProcessID(open.Process)
 	switch open.Kind {
 	case "exec":
+		command, err := commandOf(ctx, engine, id, open)
+		if err != nil {
+			return err
+		}
 		code, err := engine.Exec(ctx, id, runtime.ExecSpec{
-			Args: open.Command, TTY: open.Tty, Size: c.size, Streams: c.streams(open),
+			Args: command, TTY: open.Tty, Size: c.size, Streams: c.streams(open),
 		})
 		if err != nil {
 			return err
@@ -64,6 +70,22 @@ func Serve(ctx context.Context, engine Engine, open *pb.Open, stream Stream) err
 		return c.exit(0)
 	}
 	return api.Errorf(api.CodeInvalid, "session kind %q is not known to this agent", open.Kind)
+}
+
+// commandOf is what an exec runs.
+func commandOf(ctx context.Context, engine Engine, id api.ProcessID, open *pb.Open) ([]string, error) {
+	if !open.Entrypoint {
+		return open.Command, nil
+	}
+	container, err := engine.Inspect(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	image, err := engine.Image(ctx, container.Image)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(image.Entrypoint, open.Command), nil
 }
 
 // pidOf returns the pid of a process's main process on this machine, as long as it runs.

@@ -44,12 +44,14 @@ type EnvChange struct {
 	// IfRelease refuses the change with CodeConflict unless this release, by its ID or number, is
 	// the newest one; "none" is before the first, "" takes whichever.
 	IfRelease string
+	// Build is the build of the new release; "" is that of the newest one.
+	Build api.BuildID
 }
 
 // SetEnv makes a release with a changed environment, and returns it.
 func (c *Client) SetEnv(ctx context.Context, app api.AppName, e EnvChange) (api.ReleaseInfo, error) {
 	return one[api.ReleaseInfo](c.rpc.SetEnv(ctx, &pb.SetEnvRequest{
-		App: string(app), Set: e.Set, Unset: e.Unset, Replace: e.Replace, IfRelease: e.IfRelease, RequestId: requestID(),
+		App: string(app), Set: e.Set, Unset: e.Unset, Replace: e.Replace, IfRelease: e.IfRelease, Build: string(e.Build), RequestId: requestID(),
 	}))
 }
 

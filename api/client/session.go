@@ -32,15 +32,17 @@ type Exec struct {
 	Process api.ProcessID
 	Service api.ServiceName
 	Command []string
-	TTY     bool
-	Size    Size
+	// Entrypoint runs the command through the entrypoint of the image, as a one-off runs.
+	Entrypoint bool
+	TTY        bool
+	Size       Size
 }
 
 // Exec runs a command in a running process and returns its exit code.
 func (c *Client) Exec(ctx context.Context, app api.AppName, e Exec, s Streams) (int, error) {
 	return c.session(ctx, &pb.Open{
 		Kind: "exec", App: string(app), Process: string(e.Process), Service: string(e.Service),
-		Command: e.Command, Tty: e.TTY, Rows: uint32(e.Size.Rows), Cols: uint32(e.Size.Cols), Stdin: s.In != nil,
+		Command: e.Command, Entrypoint: e.Entrypoint, Tty: e.TTY, Rows: uint32(e.Size.Rows), Cols: uint32(e.Size.Cols), Stdin: s.In != nil,
 	}, s)
 }
 

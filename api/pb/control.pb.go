@@ -1060,6 +1060,7 @@ type SetEnvRequest struct {
 	// Only while this release, by its ID or number, is the newest one of the app; "none" is before its
 	// first. "" is whichever it is.
 	IfRelease     string `protobuf:"bytes,6,opt,name=if_release,json=ifRelease,proto3" json:"if_release,omitempty"`
+	Build         string `protobuf:"bytes,7,opt,name=build,proto3" json:"build,omitempty"` // of the new release; "" is that of the newest one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1132,6 +1133,13 @@ func (x *SetEnvRequest) GetRequestId() string {
 func (x *SetEnvRequest) GetIfRelease() string {
 	if x != nil {
 		return x.IfRelease
+	}
+	return ""
+}
+
+func (x *SetEnvRequest) GetBuild() string {
+	if x != nil {
+		return x.Build
 	}
 	return ""
 }
@@ -2813,12 +2821,13 @@ type Open struct {
 	Tty           bool                   `protobuf:"varint,6,opt,name=tty,proto3" json:"tty,omitempty"`
 	Rows          uint32                 `protobuf:"varint,7,opt,name=rows,proto3" json:"rows,omitempty"`
 	Cols          uint32                 `protobuf:"varint,8,opt,name=cols,proto3" json:"cols,omitempty"`
-	Path          string                 `protobuf:"bytes,9,opt,name=path,proto3" json:"path,omitempty"`     // of copies: a file or directory in the process; stdin/stdout carry a tar
-	Query         []byte                 `protobuf:"bytes,10,opt,name=query,proto3" json:"query,omitempty"`  // api.LogQuery, for logs
-	Node          string                 `protobuf:"bytes,11,opt,name=node,proto3" json:"node,omitempty"`    // set by the server
-	Id            string                 `protobuf:"bytes,12,opt,name=id,proto3" json:"id,omitempty"`        // of the stream, set by the server
-	Stdin         bool                   `protobuf:"varint,13,opt,name=stdin,proto3" json:"stdin,omitempty"` // whether stdin frames will come
-	Port          uint32                 `protobuf:"varint,14,opt,name=port,proto3" json:"port,omitempty"`   // of proxy: what to connect to
+	Path          string                 `protobuf:"bytes,9,opt,name=path,proto3" json:"path,omitempty"`               // of copies: a file or directory in the process; stdin/stdout carry a tar
+	Query         []byte                 `protobuf:"bytes,10,opt,name=query,proto3" json:"query,omitempty"`            // api.LogQuery, for logs
+	Node          string                 `protobuf:"bytes,11,opt,name=node,proto3" json:"node,omitempty"`              // set by the server
+	Id            string                 `protobuf:"bytes,12,opt,name=id,proto3" json:"id,omitempty"`                  // of the stream, set by the server
+	Stdin         bool                   `protobuf:"varint,13,opt,name=stdin,proto3" json:"stdin,omitempty"`           // whether stdin frames will come
+	Port          uint32                 `protobuf:"varint,14,opt,name=port,proto3" json:"port,omitempty"`             // of proxy: what to connect to
+	Entrypoint    bool                   `protobuf:"varint,15,opt,name=entrypoint,proto3" json:"entrypoint,omitempty"` // of exec: run the command through the entrypoint of the image
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2949,6 +2958,13 @@ func (x *Open) GetPort() uint32 {
 		return x.Port
 	}
 	return 0
+}
+
+func (x *Open) GetEntrypoint() bool {
+	if x != nil {
+		return x.Entrypoint
+	}
+	return false
 }
 
 type Resize struct {
@@ -3174,7 +3190,7 @@ const file_control_proto_rawDesc = "" +
 	"\arelease\x18\x02 \x01(\tR\arelease\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfd\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x93\x02\n" +
 	"\rSetEnvRequest\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x124\n" +
 	"\x03set\x18\x02 \x03(\v2\".slipway.v1.SetEnvRequest.SetEntryR\x03set\x12\x14\n" +
@@ -3183,7 +3199,8 @@ const file_control_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x05 \x01(\tR\trequestId\x12\x1d\n" +
 	"\n" +
-	"if_release\x18\x06 \x01(\tR\tifRelease\x1a6\n" +
+	"if_release\x18\x06 \x01(\tR\tifRelease\x12\x14\n" +
+	"\x05build\x18\a \x01(\tR\x05build\x1a6\n" +
 	"\bSetEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdb\x01\n" +
@@ -3317,7 +3334,7 @@ const file_control_proto_rawDesc = "" +
 	"\x05lines\x18\t \x01(\fH\x00R\x05lines\x12\x16\n" +
 	"\x05ready\x18\n" +
 	" \x01(\bH\x00R\x05readyB\x06\n" +
-	"\x04kind\"\xac\x02\n" +
+	"\x04kind\"\xcc\x02\n" +
 	"\x04Open\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x18\n" +
@@ -3333,7 +3350,10 @@ const file_control_proto_rawDesc = "" +
 	"\x04node\x18\v \x01(\tR\x04node\x12\x0e\n" +
 	"\x02id\x18\f \x01(\tR\x02id\x12\x14\n" +
 	"\x05stdin\x18\r \x01(\bR\x05stdin\x12\x12\n" +
-	"\x04port\x18\x0e \x01(\rR\x04port\"0\n" +
+	"\x04port\x18\x0e \x01(\rR\x04port\x12\x1e\n" +
+	"\n" +
+	"entrypoint\x18\x0f \x01(\bR\n" +
+	"entrypoint\"0\n" +
 	"\x06Resize\x12\x12\n" +
 	"\x04rows\x18\x01 \x01(\rR\x04rows\x12\x12\n" +
 	"\x04cols\x18\x02 \x01(\rR\x04cols\"\x1a\n" +

@@ -111,7 +111,7 @@ func (c *convox) do(a ask) string {
 		a.as = row.Right
 	}
 	status, text := c.send(a, c.tokens[a.as])
-	m := regexp.MustCompile(a.want).FindStringSubmatch(text)
+	m := regexp.MustCompile(c.fill(a.want)).FindStringSubmatch(text)
 	if row.Method == "SOCKET" {
 		a.status = http.StatusSwitchingProtocols
 	}
@@ -333,8 +333,8 @@ func convoxDay() []ask {
 		{row: "GET /apps/{app}/processes/{pid}", path: "/apps/shop/processes/{web}", want: `"status":"running"`},
 		{row: "GET /system/processes", query: "all=true", want: `"app":"shop"`},
 		{row: "GET /apps/{app}/services", path: "/apps/shop/services", want: `^\[{"count":1,"cpu":250,"domain":"web.shop.rack.test","memory":512,"name":"web","nlb":\[\],"ports":\[{"balancer":80,"certificate":"","container":3000},{"balancer":443,"certificate":"","container":3000}\]}\]\n$`},
-		{row: "SOCKET /apps/{app}/processes/{pid}/exec", path: "/apps/shop/processes/{web}/exec", headers: map[string]string{"command": "app exit 3", "Tty": "false", "Height": "24", "Width": "80", "Entrypoint": "true"}, want: "^leaving with 3\n" + exitMark + "3\n$"},
-		{row: "SOCKET /apps/{app}/processes/{pid}/exec", path: "/apps/shop/processes/web/exec", headers: map[string]string{"command": "app exit 0"}, body: "input", want: "^leaving with 0\r?\n" + exitMark + "0\n$"},
+		{row: "SOCKET /apps/{app}/processes/{pid}/exec", path: "/apps/shop/processes/{web}/exec", headers: map[string]string{"command": "app exit 3", "Tty": "false", "Height": "24", "Width": "80", "Entrypoint": "true"}, want: "^/app app leaves with 3\n" + exitMark + "3\n$"},
+		{row: "SOCKET /apps/{app}/processes/{pid}/exec", path: "/apps/shop/processes/web/exec", headers: map[string]string{"command": "app exit 0"}, body: "input", want: "^app leaves with 0\r?\n" + exitMark + "0\n$"},
 		{row: "SOCKET /apps/{app}/processes/{pid}/exec", path: "/apps/shop/processes/pnope/exec", headers: map[string]string{"command": "app exit 0"}, want: `^ERROR: .*not found.*\n` + exitMark + "125\n$"},
 		{row: "SOCKET /apps/{app}/processes/{pid}/exec", path: "/apps/shop/processes/web/exec", want: `^ERROR: parameter required: Command .*\n` + exitMark + "125\n$"},
 		{row: "SOCKET /apps/{app}/processes/{pid}/exec", path: "/apps/shop/processes/web/exec", headers: map[string]string{"Command": "a 'b"}, want: `^ERROR: .*a quote .*\n` + exitMark + "125\n$"},
@@ -357,6 +357,13 @@ func convoxDay() []ask {
 		{row: "GET /apps/{app}/processes/{pid}/files", path: "/apps/shop/processes/{web}/files", query: "file=", status: 400, want: "parameter required: file"},
 		{row: "POST /apps/{app}/processes/{pid}/files", path: "/apps/shop/processes/pnope/files", body: "tar", status: 404, want: `process "pnope" not found`},
 
+		{row: "POST /apps/{app}/builds", path: "/apps/shop/builds", form: url.Values{"url": {"{url}"}}, want: `"id":"(B[A-Z]{10})"`, learn: "second"},
+		{row: "SOCKET /apps/{app}/builds/{id}/logs", path: "/apps/shop/builds/{second}/logs", want: `(?m)^mirrored$`},
+		{row: "GET /apps/{app}/releases", path: "/apps/shop/releases", query: "limit=1", want: `^\[{"id":"R[A-Z]{10}","app":"shop","build":"{second}"`},
+		{row: "POST /apps/{app}/releases", path: "/apps/shop/releases", form: url.Values{"build": {"{build}"}, "env": {"VERSION=one"}}, want: `^{"id":"(R[A-Z]{10})","app":"shop","build":"{build}","env":"VERSION=one".*"description":"build:{build} change:VERSION remove:LIST"`, learn: "back"},
+		{row: "POST /apps/{app}/releases/{id}/promote", path: "/apps/shop/releases/{back}/promote", form: url.Values{}, want: "^ok\n$"},
+		{row: "POST /apps/{app}/releases", path: "/apps/shop/releases", form: url.Values{"build": {"BNOPE"}}, status: 404, want: `^build "BNOPE" not found`},
+		{row: "POST /apps/{app}/releases", path: "/apps/other/releases", form: url.Values{"build": {"{build}"}}, status: 404, want: `^build "{build}" not found`},
 		{row: "GET /apps/{app}/builds/{id}", path: "/apps/other/builds/{build}", status: 404, want: `^build "B[A-Z]+" not found`},
 		{row: "SOCKET /apps/{app}/builds/{id}/logs", path: "/apps/other/builds/{build}/logs", want: `^ERROR: build "B[A-Z]+" not found`},
 		{row: "POST /apps/{app}/builds", path: "/apps/other/builds", form: url.Values{"url": {"{url}"}}, status: 400, want: `uploaded to app "shop", not to "other"`},

@@ -55,7 +55,7 @@ func program(ctx context.Context, p *fake.Process) int {
 	if at := slices.Index(p.Args, "exit"); at >= 0 {
 		code := 0
 		fmt.Sscan(p.Args[at+1], &code)
-		fmt.Fprintln(p.Stdout, "leaving with", code)
+		fmt.Fprintln(p.Stdout, strings.Join(p.Args[:at], " "), "leaves with", code)
 		return code
 	}
 	b := behaviourOf(env)

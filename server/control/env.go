@@ -42,7 +42,7 @@ func (s *Server) GetEnv(ctx context.Context, r *pb.ObjectRequest) (*pb.EnvReply,
 	return &pb.EnvReply{Env: env, Release: string(release.ID)}, nil
 }
 
-// SetEnv makes a release from the newest one with a changed environment. A change that
+// SetEnv makes a release from the newest one with a changed environment, or another build. A change that
 // changes nothing makes none and answers with the newest. A release that somebody else makes at the
 // same time is not lost: this one is made from it then, or refused where the caller said from which.
 func (s *Server) SetEnv(ctx context.Context, r *pb.SetEnvRequest) (*pb.Document, error) {
@@ -77,13 +77,16 @@ func (s *Server) setEnv(ctx context.Context, r *pb.SetEnvRequest, req request, i
 	if err != nil {
 		return info, false, err
 	}
-	if base.ID != "" && maps.Equal(old, env) {
+	content := release{
+		id: id, app: a.Name, build: base.Build, manifest: base.Manifest, author: req.actor, description: envDescription(old, env), lenient: true,
+	}
+	if err := content.take(v, a, r.GetBuild()); err != nil {
+		return info, false, err
+	}
+	if base.ID != "" && maps.Equal(old, env) && content.build == base.Build {
 		return releaseInfo(v, a, base), false, nil
 	}
-	made, err := s.compile(release{
-		id: id, app: a.Name, build: base.Build, manifest: base.Manifest, author: req.actor,
-		description: envDescription(old, env), lenient: true,
-	}, env)
+	made, err := s.compile(content, env)
 	if err != nil {
 		return info, false, err
 	}
@@ -194,6 +197,23 @@ type release struct {
 	description string
 	// lenient allows required variables to be missing; a promote will not.
 	lenient bool
+}
+
+// take makes the release one of another build; "" keeps the one it has.
+func (r *release) take(v *state.View, a *api.App, id string) error {
+	if id == "" || id == string(r.build) {
+		return nil
+	}
+	b, err := findBuild(v, a, id)
+	if err != nil {
+		return err
+	}
+	if b.Status != api.BuildComplete {
+		return api.Errorf(api.CodeConflict, "build %s is %s; a release is made of one that is complete: slipway builds -a %s", b.ID, b.Status, a.Name)
+	}
+	r.build, r.manifest = b.ID, b.Manifest
+	r.description = "build:" + id + strings.TrimPrefix(r.description, "env")
+	return nil
 }
 
 // compile makes the record of a release: the manifest is loaded with the environment, and

@@ -41,7 +41,7 @@ func (s *Server) Session(stream sessionStream) error {
 	// Only these fields are the client's to choose; the rest is for servers and agents.
 	open := &pb.Open{
 		Kind: asked.GetKind(), App: asked.GetApp(), Process: asked.GetProcess(), Service: asked.GetService(),
-		Command: asked.GetCommand(), Tty: asked.GetTty(), Rows: asked.GetRows(), Cols: asked.GetCols(),
+		Command: asked.GetCommand(), Entrypoint: asked.GetEntrypoint(), Tty: asked.GetTty(), Rows: asked.GetRows(), Cols: asked.GetCols(),
 		Path: asked.GetPath(), Query: asked.GetQuery(), Stdin: asked.GetStdin(),
 	}
 	switch open.Kind {

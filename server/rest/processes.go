@@ -55,7 +55,7 @@ func processRoutes() []route {
 			calls: []string{"Session"}, params: append([]param{
 				command,
 				{name: "Tty", in: inHeader, kind: kindBool, doc: "give the command a terminal; true by default"},
-				{name: "Entrypoint", in: inHeader, kind: kindBool, doc: "not used: the command runs as it is"},
+				{name: "Entrypoint", in: inHeader, kind: kindBool, doc: "run the command through the entrypoint of the image"},
 				{name: "Disable-Stdin", in: inHeader, kind: kindBool, doc: "give the command no input"},
 			}, terminal...),
 			answer: exitStatus, serve: execute,
@@ -126,7 +126,8 @@ func execute(c *call) error {
 		return err
 	}
 	e := client.Exec{
-		Process: api.ProcessID(c.text("pid")), Service: api.ServiceName(c.text("pid")), Command: words, TTY: c.flag("Tty", true), Size: c.size(),
+		Process: api.ProcessID(c.text("pid")), Service: api.ServiceName(c.text("pid")), Command: words, Entrypoint: c.flag("Entrypoint", false),
+		TTY: c.flag("Tty", true), Size: c.size(),
 	}
 	streams := client.Streams{In: c.input, Out: c.socket, Err: c.socket}
 	if c.flag("Disable-Stdin", false) {

@@ -74,10 +74,10 @@ func (c *call) release(r api.ReleaseInfo) error {
 	return c.json(out, nil)
 }
 
-// createRelease sets the environment as a whole. A release with the build and the environment of
-// the newest one is the newest one.
+// createRelease sets the environment as a whole, or the build: rolling back is both, from an older
+// release. A release with the build and the environment of the newest one is the newest one.
 func createRelease(c *call) error {
-	change := client.EnvChange{}
+	change := client.EnvChange{Build: api.BuildID(c.text("build"))}
 	if text, given := arg[string](c, "env"); given {
 		env, err := parseEnv(text)
 		if err != nil {
