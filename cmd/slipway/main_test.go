@@ -33,6 +33,7 @@ func TestScripts(t *testing.T) {
 		Setup:         setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"slip": slip, "document": document, "settle": settle, "until": until, "agent": agent, "rack": rack,
+			"export": export,
 		},
 	})
 }
@@ -40,6 +41,7 @@ func TestScripts(t *testing.T) {
 type (
 	namesKey struct{}
 	rackKey  struct{}
+	testKey  struct{}
 )
 
 // agent tells the nodes what to do, or waits for what clients do with them: agent
@@ -108,7 +110,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("ADDR", r.addr)
 	env.Setenv("CA", ca)
 	env.Setenv("TOKEN", r.tokens["admin"])
-	env.Values[rackKey{}] = r
+	env.Values[rackKey{}], env.Values[testKey{}] = r, t
 	env.Values[namesKey{}] = &names{known: map[string]string{}, real: map[string]string{}, count: map[string]int{}}
 	return err
 }
