@@ -22,15 +22,23 @@ type agent struct {
 	conn  *client.Conn
 	dead  atomic.Bool // the machine has no power
 
+	attached atomic.Bool
+
 	mu      sync.Mutex
 	subnet  string
-	has     map[api.ProcessID]api.Desired       // what is assigned
+	has     map[api.ProcessID]held              // what is assigned
 	pending map[api.ProcessID]api.ProcessStatus // reports to send
 	wake    chan struct{}                       // capacity 1
 	// sent are the reports that are not acknowledged, by message.
 	sent map[uint64]map[api.ProcessID]api.ProcessStatus
 	born int // processes that were given an address
 	seq  uint64
+}
+
+// held is what a node has of a process.
+type held struct {
+	desired api.Desired
+	kind    api.Kind
 }
 
 // assignment is what an agent needs to know to make a process up.
@@ -90,8 +98,8 @@ func (a *agent) session(ctx context.Context) error {
 	if err := stream.Send(&pb.AgentMessage{Kind: &pb.AgentMessage_Node{Node: string(a.id)}, Changes: true}); err != nil {
 		return pb.FromError(err)
 	}
-	a.fleet.attached.Add(1)
-	defer a.fleet.attached.Add(-1)
+	a.attached.Store(true)
+	defer a.attached.Store(false)
 	sent := make(chan error, 1)
 	go func() {
 		defer cancel()
@@ -218,7 +226,7 @@ func (a *agent) assign(set *pb.AssignmentSet) error {
 	defer a.mu.Unlock()
 	before := a.has
 	if !set.Change {
-		a.has = make(map[api.ProcessID]api.Desired, len(set.Assignment))
+		a.has = make(map[api.ProcessID]held, len(set.Assignment))
 	}
 	for _, id := range set.Gone {
 		delete(a.has, api.ProcessID(id))
@@ -230,8 +238,8 @@ func (a *agent) assign(set *pb.AssignmentSet) error {
 			return err
 		}
 		was, known := before[p.Process]
-		a.has[p.Process] = p.Desired
-		if known && was == p.Desired {
+		a.has[p.Process] = held{p.Desired, p.Kind}
+		if known && was.desired == p.Desired {
 			continue
 		}
 		if !known && p.Kind == api.KindService {

@@ -35,7 +35,6 @@ type Fleet struct {
 	stop       context.CancelFunc
 	running    sync.WaitGroup
 
-	attached  atomic.Int64 // sessions
 	delivered atomic.Int64 // processes that a node has learned of
 	reported  atomic.Int64 // statuses that are durable
 	broken    atomic.Int64 // sessions that ended
@@ -49,21 +48,34 @@ type Joined struct{ Join, Attach time.Duration }
 func Start(ctx context.Context, servers *Servers, cfg Config) (*Fleet, Joined, error) {
 	f := &Fleet{cfg: cfg, servers: servers, connecting: make(chan struct{}, handshakes)}
 	f.ctx, f.stop = context.WithCancel(context.Background())
-	var took Joined
-	began := time.Now()
-	if err := f.join(ctx, cfg.Nodes); err != nil {
-		return nil, took, err
+	took, err := f.Grow(ctx, cfg.Nodes)
+	if err != nil {
+		return nil, took, errors.Join(err, f.Close())
+	}
+	return f, took, nil
+}
+
+// Grow makes n more nodes join and attach.
+func (f *Fleet) Grow(ctx context.Context, n int) (took Joined, err error) {
+	began, first := time.Now(), len(f.agents)
+	if err := f.join(ctx, n); err != nil {
+		return took, err
 	}
 	took.Join = time.Since(began)
 	began = time.Now()
-	for _, a := range f.agents {
+	for _, a := range f.agents[first:] {
 		f.running.Go(func() { a.run(f.ctx) })
 	}
-	if err := f.Await(ctx, "attached nodes", func() int64 { return f.attached.Load() }, int64(cfg.Nodes)); err != nil {
-		return nil, took, errors.Join(err, f.Close())
-	}
+	err = f.Await(ctx, "new nodes attached", func() (attached int64) {
+		for _, a := range f.agents[first:] {
+			if a.attached.Load() {
+				attached++
+			}
+		}
+		return attached
+	}, int64(n))
 	took.Attach = time.Since(began)
-	return f, took, nil
+	return took, err
 }
 
 // Await waits until a count is reached.
@@ -73,9 +85,8 @@ func (f *Fleet) Await(ctx context.Context, what string, count func() int64, want
 	for count() < want {
 		select {
 		case <-ctx.Done():
-			err, _ := f.lastError.Load().(error)
-			return fmt.Errorf("%d of %d %s; %d attached, %d delivered, %d reported, %d sessions broken, the last by: %v\n%s",
-				count(), want, what, f.attached.Load(), f.delivered.Load(), f.reported.Load(), f.broken.Load(), err, f.servers.Output())
+			return fmt.Errorf("%d of %d %s; %d delivered, %d reported, %s\n%s",
+				count(), want, what, f.delivered.Load(), f.reported.Load(), f.Broken(), f.servers.Output())
 		case <-tick.C:
 		}
 	}
@@ -85,14 +96,50 @@ func (f *Fleet) Await(ctx context.Context, what string, count func() int64, want
 // Delivered is how many processes nodes have learned of.
 func (f *Fleet) Delivered() int64 { return f.delivered.Load() }
 
-// Broken is how many sessions have ended against the will of their agents.
-func (f *Fleet) Broken() int64 { return f.broken.Load() }
+// Reported is how many statuses of processes are durable.
+func (f *Fleet) Reported() int64 { return f.reported.Load() }
 
-// Node returns the ID of the i-th node.
-func (f *Fleet) Node(i int) api.NodeID { return f.agents[i].id }
+// Held is how many copies of services the nodes with power have that are to run.
+func (f *Fleet) Held() (n int64) {
+	for _, a := range f.agents {
+		if a.dead.Load() {
+			continue
+		}
+		a.mu.Lock()
+		for _, p := range a.has {
+			if p.kind == api.KindService && p.desired == api.DesiredRun {
+				n++
+			}
+		}
+		a.mu.Unlock()
+	}
+	return n
+}
 
-// Kill takes the power of the i-th node away.
-func (f *Fleet) Kill(i int) { f.agents[i].dead.Store(true) }
+// Broken tells how many sessions have ended against the will of their agents, and why the last did.
+func (f *Fleet) Broken() string {
+	err, _ := f.lastError.Load().(error)
+	return fmt.Sprintf("%d sessions broken, the last by: %v", f.broken.Load(), err)
+}
+
+// Alive is how many nodes have power.
+func (f *Fleet) Alive() (n int) {
+	for _, a := range f.agents {
+		if !a.dead.Load() {
+			n++
+		}
+	}
+	return n
+}
+
+// Kill takes the power of a node away.
+func (f *Fleet) Kill(id api.NodeID) {
+	for _, a := range f.agents {
+		if a.id == id {
+			a.dead.Store(true)
+		}
+	}
+}
 
 // Close ends all nodes.
 func (f *Fleet) Close() error {

@@ -2,30 +2,19 @@ package fleet
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"slipway/api/client"
+	"slipway/e2e/programs"
 )
 
-// daemon is slipwayd, built once for all tests.
-var daemon string
+// built has slipwayd, unless SLIPWAY_FLEET_BIN names one.
+var built = programs.New("slipway/cmd/slipwayd")
 
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "slwfleet")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	daemon = filepath.Join(dir, "slipwayd")
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(built.Main(m)) }
 
 // rack is a rack under test.
 type rack struct {
@@ -38,14 +27,10 @@ type rack struct {
 // start starts three servers, which end with the test. It waits for nothing longer than limit.
 func start(t *testing.T, limit time.Duration) *rack {
 	t.Helper()
-	if bin := os.Getenv("SLIPWAY_FLEET_BIN"); bin != "" {
-		daemon = bin
-	} else if _, err := os.Stat(daemon); err != nil {
-		cmd := exec.Command("go", "build", "-o", daemon, "slipway/cmd/slipwayd")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build slipwayd: %v\n%s", err, out)
-		}
+	daemon := os.Getenv("SLIPWAY_FLEET_BIN")
+	if daemon == "" {
+		built.Need(t)
+		daemon = filepath.Join(built.Dir, "slipwayd")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)
@@ -68,7 +53,7 @@ func start(t *testing.T, limit time.Duration) *rack {
 }
 
 // fleet starts nodes, which end with the test.
-func (r *rack) fleet(cfg Config) (*Fleet, Joined) {
+func (r *rack) fleet(cfg Config) *Fleet {
 	r.t.Helper()
 	f, took, err := Start(r.ctx, r.Servers, cfg)
 	if err != nil {
@@ -76,5 +61,24 @@ func (r *rack) fleet(cfg Config) (*Fleet, Joined) {
 	}
 	r.t.Cleanup(func() { f.Close() })
 	r.t.Logf("%d nodes: joined in %s, attached in %s", cfg.Nodes, took.Join, took.Attach)
-	return f, took
+	return f
+}
+
+// grow adds nodes until n have power.
+func (r *rack) grow(f *Fleet, n int) {
+	r.t.Helper()
+	busy := r.Busy()
+	took, err := f.Grow(r.ctx, n-f.Alive())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Logf("%d nodes: joined in %s, attached in %s; servers: %s busy", n, took.Join, took.Attach, r.Busy()-busy)
+}
+
+// await waits until a count is reached.
+func (r *rack) await(f *Fleet, what string, count func() int64, want int) {
+	r.t.Helper()
+	if err := f.Await(r.ctx, what, count, int64(want)); err != nil {
+		r.t.Fatal(err)
+	}
 }

@@ -80,7 +80,7 @@ func (f *Fleet) admit(ctx context.Context, machines pb.MachinesClient, secret st
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(reply.Certificate.Trust)
-	a := &agent{fleet: f, id: api.NodeID(id), wake: make(chan struct{}, 1), has: map[api.ProcessID]api.Desired{},
+	a := &agent{fleet: f, id: api.NodeID(id), wake: make(chan struct{}, 1), has: map[api.ProcessID]held{},
 		pending: map[api.ProcessID]api.ProcessStatus{}, sent: map[uint64]map[api.ProcessID]api.ProcessStatus{}}
 	conf := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, RootCAs: pool, ServerName: "localhost"}
 	a.conn, err = client.NewConn(f.servers.Addrs(), grpc.WithTransportCredentials(credentials.NewTLS(conf)), grpc.WithNoProxy(),
@@ -141,7 +141,7 @@ func (l *line) Close() error {
 var _ net.Conn = (*line)(nil)
 
 // handshakes is how many machines connect at once.
-const handshakes = 64
+const handshakes = 8
 
 // retry is the wait before an agent attaches again.
 const retry = 200 * time.Millisecond

@@ -15,8 +15,9 @@ import (
 
 // Load is apps of equal services without work of their own.
 type Load struct {
-	Apps, Services int // services of each app
-	Copies         int // of each service
+	Name           string // apps are called so, with a number behind
+	Apps, Services int    // services of each app
+	Copies         int    // of each service
 	CPU            api.MilliCPU
 	Memory         api.Bytes
 	Port           bool // services listen and are routed
@@ -25,7 +26,7 @@ type Load struct {
 // Total is how many processes the load has.
 func (l Load) Total() int { return l.Apps * l.Services * l.Copies }
 
-func (l Load) app(i int) api.AppName { return api.AppName(fmt.Sprint("app", i)) }
+func (l Load) app(i int) api.AppName { return api.AppName(fmt.Sprint(l.Name, i)) }
 
 // manifest describes the services.
 func (l Load) manifest() string {
