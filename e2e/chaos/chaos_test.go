@@ -5,16 +5,12 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/anishathalye/porcupine"
 )
 
 var (
@@ -26,8 +22,6 @@ const (
 	faultsPerSeed = 150
 	faultsPerEra  = 25
 	clientsAtOnce = 6
-	// checkMax bounds the check of one object's history, in real time.
-	checkMax = time.Minute
 )
 
 // TestReplicasUnderFaults is what the package is for.
@@ -44,7 +38,7 @@ func TestReplicasUnderFaults(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			o := trial{seed: seed, servers: 3, faults: faultsPerSeed}.run(t)
 			t.Log(o)
-			o.check(t, seed)
+			report(t, check(o.histories...), fmt.Sprintf("-run TestReplicasUnderFaults -args -seed %d", seed))
 			total.add(o)
 		})
 	}
@@ -157,58 +151,4 @@ func (r *rack) era(n *nemesis, era, count int) *history {
 		}
 	}
 	return h
-}
-
-// check checks all histories.
-func (o outcome) check(t *testing.T, seed uint64) {
-	t.Helper()
-	for _, v := range o.violations() {
-		t.Errorf("%s\n%s\nagain with: go test ./e2e/chaos -run TestReplicasUnderFaults -args -seed %d", v, v.page(t), seed)
-	}
-}
-
-// violation is the history of one object that is not linearizable.
-type violation struct {
-	key    string
-	result porcupine.CheckResult
-	model  porcupine.Model
-	info   porcupine.LinearizationInfo
-	calls  int
-}
-
-func (v violation) String() string {
-	if v.result == porcupine.Unknown {
-		return fmt.Sprintf("the %d calls on %s cannot be checked within %s", v.calls, v.key, checkMax)
-	}
-	return fmt.Sprintf("the %d calls on %s are not linearizable", v.calls, v.key)
-}
-
-// page writes the history for a browser and returns where.
-func (v violation) page(t *testing.T) string {
-	dir, err := os.MkdirTemp("", "slipway-chaos-failed-")
-	if err != nil {
-		return err.Error()
-	}
-	path := filepath.Join(dir, v.key+".html")
-	if err := porcupine.VisualizePath(v.model, v.info, path); err != nil {
-		return err.Error()
-	}
-	return "the history: " + path
-}
-
-// violations checks the history of every object.
-func (o outcome) violations() []violation {
-	var out []violation
-	for _, h := range o.histories {
-		parts := byKey(h.ended())
-		for _, key := range slices.Sorted(maps.Keys(parts)) {
-			model := specs()[kindOf(key)].model()
-			if porcupine.CheckOperationsTimeout(model, parts[key], checkMax) == porcupine.Ok {
-				continue
-			}
-			result, info := porcupine.CheckOperationsVerbose(model, parts[key], checkMax)
-			out = append(out, violation{key, result, model, info, len(parts[key])})
-		}
-	}
-	return out
 }

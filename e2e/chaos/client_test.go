@@ -57,16 +57,26 @@ func (h *history) client() int {
 	return h.clients - 1
 }
 
-// record adds a call that began at the given time. A read without an outcome is none.
-func (h *history) record(client int, began int64, in input, out output) {
+// begin adds a call that begins now. It has no outcome until end gives it one.
+func (h *history) begin(client int, in input) (call int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.clock++
-	switch {
-	case in.op == "get" && !out.known:
-		return
-	case in.op == "get":
+	h.operations = append(h.operations, porcupine.Operation{ClientId: client, Input: in, Call: h.clock, Output: output{}})
+	return len(h.operations) - 1
+}
+
+// end gives a call its outcome.
+func (h *history) end(call int, out output) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.clock++
+	op := &h.operations[call]
+	op.Output, op.Return = out, h.clock
+	switch in := op.Input.(input); {
+	case in.reads() && out.known:
 		h.reads++
+	case in.reads():
 	case !out.known:
 		h.unknown++
 	case out.code == "":
@@ -76,20 +86,24 @@ func (h *history) record(client int, began int64, in input, out output) {
 			h.promoted[in.key] = append(h.promoted[in.key], id)
 		}
 	}
-	h.operations = append(h.operations, porcupine.Operation{ClientId: client, Input: in, Call: began, Output: out, Return: h.clock})
 }
 
-// ended returns the calls: those without an outcome last until now.
-func (h *history) ended() []porcupine.Operation {
+// ended returns the calls so far: those without an outcome last until now, and a read without
+// one is none.
+func (h *history) ended() (out []porcupine.Operation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.clock++
-	for i, op := range h.operations {
-		if !op.Output.(output).known {
-			h.operations[i].Return = h.clock
+	for _, op := range h.operations {
+		switch known := op.Output.(output).known; {
+		case !known && op.Input.(input).reads():
+			continue
+		case !known:
+			op.Return = h.clock
 		}
+		out = append(out, op)
 	}
-	return h.operations
+	return out
 }
 
 func (h *history) deployments(key string) []string {
@@ -124,9 +138,9 @@ func (c *client) run(ctx context.Context, keys []string) {
 
 // call makes one call and records it.
 func (c *client) call(in input, patience time.Duration) output {
-	began := c.history.tick()
+	call := c.history.begin(c.name, in)
 	out := c.outcome(in, patience)
-	c.history.record(c.name, began, in, out)
+	c.history.end(call, out)
 	if !out.known {
 		c.name = c.history.client()
 	}

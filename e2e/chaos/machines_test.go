@@ -8,13 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"slipway/api"
 	rackapi "slipway/api/client"
 	"slipway/e2e/hosts"
 	product "slipway/server"
@@ -31,17 +31,22 @@ type machines struct {
 	dir     string
 	all     []*machine
 	access  rackapi.Context
+	// joinServer and joinAgent are the tokens that machines join with, of the first server: its disk
+	// may be exchanged.
+	joinServer, joinAgent string
 }
 
 // machine is one server: a host and the program on it.
 type machine struct {
 	of   *machines
 	host *hosts.Host
-	args []string // of the first start
+	disk *disk
 
 	mu      sync.Mutex
+	lives   int        // how often it began anew with an empty directory
 	program *hosts.Cmd // nil while it is down
 	exited  chan struct{}
+	joins   bool // the program may end by itself: it is not part of the rack yet
 }
 
 // newMachines starts a rack of n servers and waits until all have a vote.
@@ -60,8 +65,9 @@ func newMachines(t *testing.T, n int) *machines {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build slipwayd: %v\n%s", err, out)
 	}
+	disks := m.newDisks(n) // before the hosts, which see what is mounted when they begin
 	var err error
-	if m.rig, err = hosts.New(hosts.Config{Dir: filepath.Join(m.dir, "rig"), Hosts: n}); err != nil {
+	if m.rig, err = hosts.New(hosts.Config{Dir: filepath.Join(m.dir, "rig"), Hosts: n, Bound: true}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.close)
@@ -69,12 +75,13 @@ func newMachines(t *testing.T, n int) *machines {
 		t.Fatal(err)
 	}
 	for i, h := range m.rig.Hosts() {
-		s := &machine{of: m, host: h, args: []string{"--bootstrap"}}
-		if i > 0 {
-			s.args = []string{"--join", m.all[0].addr(), "--token-file", m.all[0].path(product.JoinServerTokenFile)}
-		}
+		s := &machine{of: m, host: h, disk: disks[i]}
 		m.all = append(m.all, s)
-		if err := s.start(s.args...); err != nil {
+		args := []string{"--bootstrap"}
+		if i > 0 {
+			args = m.joining(s)
+		}
+		if err := s.start(args...); err != nil {
 			t.Fatal(err)
 		}
 		if i == 0 {
@@ -83,6 +90,48 @@ func newMachines(t *testing.T, n int) *machines {
 	}
 	m.settle()
 	return m
+}
+
+// newDisks makes a disk for each machine.
+func (m *machines) newDisks(n int) (out []*disk) {
+	m.t.Helper()
+	place := filepath.Join(m.dir, "disks")
+	end, err := shared(place)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() {
+		if err := end(); err != nil {
+			m.t.Error(err)
+		}
+	})
+	for i := range n {
+		d, err := newDisk(filepath.Join(place, fmt.Sprint("disk", i)))
+		if d == nil {
+			m.t.Fatal(err)
+		}
+		if err != nil {
+			m.t.Logf("disk %d never stands still: %v", i, err)
+		}
+		m.t.Cleanup(func() { // after the hosts have ended
+			if err := d.close(); err != nil {
+				m.t.Error(err)
+			}
+		})
+		out = append(out, d)
+	}
+	return out
+}
+
+// joining are the flags of a server that joins.
+func (m *machines) joining(s *machine) []string {
+	var others []string
+	for _, o := range m.all {
+		if o != s {
+			others = append(others, o.addr())
+		}
+	}
+	return []string{"--join", strings.Join(others, ","), "--token-file", m.joinServer}
 }
 
 // login waits for the first server and what it leaves for its administrator.
@@ -96,6 +145,16 @@ func (m *machines) login() {
 		return fmt.Sprint(err, err2), err == nil && err2 == nil && len(token) > 0
 	})
 	m.access = rackapi.Context{CA: string(trust), Token: string(token)}
+	m.joinServer = filepath.Join(m.dir, "join-server")
+	join, err := os.ReadFile(m.all[0].path(product.JoinServerTokenFile))
+	if err == nil {
+		err = os.WriteFile(m.joinServer, join, 0o600)
+	}
+	node, err2 := os.ReadFile(m.all[0].path(product.JoinAgentTokenFile))
+	if err != nil || err2 != nil {
+		m.t.Fatal(err, err2)
+	}
+	m.joinAgent = string(node)
 	c := m.client(0)
 	defer c.Close()
 	m.await("answer of the first server", func() (string, bool) {
@@ -140,7 +199,7 @@ func (m *machines) settle() {
 				votes++
 			}
 		}
-		return fmt.Sprintf("%+v %v", list, err), votes == len(m.all)
+		return fmt.Sprintf("%+v %v", list, err), votes == len(m.all) && len(list) == votes
 	})
 }
 
@@ -164,7 +223,9 @@ func (m *machines) picture() string {
 	var b strings.Builder
 	for _, s := range m.all {
 		text, err := os.ReadFile(s.log())
-		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+		lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(string(text)), "\n"), func(line string) bool {
+			return strings.Contains(line, `msg="content not replicated"`) // the images of the apps are nowhere
+		})
 		fmt.Fprintf(&b, "%s (%v):\n%s\n", s.host.Name(), err, strings.Join(lines[max(0, len(lines)-15):], "\n"))
 	}
 	return b.String()
@@ -182,9 +243,14 @@ func (m *machines) close() {
 	}
 }
 
-func (s *machine) path(name string) string { return filepath.Join(s.host.Dir(), "data", name) }
-func (s *machine) addr() string            { return net.JoinHostPort(s.host.Addr().String(), "7420") }
-func (s *machine) log() string             { return filepath.Join(s.of.dir, s.host.Name()+".log") }
+// path is where a file of the server is.
+func (s *machine) path(name string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return filepath.Join(s.disk.path, fmt.Sprint("data", s.lives), name)
+}
+func (s *machine) addr() string { return net.JoinHostPort(s.host.Addr().String(), "7420") }
+func (s *machine) log() string  { return filepath.Join(s.of.dir, s.host.Name()+".log") }
 
 // start starts the program.
 func (s *machine) start(more ...string) error {
@@ -209,7 +275,9 @@ func (s *machine) start(more ...string) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.program == cmd { // nobody has ended it
-			s.of.t.Errorf("%s has ended by itself: %v\n%s", s.host.Name(), err, s.of.picture())
+			if !s.joins {
+				s.of.t.Errorf("%s has ended by itself: %v\n%s", s.host.Name(), err, s.of.picture())
+			}
 			s.program = nil
 		}
 	}()
@@ -238,14 +306,14 @@ func (s *machine) kill() error {
 	return nil
 }
 
-// powerOff takes the host's power; start needs powerOn before.
+// powerOff takes the host's power, and what its disk has not synced; start needs powerOn before.
 func (s *machine) powerOff() error {
 	_, exited := s.end()
 	if err := s.host.PowerOff(); err != nil {
 		return err
 	}
 	<-exited
-	return nil
+	return s.disk.lose()
 }
 
 // signal sends a signal to the program.
@@ -256,13 +324,4 @@ func (s *machine) signal(sig syscall.Signal) error {
 		return nil
 	}
 	return s.program.Process.Signal(sig)
-}
-
-// apiCode is the code of an answer that says that nothing was done; false for any other error.
-func apiCode(err error) (api.Code, bool) {
-	switch code := api.CodeOf(err); code {
-	case "", api.CodeConflict, api.CodeNotFound, api.CodeInvalid:
-		return code, true
-	}
-	return "", false
 }

@@ -13,6 +13,9 @@ import (
 // input is one call on one object. The object's kind is what its key begins with.
 type input struct{ key, op, arg string }
 
+// reads reports whether a call changes nothing.
+func (in input) reads() bool { return in.op == "get" || in.op == "list" }
+
 // output is what a call came to.
 type output struct {
 	// known is false for a write that nobody knows the end of: it may have happened at any time
@@ -36,7 +39,6 @@ func specs() map[string]spec {
 		"scale":  {"", scale},
 		"app":    {app{}, app{}.step},
 		"deploy": {deploy{}, deploy{}.step},
-		"env":    {"", environment},
 	}
 }
 
@@ -51,15 +53,26 @@ func (s spec) model() porcupine.Model {
 			got := out.(output)
 			return !got.known || got == right, after
 		},
-		DescribeOperation: func(in, out any) string {
-			i, o := in.(input), out.(output)
-			if !o.known {
-				return fmt.Sprintf("%s(%s) → ?", i.op, i.arg)
-			}
-			return fmt.Sprintf("%s(%s) → %s", i.op, i.arg, strings.TrimSpace(string(o.code)+" "+o.value))
-		},
-		DescribeState: func(object any) string { return fmt.Sprintf("%+v", object) },
+		DescribeOperation: describe,
+		DescribeState:     func(object any) string { return fmt.Sprintf("%+v", object) },
 	}
+}
+
+// describe tells a call and what it came to.
+func describe(in, out any) string {
+	i, o := in.(input), out.(output)
+	if !o.known {
+		return fmt.Sprintf("%s(%s) → ?", i.op, i.arg)
+	}
+	return fmt.Sprintf("%s(%s) → %s", i.op, i.arg, strings.TrimSpace(string(o.code)+" "+o.value))
+}
+
+// modelOf returns the model of an object by its key.
+func modelOf(key string) porcupine.Model {
+	if s, ok := specs()[kindOf(key)]; ok {
+		return s.model()
+	}
+	return apiSpecs()[kindOf(key)].model()
 }
 
 func done(value string) output      { return output{known: true, value: value} }
@@ -181,18 +194,6 @@ func (deploy) step(object any, in input) (any, output) {
 // String is what a read of the deployment returns.
 func (d deploy) String() string {
 	return fmt.Sprintf("%s of %s open %t cancel %t active %s", d.current, d.release, d.open, d.cancel, d.active)
-}
-
-// environment is the set of variables of an app. Whoever adds one gets the number of the release
-// that it makes, and what others add at the same time stays.
-func environment(object any, in input) (any, output) {
-	names := strings.Fields(object.(string))
-	if in.op == "get" {
-		return object, done(object.(string))
-	}
-	names = append(names, in.arg)
-	slices.Sort(names)
-	return strings.Join(names, " "), done(fmt.Sprint("v", len(names)))
 }
 
 // byKey parts a history into those of single objects: a history is linearizable if each of its

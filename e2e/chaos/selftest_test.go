@@ -66,7 +66,7 @@ func TestBrokenPromisesAreSeen(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(seedsMax) {
-				found := trial{seed: 100 + seed, servers: 3, faults: faultsPerEra, wrap: wrap}.run(t).violations()
+				found := check(trial{seed: 100 + seed, servers: 3, faults: faultsPerEra, wrap: wrap}.run(t).histories...)
 				if len(found) > 0 {
 					t.Logf("seed %d: %s", 100+seed, found[0])
 					return
@@ -123,7 +123,7 @@ func TestADiskThatForgetsIsSeen(t *testing.T) {
 			c.call(input{key: key, op: "get"}, calmMax)
 		}
 	})
-	if found := (outcome{histories: []*history{h}}).violations(); len(found) == 0 {
+	if found := check(h); len(found) == 0 {
 		t.Errorf("%d acknowledged writes were forgotten, and it was not seen", h.acked)
 	}
 }
