@@ -36,7 +36,7 @@ func TestBench(t *testing.T) {
 			syncs = append(syncs, (before.median+after.median)/2)
 		}
 		note := fmt.Sprintf("one server, %d clients, median of %d rounds; p50 of a commit %s, of a sync %s", clients, benchRounds, bench.Median(waits), bench.Median(syncs))
-		rows.Add(fmt.Sprintf("commits_over_disk_%d", clients), bench.Median(ours), "1/s", "fdatasync of 512 B, one after the other", bench.Median(alone), note)
+		rows.Add(fmt.Sprintf("commits_one_server_over_disk_%d", clients), bench.Median(ours), "1/s", "fdatasync of 512 B, one after the other", bench.Median(alone), note)
 		if clients == 1 {
 			rows.Add("commit_p50_over_sync", float64(bench.Median(waits).Nanoseconds())/1e3, "us", "fdatasync of 512 B, p50", float64(bench.Median(syncs).Nanoseconds())/1e3, note)
 		}

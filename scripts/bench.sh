@@ -21,6 +21,7 @@ part 4-sim SLIPWAY_BENCH_SIM ./e2e/sim
 part 5-raft SLIPWAY_BENCH_RAFT ./raftstore
 part 6-network SLIPWAY_BENCH_NET ./agent/network
 part 7-leader SLIPWAY_BENCH_LEADER ./e2e/chaos TestBenchLeaderLoss
+part 8-writes SLIPWAY_BENCH_WRITES ./e2e/chaos TestBenchWrites
 
 jq -s add "$rows"/*.json >"$out"
 jq -r '["name","value","unit","against","value","ratio","note"],
