@@ -252,6 +252,16 @@ func (c *Cluster) Close() error {
 	return err
 }
 
+// Use has the next Start take the programs of another directory.
+func (p *Part) Use(bin string) { p.bin = bin }
+
+// Ended is closed when the program has ended.
+func (p *Part) Ended() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.done
+}
+
 // Start starts the program, which must not run.
 func (p *Part) Start() error {
 	out, err := os.OpenFile(filepath.Join(p.Dir(), outFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
@@ -294,10 +304,7 @@ func (p *Part) end(sig syscall.Signal) {
 
 // wait waits until the program has ended.
 func (p *Part) wait() {
-	p.mu.Lock()
-	done := p.done
-	p.mu.Unlock()
-	if done != nil {
+	if done := p.Ended(); done != nil {
 		<-done
 	}
 }

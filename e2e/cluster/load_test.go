@@ -43,25 +43,29 @@ func (f failure) String() string {
 // requestMax bounds one request of the load.
 const requestMax = 20 * time.Second
 
-// loaded starts clients of an app, spread over the routers of the nodes.
-func (r *rack) loaded(app string, clients int) *load {
+// loaded starts clients of an app, spread over the routers of the nodes. The first few of them speak
+// HTTP/2.
+func (r *rack) loaded(app string, clients, http2 int) *load {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &load{t: r.t, stop: cancel, slowest: map[string]time.Duration{}}
 	for i := range clients {
 		node := r.Cluster.Nodes()[i%len(r.Cluster.Nodes())]
-		l.done.Go(func() { l.client(ctx, node.Name(), net.JoinHostPort(node.Addr().String(), "443"), app+"."+Domain) })
+		c, idle := clientOf(net.JoinHostPort(node.Addr().String(), "443"), app+"."+Domain)
+		c.Transport.(*http.Transport).ForceAttemptHTTP2 = i < http2
+		l.done.Go(func() {
+			defer idle()
+			l.client(ctx, node.Name(), c, "https://"+app+"."+Domain+"/")
+		})
 	}
 	r.t.Cleanup(l.end)
 	return l
 }
 
 // client asks again and again over one connection.
-func (l *load) client(ctx context.Context, router, addr, host string) {
-	c, idle := clientOf(addr, host)
-	defer idle()
+func (l *load) client(ctx context.Context, router string, c *http.Client, url string) {
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := get(ctx, c, "https://"+host+"/")
+		err := get(ctx, c, url)
 		if ctx.Err() != nil {
 			return
 		}
@@ -108,6 +112,17 @@ func get(ctx context.Context, c *http.Client, url string) error {
 		return fmt.Errorf("%s: %.200s", resp.Status, b)
 	}
 	return nil
+}
+
+// begun waits until the load is there.
+func (l *load) begun(r *rack) {
+	l.t.Helper()
+	r.await("load", 10*time.Second, func() (string, bool) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return fmt.Sprint(l.count), l.count > 200
+	})
+	l.unharmed("nothing")
 }
 
 // end stops the clients.

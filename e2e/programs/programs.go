@@ -47,12 +47,13 @@ func (b *Built) Need(t *testing.T) {
 	}
 }
 
-// Build builds programs, without cgo as they are shipped, into a directory.
-func Build(dir string, packages ...string) error {
-	cmd := exec.Command("go", append([]string{"build", "-o", dir + "/"}, packages...)...)
+// Build builds programs, without cgo as they are shipped, into a directory. Flags of go build may
+// stand before their packages.
+func Build(dir string, args ...string) error {
+	cmd := exec.Command("go", append([]string{"build", "-o", dir + "/"}, args...)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %v: %w\n%s", packages, err, out)
+		return fmt.Errorf("build %v: %w\n%s", args, err, out)
 	}
 	return nil
 }
