@@ -70,7 +70,36 @@ func (a *authority) trust() []byte {
 	return out.Bytes()
 }
 
-// certify signs the certificate of a machine.
+// replacement makes an authority that is to take the place of the one that signs, who vouches for it.
+func (a *authority) replacement() (state.Authority, error) {
+	before, err := a.active()
+	if err != nil {
+		return state.Authority{}, err
+	}
+	now := time.Now()
+	next, err := auth.NewCA(a.view().Rack().Name, now)
+	if err != nil {
+		return state.Authority{}, err
+	}
+	record, err := a.seal(next, now)
+	if err != nil {
+		return state.Authority{}, err
+	}
+	record.Cross, err = before.Vouch(next)
+	return record, err
+}
+
+// holds returns what machines are to hold: the fingerprint of the authority that signs, and those of
+// all that are to be trusted.
+func holds(v *state.View) (issuer string, trusts []string) {
+	if a, ok := v.Authority(); ok {
+		issuer = a.Fingerprint
+	}
+	return issuer, v.Trusted()
+}
+
+// certify signs the certificate of a machine. A server's chain lists all authorities that are to be
+// trusted, for clients to learn of them, and what the one before said for the one that signs.
 func (a *authority) certify(name machine.Name, hosts []string, request []byte) (*pb.Certificate, error) {
 	ca, err := a.active()
 	if err != nil {
@@ -79,6 +108,15 @@ func (a *authority) certify(name machine.Name, hosts []string, request []byte) (
 	chain, err := ca.Machine(time.Now(), a.life, name, hosts, request)
 	if err != nil {
 		return nil, err
+	}
+	if name.Role == machine.RoleServer {
+		for r := range a.view().Authorities() {
+			if r.Active {
+				chain = append(chain, r.Cross...)
+			} else {
+				chain = append(chain, r.Cert...)
+			}
+		}
 	}
 	return &pb.Certificate{Chain: chain, Trust: a.trust()}, nil
 }

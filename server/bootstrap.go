@@ -78,10 +78,14 @@ func (s *Server) openStore() (*raftstore.Store, error) {
 		s.link = link.New(l, s.identity, epoch, s.cfg.Log)
 		transport = s.link.Transport()
 	}
-	return raftstore.Open(raftstore.Config{
+	store, err := raftstore.Open(raftstore.Config{
 		Tune: s.timing(), Transport: transport, Committed: s.metrics.committed,
 		Dir: dir, ID: s.identity.Name().ID, Log: s.cfg.Log, Bootstrap: fresh, Loop: s.looped, Died: s.died,
 	})
+	if err == nil && s.link != nil {
+		s.link.Admits(func(name machine.Name) error { return admits(store.View(), name) })
+	}
+	return store, err
 }
 
 // looped tells the store's watchdog when the leader's loop passed last, and whether changes wait.
@@ -142,6 +146,7 @@ func (s *Server) found(ctx context.Context) error {
 		secret := auth.NewSecret()
 		first.token.Hash, first.token.Created = auth.Hash(secret), time.Now()
 		if first.join {
+			first.token.Pins = ca.Fingerprint()
 			secret = machine.JoinToken(secret, ca.Fingerprint())
 		}
 		if err := os.WriteFile(filepath.Join(s.cfg.Dir, first.file), []byte(secret), 0o600); err != nil {

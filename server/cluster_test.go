@@ -88,14 +88,22 @@ func (m *member) file(t *testing.T, name string) string {
 // three starts a rack of three servers and waits until all have a vote.
 func three(t *testing.T) []*member {
 	t.Helper()
+	return threeWith(t, func(*Config) {})
+}
+
+// threeWith is three, with something else in their configurations.
+func threeWith(t *testing.T, with func(*Config)) []*member {
+	t.Helper()
 	cfg := among(t, 1)
 	cfg.Bootstrap = true
+	with(&cfg)
 	first := start(t, cfg)
 	<-first.Ready()
 	all := []*member{first}
 	for n := 2; n <= 3; n++ {
 		cfg := among(t, n)
 		cfg.Join, cfg.Token = []string{first.cfg.GRPCAddr}, first.file(t, JoinServerTokenFile)
+		with(&cfg)
 		all = append(all, start(t, cfg))
 	}
 	await(t, "three voters", func() (string, bool) {

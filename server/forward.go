@@ -45,6 +45,7 @@ type forwarder struct {
 	mu   sync.Mutex
 	addr string
 	conn *grpc.ClientConn
+	old  *grpc.ClientConn // made with the certificate before; it may carry streams
 }
 
 // method is what is needed to pass a call on.
@@ -69,8 +70,9 @@ func newForwarder(leads func() bool, leader func() string, identity *machine.Ide
 			f.methods["/"+string(s.FullName())+"/"+string(m.Name())] = method{in, out}
 		}
 	}
-	// The certificate that a renewal is for does not travel, and every server can sign.
+	// The certificate of the machine that calls does not travel.
 	delete(f.methods, pb.Machines_Renew_FullMethodName)
+	delete(f.methods, pb.Machines_Report_FullMethodName)
 	return f, nil
 }
 
@@ -214,11 +216,27 @@ func (f *forwarder) connect(addr string) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
+// redial has later calls go over a new connection, with a new certificate. Streams on the one before
+// go on until the next time.
+func (f *forwarder) redial() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.conn == nil {
+		return
+	}
+	if f.old != nil {
+		f.old.Close()
+	}
+	f.addr, f.conn, f.old = "", nil, f.conn
+}
+
 func (f *forwarder) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.conn != nil {
-		f.conn.Close()
+	for _, conn := range []*grpc.ClientConn{f.conn, f.old} {
+		if conn != nil {
+			conn.Close()
+		}
 	}
 }
 

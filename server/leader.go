@@ -68,7 +68,7 @@ func (s *Server) term(ctx context.Context) error {
 	s.cfg.Log.Info("leading")
 	defer s.dispatch.Lead()()
 	l := &loop{
-		store: s.store, heartbeats: s.dispatch.Heartbeats, attached: s.dispatch.Attached, now: time.Now, seed: randomSeed, log: s.cfg.Log,
+		store: s.store, heartbeats: s.dispatch.Heartbeats, attached: s.dispatch.Attached, now: time.Now, seed: randomSeed, settle: s.cfg.settle, log: s.cfg.Log,
 		passed: s.metrics.passed, saw: s.saw,
 	}
 	group, ctx := errgroup.WithContext(ctx)

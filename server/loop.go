@@ -18,6 +18,7 @@ import (
 	"slipway/server/steps/liveness"
 	"slipway/server/steps/reap"
 	"slipway/server/steps/rollout"
+	"slipway/server/steps/rotation"
 )
 
 // step is one decision of the leader.
@@ -26,7 +27,7 @@ type step func(*state.View, state.Changes, steps.Input) ([]state.Command, time.T
 // allSteps is every decision the leader takes, in the order of a pass. A pass sees one
 // snapshot: what one step decides, the next pass shows to the others.
 func (d *Decider) allSteps() []step {
-	return []step{liveness.Step, drain.Step, builds.Step, rollout.Step, ingress.Step, d.schedule, reap.Step}
+	return []step{liveness.Step, drain.Step, builds.Step, rollout.Step, ingress.Step, d.schedule, rotation.Step, reap.Step}
 }
 
 // batchMax bounds the commands that are proposed before their results are waited for: it is how far
@@ -54,6 +55,7 @@ type loop struct {
 	attached   func() map[api.NodeID]bool // nil for nobody
 	now        func() time.Time
 	seed       func() uint64
+	settle     time.Duration // see steps.Input
 	log        *slog.Logger
 	// passed is told how long each pass took and what it decided; may be nil.
 	passed func(took time.Duration, decided []state.Entry)
@@ -132,7 +134,7 @@ func (l *loop) decide(v *state.View, ch state.Changes, leader time.Time) ([]stat
 	if l.attached != nil {
 		attached = l.attached()
 	}
-	return l.decider.Decide(v, ch, steps.Input{Now: l.now(), IDs: api.NewIDs(l.seed()), Leader: leader, Heartbeats: l.heartbeats(), Attached: attached})
+	return l.decider.Decide(v, ch, steps.Input{Now: l.now(), IDs: api.NewIDs(l.seed()), Leader: leader, Heartbeats: l.heartbeats(), Attached: attached, Settle: l.settle})
 }
 
 // Decide is one pass of the leader as a pure function: every step over one snapshot. The

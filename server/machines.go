@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,6 +51,9 @@ func (m machines) join(ctx context.Context, r *pb.JoinRequest) (*pb.JoinReply, e
 			strings.TrimPrefix(who.Role, "join-"), r.Role, r.Role)
 	}
 	v := s.store.View()
+	if t, ok := v.TokenByHash(auth.Hash(r.Token)); ok && t.Pins != "" && !slices.Contains(v.Trusted(), t.Pins) {
+		return nil, api.Errorf(api.CodeDenied, "the join token is of before the rack's authority was replaced; get a new one with: slipway rack join-token %s", r.Role)
+	}
 	if err := free(v, r); err != nil {
 		return nil, err
 	}

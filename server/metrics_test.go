@@ -65,11 +65,11 @@ func TestMetrics(t *testing.T) {
 	if _, err := s.store.Propose(t.Context(), s.entry(state.CreateApp{App: api.App{Name: "shop"}})); err != nil {
 		t.Fatal(err)
 	}
-	conf, err := machine.TrustServers(s.Trust())
+	trust, err := machine.NewTrust(s.Trust())
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: conf}, Timeout: 20 * time.Second}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: trust.Client()}, Timeout: 20 * time.Second}
 	defer client.CloseIdleConnections()
 	var text string
 	want := map[string]float64{

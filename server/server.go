@@ -63,6 +63,8 @@ type Config struct {
 	Listen func(addr string) (net.Listener, error)
 	// Transport carries Raft; nil listens on RaftAddr.
 	Transport raft.Transport
+	// settle is how long an authority is trusted that signs no more; 0 is the default of rotation.
+	settle time.Duration
 	// Died is told, once, that the replica cannot go on, mostly for its disk: the program is to end at
 	// once, without waiting for anything. nil only logs it.
 	Died func(error)
@@ -81,6 +83,7 @@ type Server struct {
 	gossip    *gossip.Gossip
 	forward   *forwarder
 	guard     *auth.Guard
+	trust     trust
 	// machineSecret is what the registry's handler is shown for machines; it never leaves.
 	machineSecret string
 
@@ -155,6 +158,7 @@ func (s *Server) openServices() (err error) {
 		return err
 	}
 	s.guard = auth.NewGuard(s.store, time.Now)
+	s.guard.Check(s.identity.Check)
 	s.registry, err = registry.New(registry.Config{
 		Root: filepath.Join(s.cfg.Dir, "registry"), HTTPSecret: s.keyring.Digest([]byte("registry")),
 		Authorize: s.mayUseImages, Logger: s.cfg.Log,
@@ -174,6 +178,7 @@ func (s *Server) openServices() (err error) {
 		Store: s.store, Keyring: s.keyring, Objects: sourceFiles{s.sources, s}, Agents: tunnels{s.dispatch},
 		Callers: callers{}, Scheduler: Planner{}, Mint: randomSeed, Now: time.Now, Log: s.cfg.Log,
 		Version: s.cfg.Version, AllowPrivileged: s.cfg.AllowPrivileged, Servers: s.store.Servers, Members: s, SpreadImage: s.spreadImage, Backup: s.Backup,
+		NewAuthority: s.authority.replacement,
 	})
 	return nil
 }
@@ -235,13 +240,14 @@ func (s *Server) Trust() []byte { return s.identity.Trust() }
 // Run serves until ctx ends or a part fails.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
-	web := &http.Server{Handler: s.routes(), TLSConfig: s.identity.Server(), ReadHeaderTimeout: 10 * time.Second,
+	web := &http.Server{Handler: s.leaveOld(s.routes()), TLSConfig: s.identity.Server(), ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug)}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.lead(ctx) })
 	group.Go(func() error { return s.keepContent(ctx) })
 	group.Go(func() error { return s.collect(ctx) })
 	group.Go(func() error { return s.identity.KeepFresh(ctx, s.renew, s.notRenewed) })
+	group.Go(func() error { return s.keepTrust(ctx) })
 	if s.gossip != nil {
 		group.Go(func() error { return s.gossip.Run(ctx) })
 	}
@@ -305,7 +311,11 @@ func (s *Server) renew(context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.identity.Replace(key, cert.Chain, cert.Trust)
+	if err := s.identity.Replace(key, cert.Chain, cert.Trust); err != nil {
+		return err
+	}
+	s.forward.redial()
+	return nil
 }
 
 func (s *Server) notRenewed(err error) {

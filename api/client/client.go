@@ -35,7 +35,8 @@ type Context struct {
 
 // Client is a connection to a rack.
 type Client struct {
-	conns *Conn // nil when somebody else keeps the connection
+	conns *Conn          // nil when somebody else keeps the connection
+	trust *machine.Trust // nil for the authorities of the machine
 	rpc   pb.ControlClient
 }
 
@@ -51,12 +52,13 @@ func Dial(_ context.Context, c Context) (*Client, error) {
 	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
 		return nil, api.Errorf(api.CodeInvalid, "address of the rack %.80q is not host:port", c.Addr)
 	}
-	conf := &tls.Config{MinVersion: tls.VersionTLS13}
+	conf, trust := &tls.Config{MinVersion: tls.VersionTLS13}, (*machine.Trust)(nil)
 	if c.CA != "" {
 		var err error
-		if conf, err = machine.TrustServers([]byte(c.CA)); err != nil {
+		if trust, err = machine.NewTrust([]byte(c.CA)); err != nil {
 			return nil, api.Errorf(api.CodeInvalid, "the CA of the rack at %s is not a PEM certificate", c.Addr)
 		}
+		conf = trust.Client()
 	}
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(credentials.NewTLS(conf)),
@@ -71,7 +73,16 @@ func Dial(_ context.Context, c Context) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{conns: conns, rpc: pb.NewControlClient(conns)}, nil
+	return &Client{conns: conns, trust: trust, rpc: pb.NewControlClient(conns)}, nil
+}
+
+// CA returns the PEM of the rack's authorities as the servers told them last: it differs from that of
+// the Context when the rack is replacing its authority, or has replaced it, and is what to remember.
+func (c *Client) CA() string {
+	if c.trust == nil {
+		return ""
+	}
+	return string(c.trust.PEM())
 }
 
 // Close ends the connection, and every call on it. A connection that was given to New stays.

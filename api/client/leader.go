@@ -55,6 +55,22 @@ func (c *Conn) SetServers(addrs []string) {
 	}
 }
 
+// Redial makes a new connection to the same server for the calls to come: whoever calls has a new
+// certificate. Streams that have begun go on where they are, but for when the old connections are no
+// good any more: with end, they end.
+func (c *Conn) Redial(end bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.connectLocked(c.addr); err != nil || !end {
+		return err
+	}
+	for _, old := range c.old {
+		_ = old.Close() // only ErrClientConnClosing, which says what is wanted
+	}
+	c.old = nil
+	return nil
+}
+
 // move connects to another server.
 func (c *Conn) move(addr string) error {
 	c.mu.Lock()
@@ -62,6 +78,11 @@ func (c *Conn) move(addr string) error {
 	if addr == c.addr {
 		return nil
 	}
+	return c.connectLocked(addr)
+}
+
+// connectLocked connects to a server for the calls to come.
+func (c *Conn) connectLocked(addr string) error {
 	conn, err := grpc.NewClient("passthrough:///"+addr, slices.Concat(connectionOptions(addr), c.options)...)
 	if err != nil {
 		return api.Errorf(api.CodeInvalid, "connect to the rack at %s: %w", addr, err)

@@ -9,5 +9,6 @@
 // A machine without a certificate joins with a token, which names its role and pins the authority
 // that the server must show (Join). After that it renews its certificate in time (Renew), with a
 // new key each time, and without a restart: the TLS configurations of an Identity always use the
-// newest.
+// newest. It follows a rack that replaces its authority (Follow): it says what it holds, and renews as
+// soon as that is not what it is to hold. A client without a certificate follows as well (Trust).
 package machine

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,6 +46,10 @@ type held struct {
 	trust  []byte
 	pool   *x509.CertPool
 	server *tls.Config
+	// issuer is the fingerprint of the trusted authority that signed cert, trusts are those of all
+	// that are trusted, sorted.
+	issuer string
+	trusts []string
 }
 
 // Open reads the identity that Keep left in a directory. Without one the error is of code
@@ -124,12 +129,22 @@ func parse(pair, trust []byte) (*held, error) {
 	if h.name, named = NameOf(cert.Leaf); !named {
 		return nil, api.Errorf(api.CodeInvalid, "the certificate of %s names no machine", cert.Leaf.Subject)
 	}
-	if !h.pool.AppendCertsFromPEM(trust) {
-		return nil, api.Errorf(api.CodeInvalid, "the authorities of the rack are not certificates in PEM")
+	authorities, err := parseAuthorities(trust)
+	if err != nil {
+		return nil, err
 	}
+	for _, a := range authorities {
+		h.pool.AddCert(a)
+		h.trusts = append(h.trusts, Fingerprint(a))
+		if cert.Leaf.CheckSignatureFrom(a) == nil {
+			h.issuer = Fingerprint(a)
+		}
+	}
+	slices.Sort(h.trusts)
 	h.server = &tls.Config{
 		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"},
 		ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: h.pool,
+		SessionTicketsDisabled: true, // a session that is taken up again would not be judged anew
 		VerifyConnection: func(s tls.ConnectionState) error {
 			if len(s.PeerCertificates) == 0 {
 				return nil
@@ -182,6 +197,17 @@ func (i *Identity) Life() (from, until time.Time) {
 	return leaf.NotBefore, leaf.NotAfter
 }
 
+// Holds returns the fingerprint of the authority that signed the certificate, "" when it is not
+// trusted, and those of all that are trusted, sorted.
+func (i *Identity) Holds() (issuer string, trusts []string) {
+	h := i.held()
+	return h.issuer, h.trusts
+}
+
+// Check reports why the other end of a connection would not be let in any more: its certificate has
+// expired, or the authority that signed it is not trusted now.
+func (i *Identity) Check(s tls.ConnectionState) error { return verify(s, i.held().pool) }
+
 // Server returns the configuration of a listener. Callers without a certificate are let in, for
 // people have tokens instead; Peer tells. A certificate that is shown must be one of the rack.
 func (i *Identity) Server() *tls.Config {
@@ -201,25 +227,32 @@ func (i *Identity) Client(role string) *tls.Config {
 		VerifyConnection: func(s tls.ConnectionState) error {
 			h := i.held()
 			if err := verify(s, h.pool); err != nil {
+				return fmt.Errorf("%w; if the rack's authority was replaced while this machine was away, %s", err, i.anew())
+			}
+			if err := h.name.admits(s.PeerCertificates[0], role); err != nil {
 				return err
 			}
-			return h.name.admits(s.PeerCertificates[0], role)
+			if role == RoleServer && h.replaced(s) {
+				return api.Errorf(api.CodeDenied, "the rack has replaced the authority that signed the certificate of %s; %s", h.name, i.anew())
+			}
+			return nil
 		},
 	}
 }
 
-// TrustServers returns the configuration of a client without a certificate, who trusts the servers
-// of whoever signs with one of the authorities, in PEM.
-func TrustServers(authorities []byte) (*tls.Config, error) {
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(authorities) {
-		return nil, api.Errorf(api.CodeInvalid, "the rack's authority is not a certificate in PEM")
+// anew tells how a machine gets a certificate that is good again.
+func (i *Identity) anew() string {
+	if i.Name().Role == RoleServer {
+		return "remove this server from the rack, empty its data directory and let it join anew: slipway rack servers remove " + i.Name().ID
 	}
-	return &tls.Config{
-		MinVersion:         tls.VersionTLS13,
-		InsecureSkipVerify: true, // VerifyConnection does it: who, not where
-		VerifyConnection:   func(s tls.ConnectionState) error { return verifyServer(s, pool) },
-	}, nil
+	return "empty " + i.dir + " and let it join anew, with a new token: slipway rack join-token agent"
+}
+
+// replaced reports whether a server at the other end does not trust whoever signed this certificate.
+// It would say so itself, in the words of TLS.
+func (h *held) replaced(s tls.ConnectionState) bool {
+	listed := listedBy(s)
+	return len(listed) > 0 && !slices.ContainsFunc(listed, func(c *x509.Certificate) bool { return Fingerprint(c) == h.issuer })
 }
 
 // verify checks the chain of the other end, as a server's.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -134,6 +135,46 @@ func (i *Identity) KeepFresh(ctx context.Context, renew func(context.Context) er
 			return nil
 		case <-time.After(min(renewRetry, max(time.Second, time.Until(until)/4))):
 		}
+	}
+}
+
+const (
+	// reportWait is how long the servers may take to answer a report, while nothing changes.
+	reportWait = 5 * time.Minute
+	// reportRetry and reportRetryMax are the waits after a report that failed, growing.
+	reportRetry    = time.Second
+	reportRetryMax = 15 * time.Second
+)
+
+// Follow tells the servers what the machine holds, over a connection that it proves itself on, and
+// renews the certificate as soon as they want something else: the rack is replacing its authority.
+// It ends with ctx. failed is told what went wrong.
+func (i *Identity) Follow(ctx context.Context, conn grpc.ClientConnInterface, renew func(context.Context) error, failed func(error)) error {
+	retry := reportRetry
+	for {
+		issuer, trusts := i.Holds()
+		reply, err := pb.NewMachinesClient(conn).Report(ctx, &pb.ReportRequest{Issuer: issuer, Trusts: trusts, WaitMs: reportWait.Milliseconds()})
+		if err = pb.FromError(err); err == nil && (reply.Issuer != issuer || !slices.Equal(reply.Trusts, trusts)) {
+			if err = renew(ctx); err == nil {
+				if now, all := i.Holds(); now != reply.Issuer || !slices.Equal(all, reply.Trusts) {
+					err = api.Errorf(api.CodeUnavailable, "the server that renews certificates does not know the rack's authority yet")
+				}
+			}
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err == nil {
+			retry = reportRetry
+			continue
+		}
+		failed(err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(retry):
+		}
+		retry = min(2*retry, reportRetryMax)
 	}
 }
 

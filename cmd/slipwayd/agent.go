@@ -144,6 +144,7 @@ func runNode(ctx context.Context, m *member, p paths, f agentFlags, j joinFlags,
 		group.Go(func() error { return supervise(ctx, own, log) })
 	}
 	group.Go(func() error { return m.identity.KeepFresh(ctx, m.renew, m.notRenewed) })
+	group.Go(func() error { return m.identity.Follow(ctx, m.conn, m.renew, m.notFollowed) })
 	group.Go(func() error { return node.Run(ctx) })
 	group.Go(func() error { return serveMetrics(ctx, metrics, registry, proxy, log) })
 	return group.Wait()

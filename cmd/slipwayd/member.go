@@ -125,7 +125,20 @@ func (m *member) servers(s *pb.Servers) {
 	}
 }
 
-func (m *member) renew(ctx context.Context) error { return m.identity.Renew(ctx, m.conn, m.hosts) }
+// renew gets a new certificate, and has it used from now on. Connections end with the authority that
+// they were made under.
+func (m *member) renew(ctx context.Context) error {
+	_, before := m.identity.Holds()
+	if err := m.identity.Renew(ctx, m.conn, m.hosts); err != nil {
+		return err
+	}
+	_, now := m.identity.Holds()
+	return m.conn.Redial(slices.ContainsFunc(before, func(a string) bool { return !slices.Contains(now, a) }))
+}
+
+func (m *member) notFollowed(err error) {
+	m.log.Warn("the servers do not know whom this node trusts", "err", err)
+}
 
 func (m *member) notRenewed(err error) {
 	m.log.Warn("certificate of this node not renewed", "err", err)

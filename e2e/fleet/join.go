@@ -33,15 +33,15 @@ func (f *Fleet) join(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	trust, err := os.ReadFile(f.servers.file("machine/trust.pem"))
+	authorities, err := os.ReadFile(f.servers.file("machine/trust.pem"))
 	if err != nil {
 		return err
 	}
-	conf, err := machine.TrustServers(trust)
+	trust, err := machine.NewTrust(authorities)
 	if err != nil {
 		return err
 	}
-	conn, err := client.NewConn(f.servers.Addrs(), grpc.WithTransportCredentials(credentials.NewTLS(conf)), grpc.WithNoProxy())
+	conn, err := client.NewConn(f.servers.Addrs(), grpc.WithTransportCredentials(credentials.NewTLS(trust.Client())), grpc.WithNoProxy())
 	if err != nil {
 		return err
 	}

@@ -176,6 +176,9 @@ func (c *change) switchAuthority(cmd SwitchAuthority) *api.Error {
 	}
 	a, passive := *next, *before
 	a.Active, a.Since, passive.Active = true, c.at, false
+	if passive.Since.IsZero() { // a rack that was made before this was noted
+		passive.Since = c.at
+	}
 	put(c, &c.authorities, passive.Fingerprint, &passive)
 	put(c, &c.authorities, a.Fingerprint, &a)
 	c.event("authority.active", "", a.Fingerprint, "in place of "+short(before.Fingerprint))

@@ -43,7 +43,7 @@ func NewCA(rack string, now time.Time) (*CA, error) {
 	template := &x509.Certificate{
 		SerialNumber: serial(), Subject: pkix.Name{CommonName: "slipway rack " + rack},
 		NotBefore: now.Add(-clockSkew), NotAfter: now.Add(caLife),
-		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		IsCA: true, BasicConstraintsValid: true, MaxPathLen: 1, // for what Vouch signs
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
@@ -91,6 +91,24 @@ func (c *CA) Pool() *x509.CertPool {
 
 // Fingerprint returns the SHA-256 of the certificate in hex, to compare by eye.
 func (c *CA) Fingerprint() string { return machine.Fingerprint(c.cert) }
+
+// Vouch signs a certificate of another authority, in PEM: who trusts c takes by it what the other
+// signs, until c ends.
+func (c *CA) Vouch(next *CA) ([]byte, error) {
+	template := &x509.Certificate{
+		SerialNumber: serial(), Subject: next.cert.Subject, SubjectKeyId: next.cert.SubjectKeyId,
+		NotBefore: next.cert.NotBefore, NotAfter: next.cert.NotAfter,
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	if c.cert.NotAfter.Before(template.NotAfter) {
+		template.NotAfter = c.cert.NotAfter
+	}
+	der, err := c.sign(template, next.cert.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
+}
 
 // Issue signs a certificate with a key of its own for hosts, which are IP addresses, host names or
 // wildcards like "*.app.example.com", valid for a year. It serves the named hosts and proves

@@ -133,11 +133,11 @@ func newFixture(t *testing.T) *fixture {
 		t.Cleanup(func() { conn.Close() })
 		return conn
 	}
-	people, err := machine.TrustServers(ca.PEM())
+	people, err := machine.NewTrust(ca.PEM())
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.conn = dial(people)
+	f.conn = dial(people.Client())
 	f.conns = map[string]*grpc.ClientConn{
 		"node":          dial(newMachine(t, ca, machine.Name{Cluster: "c1", Role: machine.RoleAgent, ID: "n1"}).Client(machine.RoleServer)),
 		"server":        dial(self.Client(machine.RoleServer)),

@@ -90,10 +90,15 @@ type Viewer interface{ View() *state.View }
 type Guard struct {
 	store Viewer
 	now   func() time.Time
+	check func(tls.ConnectionState) error // see Check; nil checks nothing
 }
 
 // NewGuard returns a Guard over the tokens in store.
 func NewGuard(store Viewer, now func() time.Time) *Guard { return &Guard{store: store, now: now} }
+
+// Check has every use of a connection of a machine judged anew by check, beside what its certificate
+// says itself: connections last longer than the trust in who signed for them.
+func (g *Guard) Check(check func(tls.ConnectionState) error) { g.check = check }
 
 // Identify returns who holds the secret. An unknown and an expired one are errors of code
 // denied.
@@ -111,7 +116,7 @@ func (g *Guard) Identify(secret string) (Identity, error) {
 }
 
 // IdentifyMachine returns the machine at the other end of a connection. One without a certificate,
-// one whose certificate has expired since and a node that was removed are errors of code denied.
+// one whose certificate is not good any more and one that was removed are errors of code denied.
 func (g *Guard) IdentifyMachine(s tls.ConnectionState) (Identity, error) {
 	name, ok := machine.Peer(s)
 	if !ok {
@@ -120,13 +125,26 @@ func (g *Guard) IdentifyMachine(s tls.ConnectionState) (Identity, error) {
 	if !g.now().Before(s.PeerCertificates[0].NotAfter) {
 		return Identity{}, api.Errorf(api.CodeDenied, "the certificate of %s has expired", name)
 	}
+	if g.check != nil {
+		if err := g.check(s); err != nil {
+			return Identity{}, api.Errorf(api.CodeDenied, "the certificate of %s is good no more: %w", name, err)
+		}
+	}
 	if name.Role == machine.RoleServer {
+		if g.store.View().Dismissed(name.ID) {
+			return Identity{}, Dismissed(name.ID)
+		}
 		return Identity{Name: "server/" + name.ID, Role: RoleServer}, nil
 	}
 	if g.removed(name) {
 		return Identity{}, api.Errorf(api.CodeDenied, "node %s was removed from the rack; to let the machine join anew, empty the data directory of its agent and start it with a join token", name.ID)
 	}
 	return Identity{Name: "node/" + name.ID, Role: RoleNode}, nil
+}
+
+// Dismissed is the error for a server that was removed.
+func Dismissed(server string) error {
+	return api.Errorf(api.CodeDenied, "server %s was removed from the rack; empty its data directory and let it join anew", server)
 }
 
 type identityKey struct{}

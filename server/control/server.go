@@ -86,9 +86,13 @@ type Config struct {
 	Members Members
 	// Backup writes all that is needed to restore the rack, encrypted; nil writes nothing.
 	Backup func(ctx context.Context, w io.Writer, passphrase string) error
+	// NewAuthority makes an authority that is to take the place of the one that signs; nil makes none.
+	NewAuthority func() (state.Authority, error)
 	// SpreadImage makes the servers hold an image and returns once a majority does; nil for a rack
 	// of one.
 	SpreadImage func(ctx context.Context, app api.AppName, digest string) error
+	// Images is the registry of the rack; nil where there is none.
+	Images Images
 }
 
 // sourceMaxDefault bounds an uploaded source.

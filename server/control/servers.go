@@ -80,7 +80,7 @@ func (s *Server) RotateJoinToken(ctx context.Context, r *pb.RotateJoinTokenReque
 	}
 	name := "join-" + r.GetRole()
 	secret, hash := s.cfg.Callers.NewToken()
-	t := state.Token{ID: name, Name: name, Role: name, Hash: hash, Created: s.cfg.Now().UTC()}
+	t := state.Token{ID: name, Name: name, Role: name, Hash: hash, Created: s.cfg.Now().UTC(), Pins: authority.Fingerprint}
 	res, err := s.propose(ctx, s.request(ctx, r.GetRequestId()), "token", state.PutToken{Token: t})
 	if err != nil {
 		return nil, pb.Error(err)
@@ -96,24 +96,22 @@ func (s *Server) Backup(r *pb.BackupRequest, stream grpc.ServerStreamingServer[p
 	if s.cfg.Backup == nil {
 		return pb.Error(api.Errorf(api.CodeUnavailable, "this server makes no backups"))
 	}
-	out := bufio.NewWriterSize(pieces{stream}, backupChunk)
+	out := bufio.NewWriterSize(pieces(func(b []byte) error { return stream.Send(&pb.BackupChunk{Data: b}) }), pieceSize)
 	if err := s.cfg.Backup(stream.Context(), out, r.GetPassphrase()); err != nil {
 		return pb.Error(err)
 	}
 	return pb.Error(out.Flush())
 }
 
-// backupChunk is the size of the pieces of a backup, in bytes.
-const backupChunk = 256 << 10
+// pieceSize is the size of the pieces of a stream of bytes.
+const pieceSize = 256 << 10
 
-// pieces writes to a stream.
-type pieces struct {
-	stream grpc.ServerStreamingServer[pb.BackupChunk]
-}
+// pieces sends what is written, each write as one piece.
+type pieces func([]byte) error
 
-// Write sends b as one piece.
-func (c pieces) Write(b []byte) (int, error) {
-	if err := c.stream.Send(&pb.BackupChunk{Data: b}); err != nil {
+// Write implements io.Writer.
+func (send pieces) Write(b []byte) (int, error) {
+	if err := send(b); err != nil {
 		return 0, err
 	}
 	return len(b), nil

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -39,15 +41,64 @@ type Link struct {
 	accepted chan net.Conn
 	closed   chan struct{}
 	once     sync.Once
+
+	mu     sync.Mutex
+	admits func(machine.Name) error // see Admits; nil admits all
+	live   map[*greeted]bool
 }
 
 var _ raft.StreamLayer = (*Link)(nil)
 
 // New serves Raft on a listener. The epoch is that of the data directory.
 func New(l net.Listener, identity *machine.Identity, epoch string, log *slog.Logger) *Link {
-	k := &Link{listener: l, identity: identity, epoch: epoch, log: log, accepted: make(chan net.Conn), closed: make(chan struct{})}
+	k := &Link{listener: l, identity: identity, epoch: epoch, log: log, accepted: make(chan net.Conn), closed: make(chan struct{}), live: map[*greeted]bool{}}
 	go k.serve()
 	return k
+}
+
+// Admits has every server judged by check as well, which knows who was removed.
+func (k *Link) Admits(check func(machine.Name) error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.admits = check
+}
+
+// Recheck ends the connections that would not be made any more: their certificates have expired, the
+// authority that signed them was removed, or the server was.
+func (k *Link) Recheck() {
+	k.mu.Lock()
+	live := slices.Collect(maps.Keys(k.live))
+	k.mu.Unlock()
+	for _, g := range live {
+		s := g.Conn.(*tls.Conn).ConnectionState()
+		err := k.identity.Check(s)
+		if name, named := machine.NameOf(s.PeerCertificates[0]); err == nil && named {
+			err = k.judge(name)
+		}
+		if err != nil {
+			k.log.Info("connection of a server ended", "from", g.RemoteAddr().String(), "err", err)
+			g.Close()
+		}
+	}
+}
+
+// judge reports why a server must not connect.
+func (k *Link) judge(name machine.Name) error {
+	k.mu.Lock()
+	admits := k.admits
+	k.mu.Unlock()
+	if admits == nil {
+		return nil
+	}
+	return admits(name)
+}
+
+// keep has a connection judged as long as it lasts.
+func (k *Link) keep(g *greeted) *greeted {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.live[g] = true
+	return g
 }
 
 // Transport returns the transport of a Store over the link.
@@ -95,7 +146,10 @@ func (k *Link) welcome(raw net.Conn) (net.Conn, error) {
 	if !known || peer.Role != machine.RoleServer {
 		return nil, api.Errorf(api.CodeDenied, "only servers of the rack speak Raft, this is %q", peer)
 	}
-	g := &greeted{Conn: conn, in: bufio.NewReader(conn)}
+	if err := k.judge(peer); err != nil {
+		return nil, err
+	}
+	g := k.greeted(conn)
 	line, err := g.line()
 	if err != nil {
 		return nil, err
@@ -114,7 +168,7 @@ func (k *Link) welcome(raw net.Conn) (net.Conn, error) {
 	if epoch != k.epoch {
 		return nil, k.foreign(peer.ID, epoch)
 	}
-	return g, raw.SetDeadline(time.Time{})
+	return k.keep(g), raw.SetDeadline(time.Time{})
 }
 
 // foreign is the error of two servers whose rack went on without one of them.
@@ -134,12 +188,12 @@ func (k *Link) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, e
 	if err != nil {
 		return nil, fmt.Errorf("reach the server at %s: %w", addr, err)
 	}
-	g := &greeted{Conn: conn, in: bufio.NewReader(conn)}
+	g := k.greeted(conn)
 	if err := k.greet(ctx, g); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("reach the server at %s: %w", addr, err)
 	}
-	return g, nil
+	return k.keep(g), nil
 }
 
 func (k *Link) greet(ctx context.Context, g *greeted) error {
@@ -188,7 +242,20 @@ func (k *Link) Addr() net.Addr { return k.listener.Addr() }
 // greeted is a connection whose greeting may have been read together with what follows.
 type greeted struct {
 	net.Conn
-	in *bufio.Reader
+	in   *bufio.Reader
+	link *Link
+}
+
+func (k *Link) greeted(conn net.Conn) *greeted {
+	return &greeted{Conn: conn, in: bufio.NewReader(conn), link: k}
+}
+
+// Close ends the connection.
+func (g *greeted) Close() error {
+	g.link.mu.Lock()
+	delete(g.link.live, g)
+	g.link.mu.Unlock()
+	return g.Conn.Close()
 }
 
 // Read reads what follows the greeting.

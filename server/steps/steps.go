@@ -19,6 +19,9 @@ type Input struct {
 	Attached map[api.NodeID]bool
 	// Silence is how long a node may say nothing before it counts as down; 0 for the default.
 	Silence time.Duration
+	// Settle is how long an authority that signs no more stays trusted after every machine has a
+	// certificate of the next; 0 for the default.
+	Settle time.Duration
 }
 
 // Since is the moment from which a wait that began at any of the given ones counts: the latest
