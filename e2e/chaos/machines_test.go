@@ -306,7 +306,7 @@ func (s *machine) kill() error {
 	return nil
 }
 
-// powerOff takes the host's power, and what its disk has not synced; start needs powerOn before.
+// powerOff takes the host's power, and what its disk has not synced.
 func (s *machine) powerOff() error {
 	_, exited := s.end()
 	if err := s.host.PowerOff(); err != nil {
@@ -314,6 +314,14 @@ func (s *machine) powerOff() error {
 	}
 	<-exited
 	return s.disk.lose()
+}
+
+// powerOn gives the power back and starts the program.
+func (s *machine) powerOn() error {
+	if err := s.host.PowerOn(); err != nil {
+		return err
+	}
+	return s.start()
 }
 
 // signal sends a signal to the program.

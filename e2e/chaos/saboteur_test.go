@@ -22,7 +22,7 @@ const (
 	// noticed, some cost elections.
 	shortMax, longMax = 400 * time.Millisecond, 1500 * time.Millisecond
 	// pauseOf bounds the time from one fault to the next.
-	pauseOf = 440 * time.Millisecond
+	pauseOf = 400 * time.Millisecond
 	// networkAtOnce is how many faults the network has at a time.
 	networkAtOnce = 3
 )
@@ -43,7 +43,8 @@ func newSaboteur(m *machines, r *rand.Rand) *saboteur {
 	return &saboteur{of: m, rand: r, busy: map[*machine]bool{}, counts: map[string]int{}}
 }
 
-// rage injects faults and ends them all. One server is exchanged for a new one meanwhile.
+// rage injects faults and ends them all. One server is exchanged for a new one meanwhile; at the end
+// the power of all goes off at once.
 func (n *saboteur) rage(count int) error {
 	var ends sync.WaitGroup
 	enough := n.total() + count
@@ -67,7 +68,26 @@ func (n *saboteur) rage(count int) error {
 		time.Sleep(between(n.rand, 0, pauseOf)) // until the next one
 	}
 	ends.Wait()
+	if n.failure() == nil && !n.of.t.Failed() {
+		n.fail(n.blackout())
+	}
 	return n.failure()
+}
+
+// blackout takes the power of all servers and gives it back in any order, while calls go on.
+func (n *saboteur) blackout() error {
+	n.count("power off all")
+	for _, s := range n.of.all {
+		if err := s.powerOff(); err != nil {
+			return err
+		}
+	}
+	for _, i := range n.rand.Perm(len(n.of.all)) {
+		if err := n.of.all[i].powerOn(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (n *saboteur) count(names ...string) {
@@ -177,14 +197,7 @@ func (n *saboteur) machine(victims []*machine, hold time.Duration) (name string,
 	case dice < 6:
 		return "kill", func() error { return each(func(s *machine) error { return s.start() }) }, each((*machine).kill)
 	case dice < 9:
-		return "power off", func() error {
-			return each(func(s *machine) error {
-				if err := s.host.PowerOn(); err != nil {
-					return err
-				}
-				return s.start()
-			})
-		}, each((*machine).powerOff)
+		return "power off", func() error { return each((*machine).powerOn) }, each((*machine).powerOff)
 	case dice < 11 && apart:
 		end, err = victims[0].disk.fill()
 		return "full disk", end, err
