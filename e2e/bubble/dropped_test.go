@@ -2,6 +2,8 @@ package bubble
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +57,22 @@ func TestDroppedExecIsNoSuccess(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAbandonedExecEnds leaves a command alone: with its client it goes.
+func TestAbandonedExecEnds(t *testing.T) {
+	inBubble(t, []string{"n1"}, func(r *rack) {
+		succeeded(r, r.deploy("shop", manifest(1, "")))
+		c := newConvox(r)
+		defer c.http.CloseIdleConnections()
+		file := filepath.Join(r.dir, "held")
+		conn := c.enter("shop", "web", "app hold "+file)
+		conn.CloseNow()
+		r.await("end of the command", time.Minute, func() bool {
+			_, err := os.Stat(file)
+			return os.IsNotExist(err)
+		})
+	})
 }
 
 // enter begins a command in a process of a service, and waits until it runs.

@@ -3,6 +3,7 @@ package bubble
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -58,6 +59,9 @@ func program(ctx context.Context, p *fake.Process) int {
 		fmt.Fprintln(p.Stdout, strings.Join(p.Args[:at], " "), "leaves with", code)
 		return code
 	}
+	if at := slices.Index(p.Args, "hold"); at >= 0 {
+		return hold(ctx, p, p.Args[at+1])
+	}
 	b := behaviourOf(env)
 	fmt.Fprintln(p.Stdout, "version", env["VERSION"])
 	boot := time.NewTimer(b.boot)
@@ -77,6 +81,18 @@ func program(ctx context.Context, p *fake.Process) int {
 			}
 		}
 	}
+}
+
+// hold keeps a file in being for as long as it runs, and reads no input.
+func hold(ctx context.Context, p *fake.Process, file string) int {
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		fmt.Fprintln(p.Stderr, err)
+		return 1
+	}
+	defer os.Remove(file)
+	fmt.Fprintln(p.Stdout, "version hold")
+	<-ctx.Done()
+	return 0
 }
 
 // router keeps the contract of the node's router: one version at a time, targets that left the

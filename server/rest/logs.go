@@ -34,12 +34,12 @@ func appLogs(c *call) error {
 	return c.logs(api.LogQuery{App: c.app(), Service: c.service(), Process: api.ProcessID(c.text("pid"))})
 }
 
-// logs sends the lines of a query. With prefixes, and of a whole app, what the rack did for the app
+// logs sends the lines of a query. Without prefixes, those are what processes say; with them, and of a whole app, what the rack did for the app
 // is told as well: those who wait for a deployment see why it fails.
 func (c *call) logs(q api.LogQuery) error {
 	q.Since, q.Filter, q.Follow, q.Previous = c.since(), c.text("Filter"), c.flag("Follow", true), true
 	prefix := c.flag("Prefix", false)
-	out := &logWriter{to: c.socket, prefix: prefix, filter: q.Filter}
+	out := &logWriter{to: c.socket, prefix: prefix, own: !prefix, filter: q.Filter}
 	if !prefix || q.Service != "" || q.Process != "" {
 		return c.rack.Logs(c, q, out.lines)
 	}
@@ -65,6 +65,7 @@ type logWriter struct {
 	mu     sync.Mutex
 	to     io.Writer
 	prefix bool
+	own    bool // only what processes say themselves
 	filter string
 	kept   []api.Event // not written yet, in order
 }
@@ -102,7 +103,9 @@ func (w *logWriter) lines(lines []api.LogLine) error {
 			b.WriteString(w.text(&w.kept[0]))
 			w.kept = w.kept[1:]
 		}
-		b.WriteString(lineText(&lines[i], w.prefix))
+		if !w.own || lines[i].Stream != "system" {
+			b.WriteString(lineText(&lines[i], w.prefix))
+		}
 	}
 	return w.write(b.String())
 }

@@ -132,6 +132,13 @@ func tool(name string, args []string) int {
 		}
 	case "fill":
 		err = fill(arg)
+	case "sleep", "late": // which says so
+		time.Sleep(time.Duration(n) * time.Second)
+		if name == "late" {
+			fmt.Println(name)
+		}
+	case "get":
+		err = get(arg)
 	case "wait": // for a signal
 		fmt.Println("waiting")
 		c := make(chan os.Signal, 1)
@@ -145,6 +152,17 @@ func tool(name string, args []string) int {
 		return 1
 	}
 	return 0
+}
+
+// get writes what a URL answers.
+func get(url string) error {
+	resp, err := http.Get(url)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(os.Stdout, resp.Body)
+	return err
 }
 
 // count writes numbered lines, some milliseconds apart now and then.
