@@ -44,7 +44,7 @@ const AboutMax = memberlist.MetaMaxSize
 // everySecond is how often a server tells of itself.
 const everySecond = time.Second
 
-// searchEvery is how often a server that sees nobody looks for others.
+// searchEvery is how often a server that sees nobody, or has not joined yet, looks for others.
 const searchEvery = 5 * time.Second
 
 // Member is a server that answers.
@@ -87,11 +87,15 @@ func (g *Gossip) Run(ctx context.Context) error {
 	defer tick.Stop()
 	defer g.Close()
 	var searched time.Time
+	joined := false
 	for {
-		if others := g.cfg.Others(); g.list.NumMembers() < 2 && len(others) > 0 && time.Since(searched) > searchEvery {
+		// What a server tells is worth less than what it told before it was restarted, until the
+		// others have told it how far they count. So it joins even where they have found it first.
+		if others := g.cfg.Others(); (!joined || g.list.NumMembers() < 2) && len(others) > 0 && time.Since(searched) > searchEvery {
 			searched = time.Now()
-			if _, err := g.list.Join(others); err != nil {
-				g.cfg.Log.Debug("no other server found", "err", err)
+			n, err := g.list.Join(others)
+			if joined = joined || n > 0; err != nil {
+				g.cfg.Log.Debug("not every other server found", "found", n, "err", err)
 			}
 		}
 		select {
