@@ -86,26 +86,28 @@ func (s *shell) saveConfig(conf config) error {
 	return nil
 }
 
-// chooseRack finds the rack to talk to: -r, $SLIPWAY_RACK, $SLIPWAY_ADDR, the current one.
-func (s *shell) chooseRack(conf config) (client.Context, error) {
-	name := s.rackFlag
+// chooseRack finds the rack to talk to: -r, $SLIPWAY_RACK, $SLIPWAY_ADDR, the current one. name is
+// what it is remembered by.
+func (s *shell) chooseRack(conf config) (name string, target client.Context, err error) {
+	name = s.rackFlag
 	if name == "" {
 		name = s.env["SLIPWAY_RACK"]
 	}
 	if addr := s.env["SLIPWAY_ADDR"]; name == "" && addr != "" {
-		return s.rackFromEnv(addr)
+		target, err = s.rackFromEnv(addr)
+		return "", target, err
 	}
 	if name == "" {
 		name = conf.Current
 	}
 	if name == "" {
-		return client.Context{}, usage("no rack is chosen; run: slipway login ADDRESS, or: slipway context use NAME")
+		return "", target, usage("no rack is chosen; run: slipway login ADDRESS, or: slipway context use NAME")
 	}
 	target, ok := conf.Racks[name]
 	if !ok {
-		return client.Context{}, conf.unknown(name)
+		return "", target, conf.unknown(name)
 	}
-	return target, nil
+	return name, target, nil
 }
 
 // rackFromEnv is for machines that have no configuration, such as those of CI.

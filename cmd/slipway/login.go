@@ -64,6 +64,9 @@ func (s *shell) login(ctx context.Context, name string, target client.Context) e
 	if name == "" {
 		name = info.Name
 	}
+	if ca := s.rack.CA(); ca != "" {
+		target.CA = ca
+	}
 	conf.Racks[name], conf.Current = target, name
 	if err := s.saveConfig(conf); err != nil {
 		return err

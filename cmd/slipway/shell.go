@@ -33,6 +33,9 @@ type shell struct {
 	told bool
 
 	rack *client.Client
+	// name is what the rack is remembered by, "" for one that is not; ca is the authority that it is
+	// remembered with.
+	name, ca string
 }
 
 func newShell(in io.Reader, out, err io.Writer, env []string) *shell {
@@ -45,9 +48,33 @@ func newShell(in io.Reader, out, err io.Writer, env []string) *shell {
 }
 
 func (s *shell) close() {
-	if s.rack != nil {
-		_ = s.rack.Close() // the answers have been printed
+	if s.rack == nil {
+		return
 	}
+	_ = s.rack.Close() // the answers have been printed
+	if err := s.followAuthority(); err != nil {
+		fmt.Fprintf(s.err, "WARNING: the rack has a new authority, which is not remembered: %s\n", clean(err.Error()))
+	}
+}
+
+// followAuthority remembers whom the rack is trusted by now, if that is somebody else than when the
+// command began: the rack's authority is being replaced.
+func (s *shell) followAuthority() error {
+	ca := s.rack.CA()
+	if s.name == "" || ca == s.ca {
+		return nil
+	}
+	conf, err := s.loadConfig()
+	if err != nil {
+		return err
+	}
+	target, ok := conf.Racks[s.name]
+	if !ok || target.CA != s.ca { // somebody else was quicker
+		return nil
+	}
+	target.CA = ca
+	conf.Racks[s.name] = target
+	return s.saveConfig(conf)
 }
 
 // connect returns the client of the chosen rack.
@@ -59,10 +86,11 @@ func (s *shell) connect(ctx context.Context) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	target, err := s.chooseRack(conf)
+	name, target, err := s.chooseRack(conf)
 	if err != nil {
 		return nil, err
 	}
+	s.name, s.ca = name, target.CA
 	s.rack, err = client.Dial(ctx, target)
 	return s.rack, err
 }

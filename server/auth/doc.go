@@ -7,6 +7,5 @@
 // request is about is taken from the request itself, so that a token of one app reaches no
 // other.
 //
-// The CA signs the certificates of servers and routers. It is made once, at bootstrap, and
-// read from the data directory afterwards.
+// The CA signs the certificates of machines and routers. Which one does is decided in the state.
 package auth
