@@ -27,7 +27,7 @@ import (
 const aloneTimeout = 50 * time.Millisecond
 
 // electionTimeout is after how long without a word from the leader servers look for another.
-const electionTimeout = 500 * time.Millisecond
+const electionTimeout = 400 * time.Millisecond
 
 // The files of a bootstrapped server that hold the first secrets, mode 0600.
 const (

@@ -76,7 +76,7 @@ func newRack(t *testing.T, dir string, n int, seed uint64, wrap func(*rack, *ser
 }
 
 // electionTimeout is that of the product.
-const electionTimeout = 500 * time.Millisecond
+const electionTimeout = 400 * time.Millisecond
 
 func timing(c *raft.Config) {
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = electionTimeout, electionTimeout, electionTimeout/2
