@@ -33,7 +33,7 @@ func TestScripts(t *testing.T) {
 		Setup:         setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"slip": slip, "document": document, "settle": settle, "until": until, "agent": agent, "rack": rack,
-			"export": export,
+			"export": export, "ci": ci,
 		},
 	})
 }
