@@ -138,7 +138,7 @@ func setVariable(env map[string]string, text string) bool {
 
 // changeEnv makes a release with a changed environment, and deploys it on request.
 func (s *shell) changeEnv(ctx context.Context, what string, change client.EnvChange, f envFlags) error {
-	if len(change.Set)+len(change.Unset) == 0 && !change.Replace {
+	if len(change.Set)+len(change.Unset) == 0 && !change.Replace && change.Build == "" {
 		return usage("no variable is given")
 	}
 	rack, app, err := s.open(ctx)

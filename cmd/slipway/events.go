@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,7 +38,7 @@ func (s *shell) eventsCommand() *cobra.Command {
 				return err
 			}
 		}
-		return s.events(c.Context(), q)
+		return s.events(c.Context(), q, "")
 	}
 	c.Flags().BoolVar(&all, "all", false, "of the whole rack, not of one app")
 	c.Flags().DurationVar(&since, "since", 0, "those of the past, so far back")
@@ -46,15 +47,13 @@ func (s *shell) eventsCommand() *cobra.Command {
 	return c
 }
 
-func (s *shell) events(ctx context.Context, q client.EventQuery) error {
+// events prints events, those whose line holds a text.
+func (s *shell) events(ctx context.Context, q client.EventQuery, filter string) error {
 	rack, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
 	return rack.Events(ctx, q, func(e api.Event) error {
-		if s.json {
-			return s.row(e)
-		}
 		message := e.Message
 		if e.Reason != "" {
 			if message != "" {
@@ -62,6 +61,13 @@ func (s *shell) events(ctx context.Context, q client.EventQuery) error {
 			}
 			message += "because: " + e.Reason
 		}
-		return s.table([]string{e.At.UTC().Format(stampLayout), e.Type, orElse(string(e.App), "-"), e.Object, e.Actor, message}, nil)
+		line := []string{e.At.UTC().Format(stampLayout), e.Type, orElse(string(e.App), "-"), e.Object, e.Actor, message}
+		switch {
+		case !strings.Contains(strings.Join(line, " "), filter):
+			return nil
+		case s.json:
+			return s.row(e)
+		}
+		return s.table(line, nil)
 	})
 }

@@ -148,6 +148,10 @@ switch R
 releases info R --reveal
 env --reveal
 releases promote R --force
+releases create-from --build-from R --use-active-release-env --promote
+rack ps
+rack logs --no-follow --since 30m --filter T
+instances terminate N
 cp S:/a b
 restart S
 why

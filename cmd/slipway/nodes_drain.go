@@ -24,7 +24,7 @@ const (
 func (s *shell) drainCommand() *cobra.Command {
 	yes, wait, noWait := false, true, false
 	c := s.verb(verb{
-		use: "drain NODE", names: nodeNames, short: "Move what a node runs elsewhere", args: between(1, 1),
+		use: "drain NODE", aliases: []string{"terminate"}, names: nodeNames, short: "Move what a node runs elsewhere", args: between(1, 1),
 		long: "Move what a node runs elsewhere, at the pace of each service: deployment.minimum and maximum hold as in a\n" +
 			"deployment. First it says what becomes of each process, and asks. It ends when nothing runs there any more;\n" +
 			"an interrupt ends the wait, not the drain. One-offs and builds run to their end. The node takes nothing new\n" +

@@ -29,6 +29,7 @@ func (s *shell) releasesCommand() *cobra.Command {
 		}),
 		s.promoteVerb(),
 		s.rollbackVerb(),
+		s.createFromVerb(),
 		s.diffVerb(),
 	)
 	return c
