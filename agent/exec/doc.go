@@ -1,5 +1,6 @@
 // Package exec serves the sessions that servers open towards the processes of a node: further
-// commands in a container, the standard streams of a one-off, and copies of files.
+// commands in a container, the standard streams of a one-off, copies of files, and connections to
+// the ports of a process.
 //
 // A session is a stream of frames both ways. Input waits in the stream, so that a process that
 // does not read slows its own client only. Files are reached through the process's root in /proc

@@ -28,9 +28,9 @@ type Stream interface {
 	Recv() (*pb.Frame, error)
 }
 
-// Serve handles one session of kind exec, attach, copy_in or copy_out until it ends. Errors are
-// for the other end to read; exec and copies end with an exit frame, attach ends without one:
-// the exit code of a process is in its status.
+// Serve handles one session of kind exec, attach, copy_in, copy_out or proxy until it ends. Errors
+// are for the other end to read; attach ends without an exit frame, for the exit code of a process
+// is in its status, and all others end with one.
 func Serve(ctx context.Context, engine Engine, open *pb.Open, stream Stream) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -53,6 +53,8 @@ func Serve(ctx context.Context, engine Engine, open *pb.Open, stream Stream) err
 		return c.exit(code)
 	case "attach":
 		return engine.Attach(ctx, id, c.streams(open))
+	case "proxy":
+		return c.proxy(ctx, engine, id, open.Port)
 	case "copy_in", "copy_out":
 		root, err := rootOf(ctx, engine, id)
 		if err != nil {

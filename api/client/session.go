@@ -51,7 +51,7 @@ func (c *Client) Attach(ctx context.Context, app api.AppName, id api.ProcessID, 
 	return c.session(ctx, &pb.Open{Kind: "attach", App: string(app), Process: string(id), Stdin: s.In != nil}, s)
 }
 
-// Place is a path in a process; a service is any ready process of it.
+// Place is a process, or a path in one; a service is any ready process of it.
 type Place struct {
 	Process api.ProcessID
 	Service api.ServiceName
@@ -66,6 +66,15 @@ func (c *Client) CopyIn(ctx context.Context, app api.AppName, to Place, tar io.R
 // CopyOut writes the file or directory that a place names as a tar.
 func (c *Client) CopyOut(ctx context.Context, app api.AppName, from Place, tar io.Writer) error {
 	return c.copy(ctx, &pb.Open{Kind: "copy_out"}, app, from, Streams{Out: tar})
+}
+
+// Proxy connects with a TCP port of a process, as programs in its container reach it. It returns when
+// both ends have closed the connection, or the process has.
+func (c *Client) Proxy(ctx context.Context, app api.AppName, to Place, port uint16, in io.Reader, out io.Writer) error {
+	_, err := c.session(ctx, &pb.Open{
+		Kind: "proxy", App: string(app), Process: string(to.Process), Service: string(to.Service), Port: uint32(port), Stdin: true,
+	}, Streams{In: in, Out: out})
+	return err
 }
 
 func (c *Client) copy(ctx context.Context, open *pb.Open, app api.AppName, p Place, s Streams) error {

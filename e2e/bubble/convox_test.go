@@ -343,6 +343,13 @@ func convoxDay() []ask {
 		{row: "DELETE /apps/{app}/processes/{pid}", path: "/apps/shop/processes/{pid}", want: "^ok\n$"},
 		{row: "SOCKET /apps/{app}/logs", path: "/apps/shop/logs", headers: map[string]string{"Follow": "false", "Prefix": "true", "Since": "20m0s"}, want: `(?s)T..:..:..Z system/slipway/D[A-Z]{10} deployment.started shop .* service/web/p[a-z]{10} version two\n`},
 		{row: "SOCKET /apps/{app}/logs", path: "/apps/shop/logs", headers: map[string]string{"Follow": "false", "Filter": "version", "Since": "20m0s"}, want: `^(version two\n)+$`},
+		// What runs in a bubble has no network to connect to.
+		{row: "SOCKET /proxy/{host}/{port}", path: "/proxy/web.shop.test.local/3000", want: `^ERROR: process p[a-z]+ does not accept connections to port 3000: `},
+		{row: "SOCKET /proxy/{host}/{port}", path: "/proxy/web.other/3000", want: `^ERROR: service "web" not found`},
+		{row: "SOCKET /proxy/{host}/{port}", path: "/proxy/web.nope/3000", want: `^ERROR: no such app: "nope"`},
+		{row: "SOCKET /proxy/{host}/{port}", path: "/proxy/database/5432", want: `^ERROR: host "database": .* name one as SERVICE.APP`},
+		{row: "SOCKET /proxy/{host}/{port}", path: "/proxy/web.shop/0", want: `^ERROR: parameter port: .*1`},
+		{row: "SOCKET /proxy/{host}/{port}", path: "/proxy/web.shop/http", want: `^ERROR: parameter port: "http" is no whole number`},
 		{row: "SOCKET /apps/{app}/logs", path: "/apps/nope/logs", want: `^ERROR: no such app: "nope"`},
 		{row: "SOCKET /apps/{app}/processes/{pid}/logs", path: "/apps/shop/processes/{web}/logs", headers: map[string]string{"Follow": "false"}, want: "^(version two\n)?"},
 		{row: "SOCKET /apps/{app}/services/{service}/logs", path: "/apps/shop/services/web/logs", headers: map[string]string{"Follow": "false", "Since": "20m0s"}, want: "version two\n"},

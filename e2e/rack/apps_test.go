@@ -21,7 +21,7 @@ func TestOneRack(t *testing.T) {
 		"liveness": livenessReplaces, "fade": fadeGoesBack, "stubborn": stubbornIsKilled, "memory": memoryIsNamed,
 		"killed-cli": deployOutlivesItsCLI, "newest": newestPromotionWins, "twice": twoDeploysAtOnce,
 		"badbuild": buildThatFails, "noimage": imageThatCannotBePulled, "noroom": noRoomIsSaid,
-		"follow": logsFollowDeploys, "tools": toolsReachProcesses, "runs": runsPassOnTheirEnd, "edit": envIsEdited,
+		"follow": logsFollowDeploys, "tools": toolsReachProcesses, "ports": portsAreReached, "runs": runsPassOnTheirEnd, "edit": envIsEdited,
 		"restart": restartReplaces, "delete": deleteLeavesNothing,
 	} {
 		t.Run(name, func(t *testing.T) {

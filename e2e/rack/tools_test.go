@@ -2,12 +2,16 @@ package rack
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 
 	"slipway/api"
 )
@@ -80,6 +84,60 @@ func toolsReachProcesses(t *testing.T, r *rack) {
 	if out, code := r.slipway("", "cp", "web:/nothing", back, "-a", "tools"); code == 0 || !strings.Contains(out, "/nothing") {
 		t.Errorf("cp of a file that is not there: %d\n%s", code, out)
 	}
+}
+
+// portsAreReached goes to a port from this machine by the CLI, which asks for it by gRPC.
+func portsAreReached(t *testing.T, r *rack) {
+	r.must("", "deploy", r.source("ports", 1, ""), "-a", "ports")
+	id := string(r.live("ports")[0].ID)
+	out, stop := r.background("proxy", "0:web:3000", "0:"+id+":3000", "0:web.ports:3001", "-a", "ports")
+	var local []string
+	r.awaitState("local ports", 20*time.Second, func() (string, bool) {
+		local = nil
+		for _, m := range regexp.MustCompile(`(?m)^Forwarding (\S+) to \S+$`).FindAllStringSubmatch(out.String(), -1) {
+			local = append(local, m[1])
+		}
+		return out.String(), len(local) == 3
+	})
+	for _, addr := range local[:2] {
+		for range 3 {
+			if err := echoThrough(t, addr); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+		}
+	}
+	if resp, err := http.Get("http://" + local[2]); err == nil {
+		resp.Body.Close()
+		t.Error("a port that nobody listens on answered")
+	}
+	r.awaitState("word of a port that nobody listens on", 20*time.Second, func() (string, bool) {
+		return out.String(), strings.Contains(out.String(), "web.ports:3001: process "+id+" does not accept connections to port 3001")
+	})
+	stop(syscall.SIGINT)
+	for _, args := range [][]string{{"proxy", "wbe:3000"}, {"proxy", "web"}, {"proxy", "web:0"}, {"proxy", "web:99999"}, {"proxy", ":3000"}, {"proxy", "web.UP:3000"}} {
+		if said, code := r.slipway("", append(args, "-a", "ports")...); code == 0 || !strings.Contains(said, "Error") && !strings.Contains(said, "ERROR") {
+			t.Errorf("%q: %d %s", args, code, said)
+		}
+	}
+}
+
+// echoThrough sends a megabyte to a process and compares what comes back.
+func echoThrough(t *testing.T, addr string) error {
+	conn, _, err := websocket.Dial(t.Context(), "ws://"+addr+"/echo", nil)
+	if err != nil {
+		return err
+	}
+	defer conn.CloseNow()
+	for i := range 64 {
+		text := strings.Repeat(fmt.Sprintf("%016d", i), 1<<10)
+		if err := conn.Write(t.Context(), websocket.MessageText, []byte(text)); err != nil {
+			return err
+		}
+		if _, back, err := conn.Read(t.Context()); err != nil || string(back) != text {
+			return fmt.Errorf("%d bytes came back: %w", len(back), err)
+		}
+	}
+	return conn.Close(websocket.StatusNormalClosure, "")
 }
 
 func runsPassOnTheirEnd(t *testing.T, r *rack) {

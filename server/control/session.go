@@ -20,6 +20,7 @@ const (
 	kindLogs    = "logs"
 	kindCopyIn  = "copy_in"
 	kindCopyOut = "copy_out"
+	kindProxy   = "proxy"
 )
 
 // exitWait bounds the wait for the exit code of a process whose stream has ended.
@@ -42,30 +43,28 @@ func (s *Server) Session(stream sessionStream) error {
 	open := &pb.Open{
 		Kind: asked.GetKind(), App: asked.GetApp(), Process: asked.GetProcess(), Service: asked.GetService(),
 		Command: asked.GetCommand(), Entrypoint: asked.GetEntrypoint(), Tty: asked.GetTty(), Rows: asked.GetRows(), Cols: asked.GetCols(),
-		Path: asked.GetPath(), Query: asked.GetQuery(), Stdin: asked.GetStdin(),
+		Path: asked.GetPath(), Query: asked.GetQuery(), Stdin: asked.GetStdin(), Port: asked.GetPort(),
 	}
 	switch open.Kind {
 	case kindLogs:
 		return pb.Error(s.logSession(stream, open))
 	case kindAttach:
 		return pb.Error(s.attach(stream, open))
-	case kindExec, kindCopyIn, kindCopyOut:
+	case kindExec, kindCopyIn, kindCopyOut, kindProxy:
 		return pb.Error(s.enter(stream, open))
 	}
 	return pb.Error(api.Errorf(api.CodeInvalid, "session kind %q is not known", open.Kind))
 }
 
-// enter runs a command in a running process, or copies files into or out of it.
+// enter runs a command in a running process, copies files into or out of it, or connects to a port
+// of it.
 func (s *Server) enter(stream sessionStream, open *pb.Open) error {
 	v, a, err := s.readApp(stream.Context(), open.App)
 	if err != nil {
 		return err
 	}
-	if open.Kind == kindExec && len(open.Command) == 0 {
-		return api.Errorf(api.CodeInvalid, "no command is given")
-	}
-	if open.Kind != kindExec && open.Path == "" {
-		return api.Errorf(api.CodeInvalid, "no path is given")
+	if err := checkOpen(open); err != nil {
+		return err
 	}
 	p, err := s.chooseProcess(v, a, open.Process, open.Service)
 	if err != nil {
@@ -77,6 +76,25 @@ func (s *Server) enter(stream sessionStream, open *pb.Open) error {
 		return api.Errorf(api.CodeUnavailable, "node %s ended the session of process %s; what became of it is not known", p.Node, p.ID)
 	}
 	return err
+}
+
+// checkOpen reports what a session lacks.
+func checkOpen(open *pb.Open) error {
+	switch open.Kind {
+	case kindExec:
+		if len(open.Command) == 0 {
+			return api.Errorf(api.CodeInvalid, "no command is given")
+		}
+	case kindProxy:
+		if open.Port < 1 || open.Port > 65_535 {
+			return api.Errorf(api.CodeInvalid, "port %d is not one of 1 to 65535", open.Port)
+		}
+	default:
+		if open.Path == "" {
+			return api.Errorf(api.CodeInvalid, "no path is given")
+		}
+	}
+	return nil
 }
 
 // chooseProcess returns the named process, or one of the named service: a ready one if there

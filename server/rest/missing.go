@@ -50,7 +50,6 @@ func missingRoutes() []route {
 		{"the rack is updated by its packages (docs/operate.md), and has no parameters", [][2]string{{"PUT", "/system"}, {"GET", "/system/releases"}}},
 		{"revoke a token with: slipway tokens delete", [][2]string{{"PUT", "/system/jwt/rotate"}}},
 		{"the rack takes no events from outside; it tells its own: slipway events", [][2]string{{"POST", "/events"}}},
-		{"the rack opens no connections into its network yet", [][2]string{{socketMethod, "/proxy/{host}/{port}"}}},
 		{"nodes are entered by the means of their own", [][2]string{{socketMethod, "/instances/{id}/shell"}, {"POST", "/instances/keyroll"}}},
 	} {
 		for _, r := range group.routes {

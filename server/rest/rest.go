@@ -120,11 +120,12 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, rt *route, id string
 		Context: r.Context(), w: w, r: r, id: id, sources: a.cfg.Sources, now: a.cfg.Now,
 		rack: client.New(&gate{a.cfg.Conn, secret, rt.calls}),
 	}
-	args, err := arguments(w, r, rt)
-	if err == nil && rt.missing != "" {
+	var err error
+	if rt.missing != "" {
 		err = missing("%s", rt.missing)
+	} else {
+		c.args, err = arguments(w, r, rt)
 	}
-	c.args = args
 	switch isSocket := rt.method == socketMethod; {
 	case isSocket && strings.EqualFold(r.Header.Get("Upgrade"), "websocket"):
 		if denied := a.known(c, secret); denied != nil {

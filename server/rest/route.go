@@ -83,7 +83,11 @@ func (r *route) names() (out []param) {
 			continue
 		}
 		name := strings.TrimSuffix(segment[start+1:end], "...")
-		out = append(out, param{name: name, in: inPath, required: true, most: nameMax, doc: pathDocs[name]})
+		p := param{name: name, in: inPath, required: true, most: nameMax, doc: pathDocs[name]}
+		if name == "port" {
+			p.kind, p.least, p.most = kindNumber, 1, 65_535
+		}
+		out = append(out, p)
 	}
 	return out
 }

@@ -30,6 +30,8 @@ type socket struct {
 	conn *websocket.Conn
 	ctx  context.Context //nolint:containedctx // of the request; an io.Writer has none.
 	mu   sync.Mutex
+	// wrote: there was output, at least an attempt at it.
+	wrote bool
 }
 
 // serveSocket opens a websocket and serves it. Clients show nothing of a handshake that is refused,
@@ -47,7 +49,7 @@ func (a *API) serveSocket(c *call, rt *route, failed error) error {
 	input, feed := io.Pipe()
 	defer input.Close()
 	c.socket, c.Context, c.r = &socket{conn: conn, ctx: ctx}, ctx, c.r.WithContext(ctx)
-	if c.input = input; rt.answer != exitStatus {
+	if c.input = input; rt.answer != exitStatus && rt.answer != rawBytes {
 		input.Close() // nobody reads it: what comes is dropped
 	}
 	go c.socket.receive(feed, cancel) // ends with the connection
@@ -63,6 +65,9 @@ func (a *API) serveSocket(c *call, rt *route, failed error) error {
 			level = a.cfg.Log.Error
 		}
 		level("websocket failed", "request", c.id, "path", c.r.URL.Path, "err", failed)
+		if rt.answer == rawBytes && c.socket.wrote {
+			return nil // a word of ours would be taken for one of the far end
+		}
 		fmt.Fprintf(c.socket, "ERROR: %s\n", sentence(failed, c.id))
 		if rt.answer == exitStatus {
 			c.socket.exit(exitUnknown)
@@ -106,6 +111,7 @@ func (s *socket) Write(p []byte) (int, error) {
 func (s *socket) send(kind websocket.MessageType, p []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.wrote = true
 	ctx, cancel := context.WithTimeout(s.ctx, writeMax)
 	defer cancel()
 	return s.conn.Write(ctx, kind, p)
