@@ -196,6 +196,116 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// TestRotationOutlivesLeaders: whoever leads goes on where the one before was, a node that is away is
+// waited for, and one that is left behind learns why it is turned away.
+func TestRotationOutlivesLeaders(t *testing.T) {
+	all := threeSettling(t, 0)
+	token, trust := all[0].file(t, JoinAgentTokenFile), all[0].file(t, TrustFile)
+	away, lost := filepath.Join(t.TempDir(), "machine"), filepath.Join(t.TempDir(), "machine")
+	startNode(t, filepath.Join(t.TempDir(), "machine"), "here", token, all)
+	for dir, name := range map[string]string{away: "away", lost: "lost"} {
+		n := startNode(t, dir, name, token, all)
+		await(t, name+" is told", func() (string, bool) {
+			_, ok := all[leading(t, all)].store.View().Holding("node/" + name)
+			return "", ok
+		})
+		n.stop()
+	}
+	rack := admin(t, all[0], all)
+	before, _ := signs(all[0])
+	if _, err := rack.RotateAuthority(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	behind := func(want string) {
+		t.Helper()
+		await(t, "waits for "+want, func() (string, bool) {
+			var names []string
+			for _, l := range all[leading(t, all)].store.View().Laggards() {
+				if l.Waited {
+					names = append(names, l.Name)
+				}
+			}
+			slices.Sort(names)
+			return strings.Join(names, " "), strings.Join(names, " ") == want
+		})
+	}
+	behind("away lost")
+	all = restartLeader(t, all)
+	behind("away lost")
+	if now, n := signs(all[leading(t, all)]); now != before || n != 2 {
+		t.Fatalf("%d authorities, %s signs, %s did", n, now, before)
+	}
+	if _, err := rack.RotateAuthority(t.Context(), "node/lost"); err != nil {
+		t.Fatal(err)
+	}
+	first := startNode(t, away, "away", token, all)
+	await(t, "another authority signs", func() (string, bool) {
+		now, _ := signs(all[leading(t, all)])
+		return now, now != before
+	})
+	first.stop() // with whatever certificate it has
+	all = restartLeader(t, all)
+	startNode(t, away, "away", token, all)
+	rotated(t, all, before)
+	back := startNode(t, lost, "lost", token, all)
+	await(t, "reason", func() (string, bool) {
+		why := back.lastErr.Load()
+		if why == nil {
+			return "none", false
+		}
+		return *why, strings.Contains(*why, "has replaced the authority that signed the certificate of agent lost")
+	})
+	// A client that was away all the time takes the new authority over.
+	client, err := client.Dial(t.Context(), client.Context{Addr: all[0].cfg.GRPCAddr, CA: trust, Token: all[0].file(t, AdminTokenFile)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, err := client.Apps(t.Context()); err != nil || client.CA() == trust || client.CA() != all[0].file(t, TrustFile) {
+		t.Errorf("a client with the old authority: %v, trusts now %q", err, client.CA())
+	}
+}
+
+// restartLeader stops who leads, waits for the next leader, and starts the former one again.
+func restartLeader(t *testing.T, all []*member) []*member {
+	t.Helper()
+	i := leading(t, all)
+	all[i].end()
+	leading(t, slices.Concat(all[:i], all[i+1:]))
+	cfg := all[i].cfg
+	cfg.Bootstrap = false
+	out := slices.Clone(all)
+	out[i] = start(t, cfg)
+	return out
+}
+
+// TestShortCertificates: certificates of seconds are renewed in time, by servers and nodes, and nobody
+// notices.
+func TestShortCertificates(t *testing.T) {
+	const life = 4 * time.Second
+	all := threeSettling(t, life)
+	n := startNode(t, filepath.Join(t.TempDir(), "machine"), "n1", all[0].file(t, JoinAgentTokenFile), all)
+	leader := leading(t, all)
+	end := load(t, all)
+	began := time.Now()
+	await(t, "three lives", func() (string, bool) {
+		why := "nothing"
+		if text := n.lastErr.Load(); text != nil {
+			why = *text
+		}
+		return fmt.Sprint(n.renewed.Load(), " renewals, ", n.attached.Load(), " sessions, failed last: ", why),
+			n.renewed.Load() >= 6 && time.Since(began) > 3*life
+	})
+	end()
+	if now := leading(t, all); now != leader {
+		t.Errorf("server %d leads, %d did", now, leader)
+	}
+	v := all[leader].store.View()
+	if node, ok := v.Node("n1"); !ok || node.Status != api.NodeReady {
+		t.Errorf("the node is %+v", node)
+	}
+}
+
 // load writes and reads through every server until end is called, which fails the test for every call
 // that failed. The clients know the authority of now only.
 func load(t *testing.T, all []*member) (end func()) {
