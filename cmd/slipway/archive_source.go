@@ -168,7 +168,7 @@ func (s *importSource) imageOfLayout(file string) (v1.Image, error) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err == nil {
+		if err == nil && h.Typeflag == tar.TypeReg { // a link could lead out of the archive
 			err = unpackOne(root, strings.TrimPrefix(path.Clean("/"+h.Name), "/"), h, t)
 		}
 		if err != nil {
@@ -241,7 +241,8 @@ func stage(c v1.Config, target, rootfs string) (string, error) {
 	if len(c.Cmd) > 0 {
 		line("CMD %s", words(c.Cmd))
 	}
-	for _, value := range append([]string{c.WorkingDir, c.User, c.StopSignal}, c.Env...) {
+	settings := slices.Concat([]string{target, c.WorkingDir, c.User, c.StopSignal}, c.Env, slices.Collect(maps.Keys(c.ExposedPorts)))
+	for _, value := range settings {
 		if strings.ContainsAny(value, "\n\r") {
 			return "", errors.New("a setting of it has a line break, which a Dockerfile cannot hold; import the source: --source DIR")
 		}

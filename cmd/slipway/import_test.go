@@ -95,6 +95,10 @@ func TestImportRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	trick, err := mutate.Config(empty.Image, v1.Config{ExposedPorts: map[string]struct{}{"80\nRUN true": {}}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	const one = "services:\n  web:\n    build: .\n"
 	for _, tt := range []struct {
 		name, want string
@@ -112,6 +116,10 @@ func TestImportRefuses(t *testing.T) {
 			"app.json", `{"name":"shop"}`, "build.tgz", string(ociBuild(t, "services:\n  api:\n    build: .\n", web)),
 		}},
 		{"break", "has a line break", 1, []string{"app.json", `{"name":"shop"}`, "build.tgz", string(savedBuild(t, one, map[string]v1.Image{"web": long}))}},
+		{"trick", "has a line break", 1, []string{"app.json", `{"name":"shop"}`, "build.tgz", string(savedBuild(t, one, map[string]v1.Image{"web": trick}))}},
+		{"linked", "index.json", 1, []string{
+			"app.json", `{"name":"shop"}`, "build.tgz", string(tgz(t, "build.json", buildJSON(one), "web."+exportedID+".tar", linkTo(t, c.dir))),
+		}},
 		{"manifest", "convox.yml of app shop", 1, []string{"app.json", `{"name":"shop"}`, "build.tgz", string(ociBuild(t, "web:\n  build: .\n", web))}},
 		{"required", "the manifest requires it; give it one: --env TOKEN=", 2, []string{
 			"app.json", `{"name":"shop"}`, "build.tgz", string(ociBuild(t, one+"    environment: [TOKEN]\n", web)),
@@ -130,6 +138,22 @@ func TestImportRefuses(t *testing.T) {
 	if apps := c.must("apps"); strings.Contains(apps, "shop") {
 		t.Errorf("an import that was refused made an app:\n%s", apps)
 	}
+}
+
+// linkTo is an OCI archive whose index is a link to a file of this machine.
+func linkTo(t *testing.T, dir string) string {
+	t.Helper()
+	file := filepath.Join(dir, "mine.json")
+	writeFile(t, file, []byte(`{"schemaVersion":2,"manifests":[]}`))
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	if err := w.WriteHeader(&tar.Header{Name: "index.json", Linkname: file, Typeflag: tar.TypeSymlink}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 // export makes an archive as Convox does: export FILE DIR. The directory has app.json, env,
