@@ -216,9 +216,11 @@ func listed(servers *pb.Servers) string {
 	return b.String()
 }
 
-// How often a rack is told: each session waits as long as all of them together may need.
+// How often a rack is told: each session waits as long as all of them together may need. Machines
+// that join are no hurry, and come in crowds: telling each of each would keep a server from leading.
 const (
 	documentCost   = 50 * time.Microsecond // a document that changed, for one session
+	peersCost      = 10 * documentCost     // when only the peers did
 	assignmentCost = 20 * time.Microsecond // an assignment set
 	// writeShare is which share of the time may go into writing documents: one of so many.
 	writeShare = 4
@@ -228,8 +230,8 @@ const (
 func (s *Server) keep(ctx context.Context, d *desk, updates <-chan raftstore.Update) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var next time.Time // when documents may be written
-	waits := true
+	var next, calm time.Time // when documents may be written; and when, if there is no hurry
+	due := time.Now()        // when the timer fires; zero for never
 	for {
 		select {
 		case <-ctx.Done():
@@ -239,34 +241,44 @@ func (s *Server) keep(ctx context.Context, d *desk, updates <-chan raftstore.Upd
 				return
 			}
 			d.see(u.View, u.Changes)
-			if now := time.Now(); now.Before(next) {
-				if !waits {
-					timer.Reset(next.Sub(now))
+			at := next
+			if !d.hurries() {
+				at = maxTime(next, calm)
+			}
+			if now := time.Now(); now.Before(at) {
+				if due.IsZero() || at.Before(due) {
+					due = at
+					timer.Reset(at.Sub(now))
 				}
-				waits = true
 				s.wake(u.Changes, false)
 				continue
 			}
-			next = s.publish(d, u.Changes)
-			waits = false
+			next, calm = s.publish(d, u.Changes)
 		case <-timer.C:
-			next = s.publish(d, state.Changes{})
-			waits = false
+			due = time.Time{}
+			next, calm = s.publish(d, state.Changes{})
 		}
 	}
 }
 
+// hurries reports whether more than the peers may have changed since the documents were written.
+func (d *desk) hurries() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.stale.All || len(d.stale.Named) > 0 || d.version != d.view.RoutesVersion()
+}
+
 // publish writes the documents and wakes those who have not heard of them. It returns when the
-// next time may be.
-func (s *Server) publish(d *desk, ch state.Changes) (next time.Time) {
+// next time may be, and when if only the peers change until then.
+func (s *Server) publish(d *desk, ch state.Changes) (next, calm time.Time) {
 	began := time.Now()
 	moved := d.write()
-	sessions := s.wake(ch, moved)
+	sessions := time.Duration(s.wake(ch, moved))
 	next = began.Add(writeShare * time.Since(began))
-	if moved {
-		next = maxTime(next, began.Add(time.Duration(sessions)*documentCost))
+	if !moved {
+		return next, next
 	}
-	return next
+	return maxTime(next, began.Add(sessions*documentCost)), maxTime(next, began.Add(sessions*peersCost))
 }
 
 func maxTime(a, b time.Time) time.Time {
