@@ -34,6 +34,14 @@ func (d *Decider) allSteps() []step {
 // the log may be ahead of the state.
 const batchMax = 100
 
+// After a pass the leader lets changes come together for restShare times as long as it thought, at
+// most restMax: what a pass costs follows the services that changed, and those of a large rack change
+// without end while it starts. A pass over little is followed by the next at once.
+const (
+	restShare = 2
+	restMax   = 2 * time.Second
+)
+
 // wakeSoonest bounds how often the timer alone can cause a pass.
 const wakeSoonest = 5 * time.Millisecond
 
@@ -73,7 +81,7 @@ func (l *loop) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		wake, err := l.pass(ctx, v, changes, leader)
+		wake, rested, err := l.pass(ctx, v, changes, leader)
 		if err != nil {
 			return err
 		}
@@ -94,9 +102,35 @@ func (l *loop) run(ctx context.Context) error {
 		case <-timer.C:
 			changes = state.Everything()
 		}
+		if err := l.gather(ctx, updates, &changes, rested); err != nil {
+			return err
+		}
 		// An update may have waited while this pass proposed; a decision from its view would be
 		// taken twice.
 		v = l.store.View()
+	}
+}
+
+// gather adds what changes until a moment.
+func (l *loop) gather(ctx context.Context, updates <-chan raftstore.Update, changes *state.Changes, until time.Time) error {
+	wait := until.Sub(l.now())
+	if wait <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case u, ok := <-updates:
+			if !ok {
+				return context.Cause(ctx)
+			}
+			changes.Merge(u.Changes)
+		case <-timer.C:
+			return nil
+		}
 	}
 }
 
@@ -108,14 +142,17 @@ func nextDue(due time.Time, ch state.Changes, wake time.Time) time.Time {
 	return steps.Sooner(due, wake)
 }
 
-// pass decides over one snapshot and proposes.
-func (l *loop) pass(ctx context.Context, v *state.View, ch state.Changes, leader time.Time) (wake time.Time, err error) {
+// pass decides over one snapshot and proposes. It returns when to look again at the latest, and not
+// before when.
+func (l *loop) pass(ctx context.Context, v *state.View, ch state.Changes, leader time.Time) (wake, rested time.Time, err error) {
 	began := l.now()
 	entries, wake := l.decide(v, ch, leader)
+	thought := l.now()
+	rested = thought.Add(min(restShare*thought.Sub(began), restMax))
 	for chunk := range slices.Chunk(entries, batchMax) {
 		results, err := l.store.ProposeEach(ctx, chunk)
 		if err != nil {
-			return wake, err
+			return wake, rested, err
 		}
 		l.note(chunk, results)
 	}
@@ -125,7 +162,7 @@ func (l *loop) pass(ctx context.Context, v *state.View, ch state.Changes, leader
 	if l.passed != nil {
 		l.passed(l.now().Sub(began), entries)
 	}
-	return wake, nil
+	return wake, rested, nil
 }
 
 // decide runs every step over one snapshot.

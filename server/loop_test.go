@@ -215,3 +215,32 @@ func TestLoopEndsWhenItCannotPropose(t *testing.T) {
 		}
 	})
 }
+
+// TestLoopRestsAfterItThought: while changes come without end, what a pass costs does not keep the
+// leader busy; a change after a quiet time is looked at at once.
+func TestLoopRestsAfterItThought(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const thinks = 100 * time.Millisecond
+		f := newFakeStore(t)
+		l := f.loop(nil)
+		l.heartbeats = func() map[api.NodeID]time.Time {
+			time.Sleep(thinks) // virtual: a pass that costs so much
+			return nil
+		}
+		var passes []time.Time
+		l.passed = func(time.Duration, []state.Entry) { passes = append(passes, time.Now()) }
+		f.lead(l, func() {
+			time.Sleep(time.Minute) // virtual
+			passes = nil
+			began := time.Now()
+			for i := range 20 {
+				f.must(state.CreateApp{App: api.App{Name: api.AppName("a" + string(rune('a'+i)))}})
+				time.Sleep(thinks / 4) // virtual
+			}
+			synctest.Wait()
+			if len(passes) != 2 || passes[0].Sub(began) != thinks || passes[1].Sub(began) != (2+restShare)*thinks {
+				t.Errorf("passes at %v of %v on", passes, began)
+			}
+		})
+	})
+}
