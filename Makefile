@@ -51,6 +51,7 @@ test: install lint race
 race:
 	@scripts/install.sh gcc
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m $$($(GO) list ./agent/... ./api/... ./e2e/bubble ./raftstore/... ./runtime ./runtime/fake ./runtime/logfmt ./server/...)
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 10m ./e2e/chaos -args -faults 150
 
 ## lint: formatting and vet, of the CLI for macOS too; the rules of the house are in e2e/tidy
 lint:

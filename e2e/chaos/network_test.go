@@ -69,6 +69,19 @@ func newNetwork(seed uint64) *network {
 	}
 }
 
+// wait sets how long servers wait from now on.
+func (n *network) wait(patience time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.patience = patience
+}
+
+func (n *network) waits() time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.patience
+}
+
 // begin puts a trouble into force; the returned function ends it.
 func (n *network) begin(t trouble) func() {
 	n.mu.Lock()

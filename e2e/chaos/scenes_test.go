@@ -111,7 +111,7 @@ func TestANewLeaderMissesNothing(t *testing.T) {
 // it.
 func TestAnOldLeaderDoesNotAnswer(t *testing.T) {
 	scene(t, func(r *rack, leader *server, followers []*server) {
-		r.net.patience = 10 * time.Second // as in the product
+		r.net.wait(10 * time.Second) // as in the product
 		if got, err := leader.readAt(context.Background()); err != nil || got != "old" {
 			r.t.Fatalf("before anything is wrong, a read returns %q, %v", got, err)
 		}

@@ -139,7 +139,7 @@ func (e *end) take(ctx context.Context, request any, data io.Reader) (func() (ra
 
 // takeAgain hands a request over for a second time, later; nobody waits for the answer.
 func (e *end) takeAgain(from raft.ServerAddress, request any) {
-	ctx, cancel := context.WithTimeout(e.ctx, e.net.patience)
+	ctx, cancel := context.WithTimeout(e.ctx, e.net.waits())
 	defer cancel()
 	for range 2 { // it comes at another time than the first one
 		if _, err := e.net.carry(ctx, message{from, e.addr, request}); err != nil {
@@ -175,16 +175,16 @@ func call[T any](e *end, to raft.ServerAddress, request any, out *T, data io.Rea
 }
 
 func (e *end) AppendEntries(_ raft.ServerID, to raft.ServerAddress, r *raft.AppendEntriesRequest, out *raft.AppendEntriesResponse) error {
-	return call(e, to, r, out, nil, e.net.patience)
+	return call(e, to, r, out, nil, e.net.waits())
 }
 func (e *end) RequestVote(_ raft.ServerID, to raft.ServerAddress, r *raft.RequestVoteRequest, out *raft.RequestVoteResponse) error {
-	return call(e, to, r, out, nil, e.net.patience)
+	return call(e, to, r, out, nil, e.net.waits())
 }
 func (e *end) RequestPreVote(_ raft.ServerID, to raft.ServerAddress, r *raft.RequestPreVoteRequest, out *raft.RequestPreVoteResponse) error {
-	return call(e, to, r, out, nil, e.net.patience)
+	return call(e, to, r, out, nil, e.net.waits())
 }
 func (e *end) TimeoutNow(_ raft.ServerID, to raft.ServerAddress, r *raft.TimeoutNowRequest, out *raft.TimeoutNowResponse) error {
-	return call(e, to, r, out, nil, e.net.patience)
+	return call(e, to, r, out, nil, e.net.waits())
 }
 func (e *end) InstallSnapshot(_ raft.ServerID, to raft.ServerAddress, r *raft.InstallSnapshotRequest, out *raft.InstallSnapshotResponse, data io.Reader) error {
 	return call(e, to, r, out, data, snapshotPatience)
@@ -228,7 +228,7 @@ func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.done }
 func (p *pipeline) Close() error                       { p.cancel(raft.ErrPipelineShutdown); return nil }
 
 func (p *pipeline) AppendEntries(r *raft.AppendEntriesRequest, out *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
-	ctx, cancel := context.WithTimeoutCause(p.ctx, p.from.net.patience, fmt.Errorf("no answer from %s", p.to))
+	ctx, cancel := context.WithTimeoutCause(p.ctx, p.from.net.waits(), fmt.Errorf("no answer from %s", p.to))
 	answer, err := p.from.send(ctx, p.to, r, nil)
 	if err != nil {
 		cancel()
