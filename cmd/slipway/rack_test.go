@@ -32,6 +32,7 @@ type testRack struct {
 	dir    string
 	addr   string
 	ca     *auth.CA
+	self   *machine.Identity
 	tokens map[string]string // by role
 	store  *raftstore.Store
 	agent  *fakeAgent
@@ -68,6 +69,7 @@ func startRack(t testing.TB) *testRack {
 	service := control.New(control.Config{
 		Store: store, Keyring: keys, Objects: blobStore{blobs}, Agents: agent, Callers: callers{}, Scheduler: server.Planner{},
 		Mint: mint, Now: time.Now, Log: slog.New(slog.DiscardHandler), Version: "test",
+		NewAuthority: r.newAuthority,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -95,12 +97,11 @@ func (r *testRack) serve(t testing.TB, service *control.Server) func() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	self, err := machine.Keep(r.dir+"/machine", key, chain, r.ca.PEM())
-	if err != nil {
+	if r.self, err = machine.Keep(r.dir+"/machine", key, chain, r.ca.PEM()); err != nil {
 		t.Fatal(err)
 	}
 	guard := auth.NewGuard(r.store, time.Now)
-	s := grpc.NewServer(append(guard.ServerOptions(nil), grpc.Creds(credentials.NewTLS(self.Server())))...)
+	s := grpc.NewServer(append(guard.ServerOptions(nil), grpc.Creds(credentials.NewTLS(r.self.Server())))...)
 	pb.RegisterControlServer(s, service)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -76,7 +76,7 @@ func leavable(v *state.View, leave []string) error {
 			left++
 		}
 	}
-	if 2*left <= servers {
+	if servers > 0 && 2*left <= servers {
 		return api.Errorf(api.CodeConflict, "without %s only %d of %d servers would be left, too few to decide anything; start them, and see: slipway rack servers", strings.Join(leave, ", "), left, servers)
 	}
 	return nil
