@@ -85,8 +85,10 @@ func (c *convox) enter(app, service, command string) *websocket.Conn {
 	if err != nil {
 		c.r.t.Fatal(err)
 	}
-	if _, text, err := conn.Read(c.r.ctx); err != nil || !strings.HasPrefix(string(text), "version") {
-		c.r.t.Fatalf("the command says %q, %v", text, err)
+	for _, want := range []string{unknown, "version"} {
+		if _, text, err := conn.Read(c.r.ctx); err != nil || !strings.HasPrefix(string(text), want) {
+			c.r.t.Fatalf("%q comes instead of %q, %v", text, want, err)
+		}
 	}
 	return conn
 }

@@ -53,6 +53,10 @@ func (a *API) serveSocket(c *call, rt *route, failed error) error {
 		input.Close() // nobody reads it: what comes is dropped
 	}
 	go c.socket.receive(feed, cancel) // ends with the connection
+	if rt.answer == exitStatus {
+		// Clients take the last status that they read, and 0 where the connection broke before one.
+		c.socket.exit(exitUnknown)
+	}
 	if failed == nil {
 		failed = rt.serve(c)
 	}
