@@ -62,7 +62,8 @@ type Build struct {
 	Process ProcessID `json:"process,omitempty"`
 	Started time.Time `json:"started,omitzero"`
 	Ended   time.Time `json:"ended,omitzero"`
-	// Images maps each service to the image that the build made or mirrored for it.
+	// Images maps each service to the image that the build made or mirrored for it. A build that is
+	// imported has them from its beginning.
 	Images map[ServiceName]Image `json:"images,omitempty"`
 	// Failure says why a failed build failed: the step and its last lines.
 	Failure string `json:"failure,omitempty"`
@@ -71,6 +72,9 @@ type Build struct {
 	Release    ReleaseID    `json:"release,omitempty"`
 	Deployment DeploymentID `json:"deployment,omitempty"`
 }
+
+// Imported reports whether a build is created with its images, so that there is nothing to build.
+func (b *Build) Imported() bool { return b.Status == BuildCreated && len(b.Images) > 0 }
 
 // BuildSecrets is the part of a build that is encrypted at rest.
 type BuildSecrets struct {

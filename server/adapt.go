@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"io"
+	"maps"
+	"slices"
 
 	"slipway/api"
 	"slipway/api/pb"
@@ -10,6 +12,7 @@ import (
 	"slipway/server/control"
 	"slipway/server/dispatch"
 	"slipway/server/objects"
+	"slipway/server/registry"
 )
 
 // The subpackages of server do not know one another; these types join them.
@@ -54,6 +57,31 @@ func (t tunnels) OpenStream(ctx context.Context, node api.NodeID, open *pb.Open)
 		return nil, err
 	}
 	return s, nil
+}
+
+// images shows the registry to control.
+type images struct{ *registry.Registry }
+
+// Load stores the images of an archive.
+func (i images) Load(ctx context.Context, repo string, archive io.Reader) (out []control.LoadedImage, err error) {
+	all, err := i.Registry.Load(ctx, repo, archive)
+	for _, l := range all {
+		out = append(out, control.LoadedImage{Tags: l.Tags, Image: api.Image{Repository: repo, Digest: l.Digest, Size: l.Size}})
+	}
+	return out, err
+}
+
+// Save prepares an archive.
+func (i images) Save(ctx context.Context, repo string, tags map[string]api.Image) (control.ImageArchive, error) {
+	var all []registry.Saved
+	for _, tag := range slices.Sorted(maps.Keys(tags)) {
+		all = append(all, registry.Saved{Tag: tag, Digest: tags[tag].Digest})
+	}
+	archive, err := i.Archive(ctx, repo, all)
+	if err != nil {
+		return nil, err
+	}
+	return archive, nil
 }
 
 // callers shows auth to control.

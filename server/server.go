@@ -178,7 +178,7 @@ func (s *Server) openServices() (err error) {
 		Store: s.store, Keyring: s.keyring, Objects: sourceFiles{s.sources, s}, Agents: tunnels{s.dispatch},
 		Callers: callers{}, Scheduler: Planner{}, Mint: randomSeed, Now: time.Now, Log: s.cfg.Log,
 		Version: s.cfg.Version, AllowPrivileged: s.cfg.AllowPrivileged, Servers: s.store.Servers, Members: s, SpreadImage: s.spreadImage, Backup: s.Backup,
-		NewAuthority: s.authority.replacement,
+		NewAuthority: s.authority.replacement, Images: images{s.registry},
 	})
 	return nil
 }

@@ -85,6 +85,53 @@ func (c *Client) Build(ctx context.Context, app api.AppName, id string) (api.Bui
 	return one[api.BuildInfo](c.rpc.GetBuild(ctx, &pb.ObjectRequest{App: string(app), Id: id}))
 }
 
+// ExportBuild writes a build that is complete as a compressed tar: build.json, and the images as
+// `docker save` writes them. "" is the newest.
+func (c *Client) ExportBuild(ctx context.Context, app api.AppName, id string, w io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.rpc.ExportBuild(ctx, &pb.ObjectRequest{App: string(app), Id: id})
+	if err != nil {
+		return pb.FromError(err)
+	}
+	return writePieces(stream.Recv, "write the build", w)
+}
+
+// ImportBuild makes a build of what ExportBuild wrote, or a rack of Convox, and waits until it has
+// its release.
+func (c *Client) ImportBuild(ctx context.Context, app api.AppName, r io.Reader) (api.BuildInfo, error) {
+	id, err := c.importBuild(ctx, app, r)
+	if err != nil {
+		return api.BuildInfo{}, err
+	}
+	if err := c.WatchBuild(ctx, app, id, true, func([]api.LogLine) error { return nil }); err != nil {
+		return api.BuildInfo{}, err
+	}
+	b, err := c.Build(ctx, app, string(id))
+	if err == nil && b.Failure != "" {
+		err = api.Errorf(api.CodeInvalid, "build %s: %s", id, b.Failure)
+	}
+	return b, err
+}
+
+func (c *Client) importBuild(ctx context.Context, app api.AppName, r io.Reader) (api.BuildID, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.rpc.ImportBuild(ctx)
+	if err != nil {
+		return "", pb.FromError(err)
+	}
+	if err := stream.Send(&pb.ImportBuildRequest{App: string(app), RequestId: requestID()}); err == nil {
+		err = sendChunks(r, func(chunk []byte) error { return stream.Send(&pb.ImportBuildRequest{Chunk: chunk}) })
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", wrap("read the build", err)
+		}
+	}
+	// After a failed Send, the reason comes with the answer.
+	b, err := one[api.BuildInfo](stream.CloseAndRecv())
+	return b.ID, err
+}
+
 // WatchBuild calls see with the lines of a build's log. With follow, it lasts until the build
 // has ended.
 func (c *Client) WatchBuild(ctx context.Context, app api.AppName, id api.BuildID, follow bool, see func([]api.LogLine) error) error {

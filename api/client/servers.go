@@ -32,8 +32,13 @@ func (c *Client) Backup(ctx context.Context, w io.Writer, passphrase string) err
 	if err != nil {
 		return pb.FromError(err)
 	}
+	return writePieces(stream.Recv, "write the backup", w)
+}
+
+// writePieces writes what a stream brings until its end. doing says what fails when w does.
+func writePieces[M interface{ GetData() []byte }](recv func() (M, error), doing string, w io.Writer) error {
 	for {
-		piece, err := stream.Recv()
+		piece, err := recv()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -41,7 +46,7 @@ func (c *Client) Backup(ctx context.Context, w io.Writer, passphrase string) err
 			return pb.FromError(err)
 		}
 		if _, err := w.Write(piece.GetData()); err != nil {
-			return wrap("write the backup", err)
+			return wrap(doing, err)
 		}
 	}
 }

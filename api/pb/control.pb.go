@@ -870,6 +870,110 @@ func (x *CreateBuildRequest) GetRequestId() string {
 	return ""
 }
 
+type BuildChunk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BuildChunk) Reset() {
+	*x = BuildChunk{}
+	mi := &file_control_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BuildChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BuildChunk) ProtoMessage() {}
+
+func (x *BuildChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BuildChunk.ProtoReflect.Descriptor instead.
+func (*BuildChunk) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *BuildChunk) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type ImportBuildRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	App           string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"` // in the first message, like request_id
+	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Chunk         []byte                 `protobuf:"bytes,3,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportBuildRequest) Reset() {
+	*x = ImportBuildRequest{}
+	mi := &file_control_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportBuildRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportBuildRequest) ProtoMessage() {}
+
+func (x *ImportBuildRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportBuildRequest.ProtoReflect.Descriptor instead.
+func (*ImportBuildRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ImportBuildRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *ImportBuildRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *ImportBuildRequest) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
 type WatchBuildRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	App           string                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
@@ -881,7 +985,7 @@ type WatchBuildRequest struct {
 
 func (x *WatchBuildRequest) Reset() {
 	*x = WatchBuildRequest{}
-	mi := &file_control_proto_msgTypes[16]
+	mi := &file_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +997,7 @@ func (x *WatchBuildRequest) String() string {
 func (*WatchBuildRequest) ProtoMessage() {}
 
 func (x *WatchBuildRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[16]
+	mi := &file_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +1010,7 @@ func (x *WatchBuildRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchBuildRequest.ProtoReflect.Descriptor instead.
 func (*WatchBuildRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{16}
+	return file_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchBuildRequest) GetApp() string {
@@ -942,7 +1046,7 @@ type DiffReleasesRequest struct {
 
 func (x *DiffReleasesRequest) Reset() {
 	*x = DiffReleasesRequest{}
-	mi := &file_control_proto_msgTypes[17]
+	mi := &file_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1058,7 @@ func (x *DiffReleasesRequest) String() string {
 func (*DiffReleasesRequest) ProtoMessage() {}
 
 func (x *DiffReleasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[17]
+	mi := &file_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1071,7 @@ func (x *DiffReleasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffReleasesRequest.ProtoReflect.Descriptor instead.
 func (*DiffReleasesRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{17}
+	return file_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DiffReleasesRequest) GetApp() string {
@@ -1008,7 +1112,7 @@ type EnvReply struct {
 
 func (x *EnvReply) Reset() {
 	*x = EnvReply{}
-	mi := &file_control_proto_msgTypes[18]
+	mi := &file_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1124,7 @@ func (x *EnvReply) String() string {
 func (*EnvReply) ProtoMessage() {}
 
 func (x *EnvReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[18]
+	mi := &file_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1137,7 @@ func (x *EnvReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvReply.ProtoReflect.Descriptor instead.
 func (*EnvReply) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{18}
+	return file_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *EnvReply) GetEnv() map[string]string {
@@ -1067,7 +1171,7 @@ type SetEnvRequest struct {
 
 func (x *SetEnvRequest) Reset() {
 	*x = SetEnvRequest{}
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1079,7 +1183,7 @@ func (x *SetEnvRequest) String() string {
 func (*SetEnvRequest) ProtoMessage() {}
 
 func (x *SetEnvRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1092,7 +1196,7 @@ func (x *SetEnvRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetEnvRequest.ProtoReflect.Descriptor instead.
 func (*SetEnvRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{19}
+	return file_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SetEnvRequest) GetApp() string {
@@ -1159,7 +1263,7 @@ type ScaleRequest struct {
 
 func (x *ScaleRequest) Reset() {
 	*x = ScaleRequest{}
-	mi := &file_control_proto_msgTypes[20]
+	mi := &file_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1275,7 @@ func (x *ScaleRequest) String() string {
 func (*ScaleRequest) ProtoMessage() {}
 
 func (x *ScaleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[20]
+	mi := &file_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1288,7 @@ func (x *ScaleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScaleRequest.ProtoReflect.Descriptor instead.
 func (*ScaleRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{20}
+	return file_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ScaleRequest) GetApp() string {
@@ -1247,7 +1351,7 @@ type WhyNotRequest struct {
 
 func (x *WhyNotRequest) Reset() {
 	*x = WhyNotRequest{}
-	mi := &file_control_proto_msgTypes[21]
+	mi := &file_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1259,7 +1363,7 @@ func (x *WhyNotRequest) String() string {
 func (*WhyNotRequest) ProtoMessage() {}
 
 func (x *WhyNotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[21]
+	mi := &file_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1272,7 +1376,7 @@ func (x *WhyNotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyNotRequest.ProtoReflect.Descriptor instead.
 func (*WhyNotRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{21}
+	return file_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WhyNotRequest) GetApp() string {
@@ -1315,7 +1419,7 @@ type WhatIfRequest struct {
 
 func (x *WhatIfRequest) Reset() {
 	*x = WhatIfRequest{}
-	mi := &file_control_proto_msgTypes[22]
+	mi := &file_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1327,7 +1431,7 @@ func (x *WhatIfRequest) String() string {
 func (*WhatIfRequest) ProtoMessage() {}
 
 func (x *WhatIfRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[22]
+	mi := &file_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1340,7 +1444,7 @@ func (x *WhatIfRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhatIfRequest.ProtoReflect.Descriptor instead.
 func (*WhatIfRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{22}
+	return file_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WhatIfRequest) GetApp() string {
@@ -1446,7 +1550,7 @@ type NewNodes struct {
 
 func (x *NewNodes) Reset() {
 	*x = NewNodes{}
-	mi := &file_control_proto_msgTypes[23]
+	mi := &file_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1562,7 @@ func (x *NewNodes) String() string {
 func (*NewNodes) ProtoMessage() {}
 
 func (x *NewNodes) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[23]
+	mi := &file_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1575,7 @@ func (x *NewNodes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NewNodes.ProtoReflect.Descriptor instead.
 func (*NewNodes) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{23}
+	return file_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *NewNodes) GetCount() int32 {
@@ -1497,7 +1601,7 @@ type NewScale struct {
 
 func (x *NewScale) Reset() {
 	*x = NewScale{}
-	mi := &file_control_proto_msgTypes[24]
+	mi := &file_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1613,7 @@ func (x *NewScale) String() string {
 func (*NewScale) ProtoMessage() {}
 
 func (x *NewScale) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[24]
+	mi := &file_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1626,7 @@ func (x *NewScale) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NewScale.ProtoReflect.Descriptor instead.
 func (*NewScale) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{24}
+	return file_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *NewScale) GetCounts() map[string]int64 {
@@ -1540,7 +1644,7 @@ type CapacityRequest struct {
 
 func (x *CapacityRequest) Reset() {
 	*x = CapacityRequest{}
-	mi := &file_control_proto_msgTypes[25]
+	mi := &file_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +1656,7 @@ func (x *CapacityRequest) String() string {
 func (*CapacityRequest) ProtoMessage() {}
 
 func (x *CapacityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[25]
+	mi := &file_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +1669,7 @@ func (x *CapacityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapacityRequest.ProtoReflect.Descriptor instead.
 func (*CapacityRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{25}
+	return file_control_proto_rawDescGZIP(), []int{27}
 }
 
 type NodeRequest struct {
@@ -1578,7 +1682,7 @@ type NodeRequest struct {
 
 func (x *NodeRequest) Reset() {
 	*x = NodeRequest{}
-	mi := &file_control_proto_msgTypes[26]
+	mi := &file_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1590,7 +1694,7 @@ func (x *NodeRequest) String() string {
 func (*NodeRequest) ProtoMessage() {}
 
 func (x *NodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[26]
+	mi := &file_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1603,7 +1707,7 @@ func (x *NodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRequest.ProtoReflect.Descriptor instead.
 func (*NodeRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{26}
+	return file_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *NodeRequest) GetNode() string {
@@ -1636,7 +1740,7 @@ type UpdateNodeRequest struct {
 
 func (x *UpdateNodeRequest) Reset() {
 	*x = UpdateNodeRequest{}
-	mi := &file_control_proto_msgTypes[27]
+	mi := &file_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1648,7 +1752,7 @@ func (x *UpdateNodeRequest) String() string {
 func (*UpdateNodeRequest) ProtoMessage() {}
 
 func (x *UpdateNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[27]
+	mi := &file_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1661,7 +1765,7 @@ func (x *UpdateNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateNodeRequest.ProtoReflect.Descriptor instead.
 func (*UpdateNodeRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{27}
+	return file_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *UpdateNodeRequest) GetNode() string {
@@ -1721,7 +1825,7 @@ type ListServersRequest struct {
 
 func (x *ListServersRequest) Reset() {
 	*x = ListServersRequest{}
-	mi := &file_control_proto_msgTypes[28]
+	mi := &file_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1733,7 +1837,7 @@ func (x *ListServersRequest) String() string {
 func (*ListServersRequest) ProtoMessage() {}
 
 func (x *ListServersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[28]
+	mi := &file_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1746,7 +1850,7 @@ func (x *ListServersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServersRequest.ProtoReflect.Descriptor instead.
 func (*ListServersRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{28}
+	return file_control_proto_rawDescGZIP(), []int{30}
 }
 
 type PlanUpgradeRequest struct {
@@ -1757,7 +1861,7 @@ type PlanUpgradeRequest struct {
 
 func (x *PlanUpgradeRequest) Reset() {
 	*x = PlanUpgradeRequest{}
-	mi := &file_control_proto_msgTypes[29]
+	mi := &file_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +1873,7 @@ func (x *PlanUpgradeRequest) String() string {
 func (*PlanUpgradeRequest) ProtoMessage() {}
 
 func (x *PlanUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[29]
+	mi := &file_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +1886,7 @@ func (x *PlanUpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanUpgradeRequest.ProtoReflect.Descriptor instead.
 func (*PlanUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{29}
+	return file_control_proto_rawDescGZIP(), []int{31}
 }
 
 type FinishUpgradeRequest struct {
@@ -1794,7 +1898,7 @@ type FinishUpgradeRequest struct {
 
 func (x *FinishUpgradeRequest) Reset() {
 	*x = FinishUpgradeRequest{}
-	mi := &file_control_proto_msgTypes[30]
+	mi := &file_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1806,7 +1910,7 @@ func (x *FinishUpgradeRequest) String() string {
 func (*FinishUpgradeRequest) ProtoMessage() {}
 
 func (x *FinishUpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[30]
+	mi := &file_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1819,7 +1923,7 @@ func (x *FinishUpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUpgradeRequest.ProtoReflect.Descriptor instead.
 func (*FinishUpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{30}
+	return file_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *FinishUpgradeRequest) GetRequestId() string {
@@ -1839,7 +1943,7 @@ type ServerRequest struct {
 
 func (x *ServerRequest) Reset() {
 	*x = ServerRequest{}
-	mi := &file_control_proto_msgTypes[31]
+	mi := &file_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1851,7 +1955,7 @@ func (x *ServerRequest) String() string {
 func (*ServerRequest) ProtoMessage() {}
 
 func (x *ServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[31]
+	mi := &file_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1864,7 +1968,7 @@ func (x *ServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerRequest.ProtoReflect.Descriptor instead.
 func (*ServerRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{31}
+	return file_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ServerRequest) GetServer() string {
@@ -1889,7 +1993,7 @@ type ListAuthoritiesRequest struct {
 
 func (x *ListAuthoritiesRequest) Reset() {
 	*x = ListAuthoritiesRequest{}
-	mi := &file_control_proto_msgTypes[32]
+	mi := &file_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1901,7 +2005,7 @@ func (x *ListAuthoritiesRequest) String() string {
 func (*ListAuthoritiesRequest) ProtoMessage() {}
 
 func (x *ListAuthoritiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[32]
+	mi := &file_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1914,7 +2018,7 @@ func (x *ListAuthoritiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuthoritiesRequest.ProtoReflect.Descriptor instead.
 func (*ListAuthoritiesRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{32}
+	return file_control_proto_rawDescGZIP(), []int{34}
 }
 
 type RotateAuthorityRequest struct {
@@ -1929,7 +2033,7 @@ type RotateAuthorityRequest struct {
 
 func (x *RotateAuthorityRequest) Reset() {
 	*x = RotateAuthorityRequest{}
-	mi := &file_control_proto_msgTypes[33]
+	mi := &file_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +2045,7 @@ func (x *RotateAuthorityRequest) String() string {
 func (*RotateAuthorityRequest) ProtoMessage() {}
 
 func (x *RotateAuthorityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[33]
+	mi := &file_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +2058,7 @@ func (x *RotateAuthorityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateAuthorityRequest.ProtoReflect.Descriptor instead.
 func (*RotateAuthorityRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{33}
+	return file_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RotateAuthorityRequest) GetLeave() []string {
@@ -1980,7 +2084,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_control_proto_msgTypes[34]
+	mi := &file_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1992,7 +2096,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[34]
+	mi := &file_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2005,7 +2109,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{34}
+	return file_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *BackupRequest) GetPassphrase() string {
@@ -2024,7 +2128,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_control_proto_msgTypes[35]
+	mi := &file_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2036,7 +2140,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[35]
+	mi := &file_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2049,7 +2153,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{35}
+	return file_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -2067,7 +2171,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_control_proto_msgTypes[36]
+	mi := &file_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2079,7 +2183,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[36]
+	mi := &file_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2092,7 +2196,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{36}
+	return file_control_proto_rawDescGZIP(), []int{38}
 }
 
 type CreateTokenRequest struct {
@@ -2108,7 +2212,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_control_proto_msgTypes[37]
+	mi := &file_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2120,7 +2224,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[37]
+	mi := &file_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2133,7 +2237,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{37}
+	return file_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CreateTokenRequest) GetName() string {
@@ -2181,7 +2285,7 @@ type CreateTokenReply struct {
 
 func (x *CreateTokenReply) Reset() {
 	*x = CreateTokenReply{}
-	mi := &file_control_proto_msgTypes[38]
+	mi := &file_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2193,7 +2297,7 @@ func (x *CreateTokenReply) String() string {
 func (*CreateTokenReply) ProtoMessage() {}
 
 func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[38]
+	mi := &file_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2206,7 +2310,7 @@ func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenReply.ProtoReflect.Descriptor instead.
 func (*CreateTokenReply) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{38}
+	return file_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CreateTokenReply) GetToken() []byte {
@@ -2233,7 +2337,7 @@ type TokenRequest struct {
 
 func (x *TokenRequest) Reset() {
 	*x = TokenRequest{}
-	mi := &file_control_proto_msgTypes[39]
+	mi := &file_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2245,7 +2349,7 @@ func (x *TokenRequest) String() string {
 func (*TokenRequest) ProtoMessage() {}
 
 func (x *TokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[39]
+	mi := &file_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2258,7 +2362,7 @@ func (x *TokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
 func (*TokenRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{39}
+	return file_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TokenRequest) GetToken() string {
@@ -2285,7 +2389,7 @@ type RotateJoinTokenRequest struct {
 
 func (x *RotateJoinTokenRequest) Reset() {
 	*x = RotateJoinTokenRequest{}
-	mi := &file_control_proto_msgTypes[40]
+	mi := &file_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2297,7 +2401,7 @@ func (x *RotateJoinTokenRequest) String() string {
 func (*RotateJoinTokenRequest) ProtoMessage() {}
 
 func (x *RotateJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[40]
+	mi := &file_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2310,7 +2414,7 @@ func (x *RotateJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*RotateJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{40}
+	return file_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RotateJoinTokenRequest) GetRole() string {
@@ -2335,7 +2439,7 @@ type ListPoolsRequest struct {
 
 func (x *ListPoolsRequest) Reset() {
 	*x = ListPoolsRequest{}
-	mi := &file_control_proto_msgTypes[41]
+	mi := &file_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2347,7 +2451,7 @@ func (x *ListPoolsRequest) String() string {
 func (*ListPoolsRequest) ProtoMessage() {}
 
 func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[41]
+	mi := &file_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2360,7 +2464,7 @@ func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{41}
+	return file_control_proto_rawDescGZIP(), []int{43}
 }
 
 type PutPoolRequest struct {
@@ -2373,7 +2477,7 @@ type PutPoolRequest struct {
 
 func (x *PutPoolRequest) Reset() {
 	*x = PutPoolRequest{}
-	mi := &file_control_proto_msgTypes[42]
+	mi := &file_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2385,7 +2489,7 @@ func (x *PutPoolRequest) String() string {
 func (*PutPoolRequest) ProtoMessage() {}
 
 func (x *PutPoolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[42]
+	mi := &file_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2398,7 +2502,7 @@ func (x *PutPoolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutPoolRequest.ProtoReflect.Descriptor instead.
 func (*PutPoolRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{42}
+	return file_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *PutPoolRequest) GetPool() []byte {
@@ -2427,7 +2531,7 @@ type ListProcessesRequest struct {
 
 func (x *ListProcessesRequest) Reset() {
 	*x = ListProcessesRequest{}
-	mi := &file_control_proto_msgTypes[43]
+	mi := &file_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2439,7 +2543,7 @@ func (x *ListProcessesRequest) String() string {
 func (*ListProcessesRequest) ProtoMessage() {}
 
 func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[43]
+	mi := &file_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2452,7 +2556,7 @@ func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{43}
+	return file_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListProcessesRequest) GetApp() string {
@@ -2501,7 +2605,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_control_proto_msgTypes[44]
+	mi := &file_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2513,7 +2617,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[44]
+	mi := &file_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2526,7 +2630,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{44}
+	return file_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RunRequest) GetApp() string {
@@ -2621,7 +2725,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_control_proto_msgTypes[45]
+	mi := &file_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2633,7 +2737,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[45]
+	mi := &file_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2646,7 +2750,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{45}
+	return file_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Frame) GetKind() isFrame_Kind {
@@ -2834,7 +2938,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_control_proto_msgTypes[46]
+	mi := &file_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2846,7 +2950,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[46]
+	mi := &file_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2859,7 +2963,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{46}
+	return file_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Open) GetKind() string {
@@ -2977,7 +3081,7 @@ type Resize struct {
 
 func (x *Resize) Reset() {
 	*x = Resize{}
-	mi := &file_control_proto_msgTypes[47]
+	mi := &file_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2989,7 +3093,7 @@ func (x *Resize) String() string {
 func (*Resize) ProtoMessage() {}
 
 func (x *Resize) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[47]
+	mi := &file_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3002,7 +3106,7 @@ func (x *Resize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resize.ProtoReflect.Descriptor instead.
 func (*Resize) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{47}
+	return file_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Resize) GetRows() uint32 {
@@ -3028,7 +3132,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_control_proto_msgTypes[48]
+	mi := &file_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3040,7 +3144,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[48]
+	mi := &file_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3053,7 +3157,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{48}
+	return file_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -3073,7 +3177,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_control_proto_msgTypes[49]
+	mi := &file_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3085,7 +3189,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[49]
+	mi := &file_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3098,7 +3202,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{49}
+	return file_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Failure) GetCode() string {
@@ -3175,7 +3279,15 @@ const file_control_proto_rawDesc = "" +
 	"\agit_sha\x18\x06 \x01(\tR\x06gitSha\x12\x18\n" +
 	"\aoptions\x18\a \x01(\fR\aoptions\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\b \x01(\tR\trequestId\"S\n" +
+	"request_id\x18\b \x01(\tR\trequestId\" \n" +
+	"\n" +
+	"BuildChunk\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"[\n" +
+	"\x12ImportBuildRequest\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\tR\x03app\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\x12\x14\n" +
+	"\x05chunk\x18\x03 \x01(\fR\x05chunk\"S\n" +
 	"\x11WatchBuildRequest\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\tR\x03app\x12\x14\n" +
 	"\x05build\x18\x02 \x01(\tR\x05build\x12\x16\n" +
@@ -3361,7 +3473,7 @@ const file_control_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\"7\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage2\xd6\x1b\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage2\xe1\x1c\n" +
 	"\aControl\x12;\n" +
 	"\aGetRack\x12\x1a.slipway.v1.GetRackRequest\x1a\x14.slipway.v1.Document\x12;\n" +
 	"\x06Events\x12\x19.slipway.v1.EventsRequest\x1a\x14.slipway.v1.Document0\x01\x12>\n" +
@@ -3376,7 +3488,9 @@ const file_control_proto_rawDesc = "" +
 	"\vCreateBuild\x12\x1e.slipway.v1.CreateBuildRequest\x1a\x14.slipway.v1.Document\x12;\n" +
 	"\n" +
 	"ListBuilds\x12\x16.slipway.v1.AppRequest\x1a\x15.slipway.v1.Documents\x12;\n" +
-	"\bGetBuild\x12\x19.slipway.v1.ObjectRequest\x1a\x14.slipway.v1.Document\x12@\n" +
+	"\bGetBuild\x12\x19.slipway.v1.ObjectRequest\x1a\x14.slipway.v1.Document\x12B\n" +
+	"\vExportBuild\x12\x19.slipway.v1.ObjectRequest\x1a\x16.slipway.v1.BuildChunk0\x01\x12E\n" +
+	"\vImportBuild\x12\x1e.slipway.v1.ImportBuildRequest\x1a\x14.slipway.v1.Document(\x01\x12@\n" +
 	"\n" +
 	"WatchBuild\x12\x1d.slipway.v1.WatchBuildRequest\x1a\x11.slipway.v1.Frame0\x01\x12=\n" +
 	"\fListReleases\x12\x16.slipway.v1.AppRequest\x1a\x15.slipway.v1.Documents\x12=\n" +
@@ -3438,7 +3552,7 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_control_proto_goTypes = []any{
 	(*Empty)(nil),                  // 0: slipway.v1.Empty
 	(*Document)(nil),               // 1: slipway.v1.Document
@@ -3456,56 +3570,58 @@ var file_control_proto_goTypes = []any{
 	(*UploadSourceRequest)(nil),    // 13: slipway.v1.UploadSourceRequest
 	(*UploadSourceReply)(nil),      // 14: slipway.v1.UploadSourceReply
 	(*CreateBuildRequest)(nil),     // 15: slipway.v1.CreateBuildRequest
-	(*WatchBuildRequest)(nil),      // 16: slipway.v1.WatchBuildRequest
-	(*DiffReleasesRequest)(nil),    // 17: slipway.v1.DiffReleasesRequest
-	(*EnvReply)(nil),               // 18: slipway.v1.EnvReply
-	(*SetEnvRequest)(nil),          // 19: slipway.v1.SetEnvRequest
-	(*ScaleRequest)(nil),           // 20: slipway.v1.ScaleRequest
-	(*WhyNotRequest)(nil),          // 21: slipway.v1.WhyNotRequest
-	(*WhatIfRequest)(nil),          // 22: slipway.v1.WhatIfRequest
-	(*NewNodes)(nil),               // 23: slipway.v1.NewNodes
-	(*NewScale)(nil),               // 24: slipway.v1.NewScale
-	(*CapacityRequest)(nil),        // 25: slipway.v1.CapacityRequest
-	(*NodeRequest)(nil),            // 26: slipway.v1.NodeRequest
-	(*UpdateNodeRequest)(nil),      // 27: slipway.v1.UpdateNodeRequest
-	(*ListServersRequest)(nil),     // 28: slipway.v1.ListServersRequest
-	(*PlanUpgradeRequest)(nil),     // 29: slipway.v1.PlanUpgradeRequest
-	(*FinishUpgradeRequest)(nil),   // 30: slipway.v1.FinishUpgradeRequest
-	(*ServerRequest)(nil),          // 31: slipway.v1.ServerRequest
-	(*ListAuthoritiesRequest)(nil), // 32: slipway.v1.ListAuthoritiesRequest
-	(*RotateAuthorityRequest)(nil), // 33: slipway.v1.RotateAuthorityRequest
-	(*BackupRequest)(nil),          // 34: slipway.v1.BackupRequest
-	(*BackupChunk)(nil),            // 35: slipway.v1.BackupChunk
-	(*ListTokensRequest)(nil),      // 36: slipway.v1.ListTokensRequest
-	(*CreateTokenRequest)(nil),     // 37: slipway.v1.CreateTokenRequest
-	(*CreateTokenReply)(nil),       // 38: slipway.v1.CreateTokenReply
-	(*TokenRequest)(nil),           // 39: slipway.v1.TokenRequest
-	(*RotateJoinTokenRequest)(nil), // 40: slipway.v1.RotateJoinTokenRequest
-	(*ListPoolsRequest)(nil),       // 41: slipway.v1.ListPoolsRequest
-	(*PutPoolRequest)(nil),         // 42: slipway.v1.PutPoolRequest
-	(*ListProcessesRequest)(nil),   // 43: slipway.v1.ListProcessesRequest
-	(*RunRequest)(nil),             // 44: slipway.v1.RunRequest
-	(*Frame)(nil),                  // 45: slipway.v1.Frame
-	(*Open)(nil),                   // 46: slipway.v1.Open
-	(*Resize)(nil),                 // 47: slipway.v1.Resize
-	(*Exit)(nil),                   // 48: slipway.v1.Exit
-	(*Failure)(nil),                // 49: slipway.v1.Failure
-	nil,                            // 50: slipway.v1.EnvReply.EnvEntry
-	nil,                            // 51: slipway.v1.SetEnvRequest.SetEntry
-	nil,                            // 52: slipway.v1.NewScale.CountsEntry
-	nil,                            // 53: slipway.v1.UpdateNodeRequest.LabelsEntry
+	(*BuildChunk)(nil),             // 16: slipway.v1.BuildChunk
+	(*ImportBuildRequest)(nil),     // 17: slipway.v1.ImportBuildRequest
+	(*WatchBuildRequest)(nil),      // 18: slipway.v1.WatchBuildRequest
+	(*DiffReleasesRequest)(nil),    // 19: slipway.v1.DiffReleasesRequest
+	(*EnvReply)(nil),               // 20: slipway.v1.EnvReply
+	(*SetEnvRequest)(nil),          // 21: slipway.v1.SetEnvRequest
+	(*ScaleRequest)(nil),           // 22: slipway.v1.ScaleRequest
+	(*WhyNotRequest)(nil),          // 23: slipway.v1.WhyNotRequest
+	(*WhatIfRequest)(nil),          // 24: slipway.v1.WhatIfRequest
+	(*NewNodes)(nil),               // 25: slipway.v1.NewNodes
+	(*NewScale)(nil),               // 26: slipway.v1.NewScale
+	(*CapacityRequest)(nil),        // 27: slipway.v1.CapacityRequest
+	(*NodeRequest)(nil),            // 28: slipway.v1.NodeRequest
+	(*UpdateNodeRequest)(nil),      // 29: slipway.v1.UpdateNodeRequest
+	(*ListServersRequest)(nil),     // 30: slipway.v1.ListServersRequest
+	(*PlanUpgradeRequest)(nil),     // 31: slipway.v1.PlanUpgradeRequest
+	(*FinishUpgradeRequest)(nil),   // 32: slipway.v1.FinishUpgradeRequest
+	(*ServerRequest)(nil),          // 33: slipway.v1.ServerRequest
+	(*ListAuthoritiesRequest)(nil), // 34: slipway.v1.ListAuthoritiesRequest
+	(*RotateAuthorityRequest)(nil), // 35: slipway.v1.RotateAuthorityRequest
+	(*BackupRequest)(nil),          // 36: slipway.v1.BackupRequest
+	(*BackupChunk)(nil),            // 37: slipway.v1.BackupChunk
+	(*ListTokensRequest)(nil),      // 38: slipway.v1.ListTokensRequest
+	(*CreateTokenRequest)(nil),     // 39: slipway.v1.CreateTokenRequest
+	(*CreateTokenReply)(nil),       // 40: slipway.v1.CreateTokenReply
+	(*TokenRequest)(nil),           // 41: slipway.v1.TokenRequest
+	(*RotateJoinTokenRequest)(nil), // 42: slipway.v1.RotateJoinTokenRequest
+	(*ListPoolsRequest)(nil),       // 43: slipway.v1.ListPoolsRequest
+	(*PutPoolRequest)(nil),         // 44: slipway.v1.PutPoolRequest
+	(*ListProcessesRequest)(nil),   // 45: slipway.v1.ListProcessesRequest
+	(*RunRequest)(nil),             // 46: slipway.v1.RunRequest
+	(*Frame)(nil),                  // 47: slipway.v1.Frame
+	(*Open)(nil),                   // 48: slipway.v1.Open
+	(*Resize)(nil),                 // 49: slipway.v1.Resize
+	(*Exit)(nil),                   // 50: slipway.v1.Exit
+	(*Failure)(nil),                // 51: slipway.v1.Failure
+	nil,                            // 52: slipway.v1.EnvReply.EnvEntry
+	nil,                            // 53: slipway.v1.SetEnvRequest.SetEntry
+	nil,                            // 54: slipway.v1.NewScale.CountsEntry
+	nil,                            // 55: slipway.v1.UpdateNodeRequest.LabelsEntry
 }
 var file_control_proto_depIdxs = []int32{
-	50, // 0: slipway.v1.EnvReply.env:type_name -> slipway.v1.EnvReply.EnvEntry
-	51, // 1: slipway.v1.SetEnvRequest.set:type_name -> slipway.v1.SetEnvRequest.SetEntry
-	23, // 2: slipway.v1.WhatIfRequest.add_nodes:type_name -> slipway.v1.NewNodes
-	24, // 3: slipway.v1.WhatIfRequest.scale:type_name -> slipway.v1.NewScale
-	52, // 4: slipway.v1.NewScale.counts:type_name -> slipway.v1.NewScale.CountsEntry
-	53, // 5: slipway.v1.UpdateNodeRequest.labels:type_name -> slipway.v1.UpdateNodeRequest.LabelsEntry
-	46, // 6: slipway.v1.Frame.open:type_name -> slipway.v1.Open
-	47, // 7: slipway.v1.Frame.resize:type_name -> slipway.v1.Resize
-	48, // 8: slipway.v1.Frame.exit:type_name -> slipway.v1.Exit
-	49, // 9: slipway.v1.Frame.failure:type_name -> slipway.v1.Failure
+	52, // 0: slipway.v1.EnvReply.env:type_name -> slipway.v1.EnvReply.EnvEntry
+	53, // 1: slipway.v1.SetEnvRequest.set:type_name -> slipway.v1.SetEnvRequest.SetEntry
+	25, // 2: slipway.v1.WhatIfRequest.add_nodes:type_name -> slipway.v1.NewNodes
+	26, // 3: slipway.v1.WhatIfRequest.scale:type_name -> slipway.v1.NewScale
+	54, // 4: slipway.v1.NewScale.counts:type_name -> slipway.v1.NewScale.CountsEntry
+	55, // 5: slipway.v1.UpdateNodeRequest.labels:type_name -> slipway.v1.UpdateNodeRequest.LabelsEntry
+	48, // 6: slipway.v1.Frame.open:type_name -> slipway.v1.Open
+	49, // 7: slipway.v1.Frame.resize:type_name -> slipway.v1.Resize
+	50, // 8: slipway.v1.Frame.exit:type_name -> slipway.v1.Exit
+	51, // 9: slipway.v1.Frame.failure:type_name -> slipway.v1.Failure
 	3,  // 10: slipway.v1.Control.GetRack:input_type -> slipway.v1.GetRackRequest
 	5,  // 11: slipway.v1.Control.Events:input_type -> slipway.v1.EventsRequest
 	6,  // 12: slipway.v1.Control.ListApps:input_type -> slipway.v1.ListAppsRequest
@@ -3519,105 +3635,109 @@ var file_control_proto_depIdxs = []int32{
 	15, // 20: slipway.v1.Control.CreateBuild:input_type -> slipway.v1.CreateBuildRequest
 	7,  // 21: slipway.v1.Control.ListBuilds:input_type -> slipway.v1.AppRequest
 	8,  // 22: slipway.v1.Control.GetBuild:input_type -> slipway.v1.ObjectRequest
-	16, // 23: slipway.v1.Control.WatchBuild:input_type -> slipway.v1.WatchBuildRequest
-	7,  // 24: slipway.v1.Control.ListReleases:input_type -> slipway.v1.AppRequest
-	8,  // 25: slipway.v1.Control.GetRelease:input_type -> slipway.v1.ObjectRequest
-	17, // 26: slipway.v1.Control.DiffReleases:input_type -> slipway.v1.DiffReleasesRequest
-	8,  // 27: slipway.v1.Control.GetEnv:input_type -> slipway.v1.ObjectRequest
-	19, // 28: slipway.v1.Control.SetEnv:input_type -> slipway.v1.SetEnvRequest
-	8,  // 29: slipway.v1.Control.Promote:input_type -> slipway.v1.ObjectRequest
-	8,  // 30: slipway.v1.Control.Rollback:input_type -> slipway.v1.ObjectRequest
-	7,  // 31: slipway.v1.Control.ListDeployments:input_type -> slipway.v1.AppRequest
-	8,  // 32: slipway.v1.Control.GetDeployment:input_type -> slipway.v1.ObjectRequest
-	8,  // 33: slipway.v1.Control.WatchDeployment:input_type -> slipway.v1.ObjectRequest
-	7,  // 34: slipway.v1.Control.ListServices:input_type -> slipway.v1.AppRequest
-	20, // 35: slipway.v1.Control.Scale:input_type -> slipway.v1.ScaleRequest
-	9,  // 36: slipway.v1.Control.Restart:input_type -> slipway.v1.ServiceRequest
-	43, // 37: slipway.v1.Control.ListProcesses:input_type -> slipway.v1.ListProcessesRequest
-	8,  // 38: slipway.v1.Control.GetProcess:input_type -> slipway.v1.ObjectRequest
-	8,  // 39: slipway.v1.Control.StopProcess:input_type -> slipway.v1.ObjectRequest
-	44, // 40: slipway.v1.Control.Run:input_type -> slipway.v1.RunRequest
-	45, // 41: slipway.v1.Control.Session:input_type -> slipway.v1.Frame
-	8,  // 42: slipway.v1.Control.GetWhy:input_type -> slipway.v1.ObjectRequest
-	9,  // 43: slipway.v1.Control.Explain:input_type -> slipway.v1.ServiceRequest
-	21, // 44: slipway.v1.Control.WhyNot:input_type -> slipway.v1.WhyNotRequest
-	22, // 45: slipway.v1.Control.WhatIf:input_type -> slipway.v1.WhatIfRequest
-	25, // 46: slipway.v1.Control.Capacity:input_type -> slipway.v1.CapacityRequest
-	4,  // 47: slipway.v1.Control.ListNodes:input_type -> slipway.v1.ListNodesRequest
-	26, // 48: slipway.v1.Control.GetNode:input_type -> slipway.v1.NodeRequest
-	26, // 49: slipway.v1.Control.PlanDrain:input_type -> slipway.v1.NodeRequest
-	27, // 50: slipway.v1.Control.UpdateNode:input_type -> slipway.v1.UpdateNodeRequest
-	26, // 51: slipway.v1.Control.RemoveNode:input_type -> slipway.v1.NodeRequest
-	41, // 52: slipway.v1.Control.ListPools:input_type -> slipway.v1.ListPoolsRequest
-	42, // 53: slipway.v1.Control.PutPool:input_type -> slipway.v1.PutPoolRequest
-	28, // 54: slipway.v1.Control.ListServers:input_type -> slipway.v1.ListServersRequest
-	31, // 55: slipway.v1.Control.RemoveServer:input_type -> slipway.v1.ServerRequest
-	29, // 56: slipway.v1.Control.PlanUpgrade:input_type -> slipway.v1.PlanUpgradeRequest
-	30, // 57: slipway.v1.Control.FinishUpgrade:input_type -> slipway.v1.FinishUpgradeRequest
-	32, // 58: slipway.v1.Control.ListAuthorities:input_type -> slipway.v1.ListAuthoritiesRequest
-	33, // 59: slipway.v1.Control.RotateAuthority:input_type -> slipway.v1.RotateAuthorityRequest
-	34, // 60: slipway.v1.Control.Backup:input_type -> slipway.v1.BackupRequest
-	36, // 61: slipway.v1.Control.ListTokens:input_type -> slipway.v1.ListTokensRequest
-	37, // 62: slipway.v1.Control.CreateToken:input_type -> slipway.v1.CreateTokenRequest
-	39, // 63: slipway.v1.Control.DeleteToken:input_type -> slipway.v1.TokenRequest
-	40, // 64: slipway.v1.Control.RotateJoinToken:input_type -> slipway.v1.RotateJoinTokenRequest
-	1,  // 65: slipway.v1.Control.GetRack:output_type -> slipway.v1.Document
-	1,  // 66: slipway.v1.Control.Events:output_type -> slipway.v1.Document
-	2,  // 67: slipway.v1.Control.ListApps:output_type -> slipway.v1.Documents
-	1,  // 68: slipway.v1.Control.GetApp:output_type -> slipway.v1.Document
-	1,  // 69: slipway.v1.Control.CreateApp:output_type -> slipway.v1.Document
-	0,  // 70: slipway.v1.Control.DeleteApp:output_type -> slipway.v1.Empty
-	0,  // 71: slipway.v1.Control.LockApp:output_type -> slipway.v1.Empty
-	1,  // 72: slipway.v1.Control.CancelDeployment:output_type -> slipway.v1.Document
-	12, // 73: slipway.v1.Control.HasSource:output_type -> slipway.v1.HasSourceReply
-	14, // 74: slipway.v1.Control.UploadSource:output_type -> slipway.v1.UploadSourceReply
-	1,  // 75: slipway.v1.Control.CreateBuild:output_type -> slipway.v1.Document
-	2,  // 76: slipway.v1.Control.ListBuilds:output_type -> slipway.v1.Documents
-	1,  // 77: slipway.v1.Control.GetBuild:output_type -> slipway.v1.Document
-	45, // 78: slipway.v1.Control.WatchBuild:output_type -> slipway.v1.Frame
-	2,  // 79: slipway.v1.Control.ListReleases:output_type -> slipway.v1.Documents
-	1,  // 80: slipway.v1.Control.GetRelease:output_type -> slipway.v1.Document
-	1,  // 81: slipway.v1.Control.DiffReleases:output_type -> slipway.v1.Document
-	18, // 82: slipway.v1.Control.GetEnv:output_type -> slipway.v1.EnvReply
-	1,  // 83: slipway.v1.Control.SetEnv:output_type -> slipway.v1.Document
-	1,  // 84: slipway.v1.Control.Promote:output_type -> slipway.v1.Document
-	1,  // 85: slipway.v1.Control.Rollback:output_type -> slipway.v1.Document
-	2,  // 86: slipway.v1.Control.ListDeployments:output_type -> slipway.v1.Documents
-	1,  // 87: slipway.v1.Control.GetDeployment:output_type -> slipway.v1.Document
-	1,  // 88: slipway.v1.Control.WatchDeployment:output_type -> slipway.v1.Document
-	2,  // 89: slipway.v1.Control.ListServices:output_type -> slipway.v1.Documents
-	1,  // 90: slipway.v1.Control.Scale:output_type -> slipway.v1.Document
-	0,  // 91: slipway.v1.Control.Restart:output_type -> slipway.v1.Empty
-	2,  // 92: slipway.v1.Control.ListProcesses:output_type -> slipway.v1.Documents
-	1,  // 93: slipway.v1.Control.GetProcess:output_type -> slipway.v1.Document
-	0,  // 94: slipway.v1.Control.StopProcess:output_type -> slipway.v1.Empty
-	1,  // 95: slipway.v1.Control.Run:output_type -> slipway.v1.Document
-	45, // 96: slipway.v1.Control.Session:output_type -> slipway.v1.Frame
-	1,  // 97: slipway.v1.Control.GetWhy:output_type -> slipway.v1.Document
-	1,  // 98: slipway.v1.Control.Explain:output_type -> slipway.v1.Document
-	1,  // 99: slipway.v1.Control.WhyNot:output_type -> slipway.v1.Document
-	1,  // 100: slipway.v1.Control.WhatIf:output_type -> slipway.v1.Document
-	2,  // 101: slipway.v1.Control.Capacity:output_type -> slipway.v1.Documents
-	2,  // 102: slipway.v1.Control.ListNodes:output_type -> slipway.v1.Documents
-	1,  // 103: slipway.v1.Control.GetNode:output_type -> slipway.v1.Document
-	1,  // 104: slipway.v1.Control.PlanDrain:output_type -> slipway.v1.Document
-	1,  // 105: slipway.v1.Control.UpdateNode:output_type -> slipway.v1.Document
-	0,  // 106: slipway.v1.Control.RemoveNode:output_type -> slipway.v1.Empty
-	2,  // 107: slipway.v1.Control.ListPools:output_type -> slipway.v1.Documents
-	1,  // 108: slipway.v1.Control.PutPool:output_type -> slipway.v1.Document
-	2,  // 109: slipway.v1.Control.ListServers:output_type -> slipway.v1.Documents
-	0,  // 110: slipway.v1.Control.RemoveServer:output_type -> slipway.v1.Empty
-	1,  // 111: slipway.v1.Control.PlanUpgrade:output_type -> slipway.v1.Document
-	1,  // 112: slipway.v1.Control.FinishUpgrade:output_type -> slipway.v1.Document
-	2,  // 113: slipway.v1.Control.ListAuthorities:output_type -> slipway.v1.Documents
-	2,  // 114: slipway.v1.Control.RotateAuthority:output_type -> slipway.v1.Documents
-	35, // 115: slipway.v1.Control.Backup:output_type -> slipway.v1.BackupChunk
-	2,  // 116: slipway.v1.Control.ListTokens:output_type -> slipway.v1.Documents
-	38, // 117: slipway.v1.Control.CreateToken:output_type -> slipway.v1.CreateTokenReply
-	0,  // 118: slipway.v1.Control.DeleteToken:output_type -> slipway.v1.Empty
-	38, // 119: slipway.v1.Control.RotateJoinToken:output_type -> slipway.v1.CreateTokenReply
-	65, // [65:120] is the sub-list for method output_type
-	10, // [10:65] is the sub-list for method input_type
+	8,  // 23: slipway.v1.Control.ExportBuild:input_type -> slipway.v1.ObjectRequest
+	17, // 24: slipway.v1.Control.ImportBuild:input_type -> slipway.v1.ImportBuildRequest
+	18, // 25: slipway.v1.Control.WatchBuild:input_type -> slipway.v1.WatchBuildRequest
+	7,  // 26: slipway.v1.Control.ListReleases:input_type -> slipway.v1.AppRequest
+	8,  // 27: slipway.v1.Control.GetRelease:input_type -> slipway.v1.ObjectRequest
+	19, // 28: slipway.v1.Control.DiffReleases:input_type -> slipway.v1.DiffReleasesRequest
+	8,  // 29: slipway.v1.Control.GetEnv:input_type -> slipway.v1.ObjectRequest
+	21, // 30: slipway.v1.Control.SetEnv:input_type -> slipway.v1.SetEnvRequest
+	8,  // 31: slipway.v1.Control.Promote:input_type -> slipway.v1.ObjectRequest
+	8,  // 32: slipway.v1.Control.Rollback:input_type -> slipway.v1.ObjectRequest
+	7,  // 33: slipway.v1.Control.ListDeployments:input_type -> slipway.v1.AppRequest
+	8,  // 34: slipway.v1.Control.GetDeployment:input_type -> slipway.v1.ObjectRequest
+	8,  // 35: slipway.v1.Control.WatchDeployment:input_type -> slipway.v1.ObjectRequest
+	7,  // 36: slipway.v1.Control.ListServices:input_type -> slipway.v1.AppRequest
+	22, // 37: slipway.v1.Control.Scale:input_type -> slipway.v1.ScaleRequest
+	9,  // 38: slipway.v1.Control.Restart:input_type -> slipway.v1.ServiceRequest
+	45, // 39: slipway.v1.Control.ListProcesses:input_type -> slipway.v1.ListProcessesRequest
+	8,  // 40: slipway.v1.Control.GetProcess:input_type -> slipway.v1.ObjectRequest
+	8,  // 41: slipway.v1.Control.StopProcess:input_type -> slipway.v1.ObjectRequest
+	46, // 42: slipway.v1.Control.Run:input_type -> slipway.v1.RunRequest
+	47, // 43: slipway.v1.Control.Session:input_type -> slipway.v1.Frame
+	8,  // 44: slipway.v1.Control.GetWhy:input_type -> slipway.v1.ObjectRequest
+	9,  // 45: slipway.v1.Control.Explain:input_type -> slipway.v1.ServiceRequest
+	23, // 46: slipway.v1.Control.WhyNot:input_type -> slipway.v1.WhyNotRequest
+	24, // 47: slipway.v1.Control.WhatIf:input_type -> slipway.v1.WhatIfRequest
+	27, // 48: slipway.v1.Control.Capacity:input_type -> slipway.v1.CapacityRequest
+	4,  // 49: slipway.v1.Control.ListNodes:input_type -> slipway.v1.ListNodesRequest
+	28, // 50: slipway.v1.Control.GetNode:input_type -> slipway.v1.NodeRequest
+	28, // 51: slipway.v1.Control.PlanDrain:input_type -> slipway.v1.NodeRequest
+	29, // 52: slipway.v1.Control.UpdateNode:input_type -> slipway.v1.UpdateNodeRequest
+	28, // 53: slipway.v1.Control.RemoveNode:input_type -> slipway.v1.NodeRequest
+	43, // 54: slipway.v1.Control.ListPools:input_type -> slipway.v1.ListPoolsRequest
+	44, // 55: slipway.v1.Control.PutPool:input_type -> slipway.v1.PutPoolRequest
+	30, // 56: slipway.v1.Control.ListServers:input_type -> slipway.v1.ListServersRequest
+	33, // 57: slipway.v1.Control.RemoveServer:input_type -> slipway.v1.ServerRequest
+	31, // 58: slipway.v1.Control.PlanUpgrade:input_type -> slipway.v1.PlanUpgradeRequest
+	32, // 59: slipway.v1.Control.FinishUpgrade:input_type -> slipway.v1.FinishUpgradeRequest
+	34, // 60: slipway.v1.Control.ListAuthorities:input_type -> slipway.v1.ListAuthoritiesRequest
+	35, // 61: slipway.v1.Control.RotateAuthority:input_type -> slipway.v1.RotateAuthorityRequest
+	36, // 62: slipway.v1.Control.Backup:input_type -> slipway.v1.BackupRequest
+	38, // 63: slipway.v1.Control.ListTokens:input_type -> slipway.v1.ListTokensRequest
+	39, // 64: slipway.v1.Control.CreateToken:input_type -> slipway.v1.CreateTokenRequest
+	41, // 65: slipway.v1.Control.DeleteToken:input_type -> slipway.v1.TokenRequest
+	42, // 66: slipway.v1.Control.RotateJoinToken:input_type -> slipway.v1.RotateJoinTokenRequest
+	1,  // 67: slipway.v1.Control.GetRack:output_type -> slipway.v1.Document
+	1,  // 68: slipway.v1.Control.Events:output_type -> slipway.v1.Document
+	2,  // 69: slipway.v1.Control.ListApps:output_type -> slipway.v1.Documents
+	1,  // 70: slipway.v1.Control.GetApp:output_type -> slipway.v1.Document
+	1,  // 71: slipway.v1.Control.CreateApp:output_type -> slipway.v1.Document
+	0,  // 72: slipway.v1.Control.DeleteApp:output_type -> slipway.v1.Empty
+	0,  // 73: slipway.v1.Control.LockApp:output_type -> slipway.v1.Empty
+	1,  // 74: slipway.v1.Control.CancelDeployment:output_type -> slipway.v1.Document
+	12, // 75: slipway.v1.Control.HasSource:output_type -> slipway.v1.HasSourceReply
+	14, // 76: slipway.v1.Control.UploadSource:output_type -> slipway.v1.UploadSourceReply
+	1,  // 77: slipway.v1.Control.CreateBuild:output_type -> slipway.v1.Document
+	2,  // 78: slipway.v1.Control.ListBuilds:output_type -> slipway.v1.Documents
+	1,  // 79: slipway.v1.Control.GetBuild:output_type -> slipway.v1.Document
+	16, // 80: slipway.v1.Control.ExportBuild:output_type -> slipway.v1.BuildChunk
+	1,  // 81: slipway.v1.Control.ImportBuild:output_type -> slipway.v1.Document
+	47, // 82: slipway.v1.Control.WatchBuild:output_type -> slipway.v1.Frame
+	2,  // 83: slipway.v1.Control.ListReleases:output_type -> slipway.v1.Documents
+	1,  // 84: slipway.v1.Control.GetRelease:output_type -> slipway.v1.Document
+	1,  // 85: slipway.v1.Control.DiffReleases:output_type -> slipway.v1.Document
+	20, // 86: slipway.v1.Control.GetEnv:output_type -> slipway.v1.EnvReply
+	1,  // 87: slipway.v1.Control.SetEnv:output_type -> slipway.v1.Document
+	1,  // 88: slipway.v1.Control.Promote:output_type -> slipway.v1.Document
+	1,  // 89: slipway.v1.Control.Rollback:output_type -> slipway.v1.Document
+	2,  // 90: slipway.v1.Control.ListDeployments:output_type -> slipway.v1.Documents
+	1,  // 91: slipway.v1.Control.GetDeployment:output_type -> slipway.v1.Document
+	1,  // 92: slipway.v1.Control.WatchDeployment:output_type -> slipway.v1.Document
+	2,  // 93: slipway.v1.Control.ListServices:output_type -> slipway.v1.Documents
+	1,  // 94: slipway.v1.Control.Scale:output_type -> slipway.v1.Document
+	0,  // 95: slipway.v1.Control.Restart:output_type -> slipway.v1.Empty
+	2,  // 96: slipway.v1.Control.ListProcesses:output_type -> slipway.v1.Documents
+	1,  // 97: slipway.v1.Control.GetProcess:output_type -> slipway.v1.Document
+	0,  // 98: slipway.v1.Control.StopProcess:output_type -> slipway.v1.Empty
+	1,  // 99: slipway.v1.Control.Run:output_type -> slipway.v1.Document
+	47, // 100: slipway.v1.Control.Session:output_type -> slipway.v1.Frame
+	1,  // 101: slipway.v1.Control.GetWhy:output_type -> slipway.v1.Document
+	1,  // 102: slipway.v1.Control.Explain:output_type -> slipway.v1.Document
+	1,  // 103: slipway.v1.Control.WhyNot:output_type -> slipway.v1.Document
+	1,  // 104: slipway.v1.Control.WhatIf:output_type -> slipway.v1.Document
+	2,  // 105: slipway.v1.Control.Capacity:output_type -> slipway.v1.Documents
+	2,  // 106: slipway.v1.Control.ListNodes:output_type -> slipway.v1.Documents
+	1,  // 107: slipway.v1.Control.GetNode:output_type -> slipway.v1.Document
+	1,  // 108: slipway.v1.Control.PlanDrain:output_type -> slipway.v1.Document
+	1,  // 109: slipway.v1.Control.UpdateNode:output_type -> slipway.v1.Document
+	0,  // 110: slipway.v1.Control.RemoveNode:output_type -> slipway.v1.Empty
+	2,  // 111: slipway.v1.Control.ListPools:output_type -> slipway.v1.Documents
+	1,  // 112: slipway.v1.Control.PutPool:output_type -> slipway.v1.Document
+	2,  // 113: slipway.v1.Control.ListServers:output_type -> slipway.v1.Documents
+	0,  // 114: slipway.v1.Control.RemoveServer:output_type -> slipway.v1.Empty
+	1,  // 115: slipway.v1.Control.PlanUpgrade:output_type -> slipway.v1.Document
+	1,  // 116: slipway.v1.Control.FinishUpgrade:output_type -> slipway.v1.Document
+	2,  // 117: slipway.v1.Control.ListAuthorities:output_type -> slipway.v1.Documents
+	2,  // 118: slipway.v1.Control.RotateAuthority:output_type -> slipway.v1.Documents
+	37, // 119: slipway.v1.Control.Backup:output_type -> slipway.v1.BackupChunk
+	2,  // 120: slipway.v1.Control.ListTokens:output_type -> slipway.v1.Documents
+	40, // 121: slipway.v1.Control.CreateToken:output_type -> slipway.v1.CreateTokenReply
+	0,  // 122: slipway.v1.Control.DeleteToken:output_type -> slipway.v1.Empty
+	40, // 123: slipway.v1.Control.RotateJoinToken:output_type -> slipway.v1.CreateTokenReply
+	67, // [67:124] is the sub-list for method output_type
+	10, // [10:67] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
 	10, // [10:10] is the sub-list for extension extendee
 	0,  // [0:10] is the sub-list for field type_name
@@ -3628,16 +3748,16 @@ func file_control_proto_init() {
 	if File_control_proto != nil {
 		return
 	}
-	file_control_proto_msgTypes[20].OneofWrappers = []any{}
-	file_control_proto_msgTypes[22].OneofWrappers = []any{
+	file_control_proto_msgTypes[22].OneofWrappers = []any{}
+	file_control_proto_msgTypes[24].OneofWrappers = []any{
 		(*WhatIfRequest_RemoveNode)(nil),
 		(*WhatIfRequest_DrainNode)(nil),
 		(*WhatIfRequest_AddNodes)(nil),
 		(*WhatIfRequest_Scale)(nil),
 		(*WhatIfRequest_Deploy)(nil),
 	}
-	file_control_proto_msgTypes[27].OneofWrappers = []any{}
-	file_control_proto_msgTypes[45].OneofWrappers = []any{
+	file_control_proto_msgTypes[29].OneofWrappers = []any{}
+	file_control_proto_msgTypes[47].OneofWrappers = []any{
 		(*Frame_Open)(nil),
 		(*Frame_Stdin)(nil),
 		(*Frame_StdinClose)(nil),
@@ -3655,7 +3775,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   54,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

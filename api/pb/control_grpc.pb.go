@@ -38,6 +38,8 @@ const (
 	Control_CreateBuild_FullMethodName      = "/slipway.v1.Control/CreateBuild"
 	Control_ListBuilds_FullMethodName       = "/slipway.v1.Control/ListBuilds"
 	Control_GetBuild_FullMethodName         = "/slipway.v1.Control/GetBuild"
+	Control_ExportBuild_FullMethodName      = "/slipway.v1.Control/ExportBuild"
+	Control_ImportBuild_FullMethodName      = "/slipway.v1.Control/ImportBuild"
 	Control_WatchBuild_FullMethodName       = "/slipway.v1.Control/WatchBuild"
 	Control_ListReleases_FullMethodName     = "/slipway.v1.Control/ListReleases"
 	Control_GetRelease_FullMethodName       = "/slipway.v1.Control/GetRelease"
@@ -102,6 +104,11 @@ type ControlClient interface {
 	CreateBuild(ctx context.Context, in *CreateBuildRequest, opts ...grpc.CallOption) (*Document, error)
 	ListBuilds(ctx context.Context, in *AppRequest, opts ...grpc.CallOption) (*Documents, error)
 	GetBuild(ctx context.Context, in *ObjectRequest, opts ...grpc.CallOption) (*Document, error)
+	// ExportBuild sends a build with its images: a compressed tar of build.json and of an archive as
+	// "docker save" writes it.
+	ExportBuild(ctx context.Context, in *ObjectRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BuildChunk], error)
+	// ImportBuild makes a build of what ExportBuild sent, or a rack of Convox exported.
+	ImportBuild(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ImportBuildRequest, Document], error)
 	// WatchBuild follows the log until the build has ended; the last frame is an exit.
 	WatchBuild(ctx context.Context, in *WatchBuildRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Frame], error)
 	// Releases and the environment.
@@ -315,9 +322,41 @@ func (c *controlClient) GetBuild(ctx context.Context, in *ObjectRequest, opts ..
 	return out, nil
 }
 
+func (c *controlClient) ExportBuild(ctx context.Context, in *ObjectRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BuildChunk], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[2], Control_ExportBuild_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ObjectRequest, BuildChunk]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_ExportBuildClient = grpc.ServerStreamingClient[BuildChunk]
+
+func (c *controlClient) ImportBuild(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ImportBuildRequest, Document], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[3], Control_ImportBuild_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ImportBuildRequest, Document]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_ImportBuildClient = grpc.ClientStreamingClient[ImportBuildRequest, Document]
+
 func (c *controlClient) WatchBuild(ctx context.Context, in *WatchBuildRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Frame], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[2], Control_WatchBuild_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[4], Control_WatchBuild_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -426,7 +465,7 @@ func (c *controlClient) GetDeployment(ctx context.Context, in *ObjectRequest, op
 
 func (c *controlClient) WatchDeployment(ctx context.Context, in *ObjectRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Document], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[3], Control_WatchDeployment_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[5], Control_WatchDeployment_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -515,7 +554,7 @@ func (c *controlClient) Run(ctx context.Context, in *RunRequest, opts ...grpc.Ca
 
 func (c *controlClient) Session(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Frame, Frame], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[4], Control_Session_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[6], Control_Session_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -708,7 +747,7 @@ func (c *controlClient) RotateAuthority(ctx context.Context, in *RotateAuthority
 
 func (c *controlClient) Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupChunk], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[5], Control_Backup_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[7], Control_Backup_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -785,6 +824,11 @@ type ControlServer interface {
 	CreateBuild(context.Context, *CreateBuildRequest) (*Document, error)
 	ListBuilds(context.Context, *AppRequest) (*Documents, error)
 	GetBuild(context.Context, *ObjectRequest) (*Document, error)
+	// ExportBuild sends a build with its images: a compressed tar of build.json and of an archive as
+	// "docker save" writes it.
+	ExportBuild(*ObjectRequest, grpc.ServerStreamingServer[BuildChunk]) error
+	// ImportBuild makes a build of what ExportBuild sent, or a rack of Convox exported.
+	ImportBuild(grpc.ClientStreamingServer[ImportBuildRequest, Document]) error
 	// WatchBuild follows the log until the build has ended; the last frame is an exit.
 	WatchBuild(*WatchBuildRequest, grpc.ServerStreamingServer[Frame]) error
 	// Releases and the environment.
@@ -894,6 +938,12 @@ func (UnimplementedControlServer) ListBuilds(context.Context, *AppRequest) (*Doc
 }
 func (UnimplementedControlServer) GetBuild(context.Context, *ObjectRequest) (*Document, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetBuild not implemented")
+}
+func (UnimplementedControlServer) ExportBuild(*ObjectRequest, grpc.ServerStreamingServer[BuildChunk]) error {
+	return status.Error(codes.Unimplemented, "method ExportBuild not implemented")
+}
+func (UnimplementedControlServer) ImportBuild(grpc.ClientStreamingServer[ImportBuildRequest, Document]) error {
+	return status.Error(codes.Unimplemented, "method ImportBuild not implemented")
 }
 func (UnimplementedControlServer) WatchBuild(*WatchBuildRequest, grpc.ServerStreamingServer[Frame]) error {
 	return status.Error(codes.Unimplemented, "method WatchBuild not implemented")
@@ -1257,6 +1307,24 @@ func _Control_GetBuild_Handler(srv interface{}, ctx context.Context, dec func(in
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _Control_ExportBuild_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ObjectRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServer).ExportBuild(m, &grpc.GenericServerStream[ObjectRequest, BuildChunk]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_ExportBuildServer = grpc.ServerStreamingServer[BuildChunk]
+
+func _Control_ImportBuild_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ControlServer).ImportBuild(&grpc.GenericServerStream[ImportBuildRequest, Document]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_ImportBuildServer = grpc.ClientStreamingServer[ImportBuildRequest, Document]
 
 func _Control_WatchBuild_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchBuildRequest)
@@ -2195,6 +2263,16 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "UploadSource",
 			Handler:       _Control_UploadSource_Handler,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "ExportBuild",
+			Handler:       _Control_ExportBuild_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ImportBuild",
+			Handler:       _Control_ImportBuild_Handler,
 			ClientStreams: true,
 		},
 		{

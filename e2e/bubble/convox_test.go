@@ -184,6 +184,9 @@ func (c *convox) plain(req *http.Request) (int, string) {
 		c.r.t.Errorf("%s %s: %v, headers %v", req.Method, req.URL, err, resp.Header)
 	}
 	kind := "application/json"
+	if strings.Contains(req.URL.Path, "/builds/") && strings.HasSuffix(req.URL.Path, ".tgz") {
+		kind = "application/octet-stream"
+	}
 	if resp.StatusCode != http.StatusOK || string(b) == "ok\n" {
 		kind = "text/plain; charset=utf-8"
 	}
@@ -394,6 +397,20 @@ func convoxDay() []ask {
 		{row: "POST /apps/{app}/services/{service}/processes", path: "/apps/other/services/web/processes", headers: map[string]string{"Command": "ls"}, status: 404, want: `^service "web" not found`},
 		{row: "POST /apps/{app}/services/{service}/restart", path: "/apps/other/services/web/restart", status: 404, want: `^service "web" not found`},
 		{row: "PUT /apps/{app}/services/{service}", path: "/apps/other/services/web", form: url.Values{"count": {"2"}}, status: 404, want: `^service "web" not found`},
+
+		{row: "POST /apps/{app}/builds/import", path: "/apps/shop/builds/import", body: exportOf(shop, "web"), want: `^{"id":"(B[A-Z]{10})","app":"shop","description":"from elsewhere",.*"git-sha":"abc",.*"release":"R[A-Z]{10}",.*"status":"complete"`, learn: "imported"},
+		{row: "GET /apps/{app}/releases", path: "/apps/shop/releases", query: "limit=1", want: `^\[{"id":"R[A-Z]{10}","app":"shop","build":"{imported}"`},
+		{row: "GET /apps/{app}/builds/{id}.tgz", path: "/apps/shop/builds/{imported}.tgz", want: "(?s)^\x1f"},
+		{row: "GET /apps/{app}/builds/{id}.tgz", path: "/apps/shop/builds/{build}.tgz", status: 404, want: `image shop:web`},
+		{row: "GET /apps/{app}/builds/{id}.tgz", path: "/apps/shop/builds/BNOPE.tgz", status: 404, want: `^build "BNOPE" not found`},
+		{row: "GET /apps/{app}/builds/{id}.tgz", path: "/apps/other/builds/{imported}.tgz", status: 404, want: `^build "{imported}" not found`},
+		{row: "POST /apps/{app}/builds/import", path: "/apps/nope/builds/import", body: exportOf(shop, "web"), status: 404, want: "no such app"},
+		{row: "POST /apps/{app}/builds/import", path: "/apps/shop/builds/import", body: exportOf(shop, "api"), status: 400, want: `no image for service "web"; it has some for: api`},
+		{row: "POST /apps/{app}/builds/import", path: "/apps/shop/builds/import", body: exportOf("services: 1", "web"), status: 400, want: "services"},
+		{row: "POST /apps/{app}/builds/import", path: "/apps/shop/builds/import", body: "no archive", status: 400, want: "the archive cannot be unpacked"},
+		{row: "POST /apps/{app}/builds/import", path: "/apps/shop/builds/import", body: exportOf(shop, "web")[:200], status: 400, want: "cannot be unpacked"},
+		{row: "POST /apps/{app}/builds/import", path: "/apps/shop/builds/import", body: tgz(map[string]string{"a": "b"}), status: 400, want: "the archive has no build.json"},
+		{row: "POST /apps/{app}/builds/import", path: "/apps/shop/builds/import", body: tgz(map[string]string{"web.B1.tar": "b"}), status: 400, want: `"web.B1.tar": .*cannot be unpacked`},
 
 		{row: "POST /apps/{app}/cancel", path: "/apps/shop/cancel", status: 409, want: "no deployment in progress"},
 		{row: "POST /system/jwt/token", form: url.Values{"role": {"read"}, "durationInHour": {"1"}}, want: `^{"token":"(slip_[a-z0-9]+)"}\n$`, learn: "token"},

@@ -300,7 +300,7 @@ func TestMatrix(t *testing.T) {
 		name := m.path[strings.LastIndex(m.path, "/")+1:]
 		switch m.path {
 		case control + "Session":
-			for _, kind := range []string{"logs", "exec", "attach", "copy_in", "copy_out", "files", ""} {
+			for _, kind := range []string{"logs", "exec", "attach", "copy_in", "copy_out", "proxy", "another", ""} {
 				line(name+" "+kind, m, &pb.Frame{Kind: &pb.Frame_Open{Open: &pb.Open{Kind: kind, App: "hello"}}})
 			}
 			line(name+" without an open", m, &pb.Frame{})

@@ -68,6 +68,8 @@ func rules() map[string]rule {
 		control + "HasSource":    deploy,
 		control + "UploadSource": deploy,
 		control + "CreateBuild":  deploy,
+		control + "ExportBuild":  read,
+		control + "ImportBuild":  deploy,
 		control + "ListBuilds":   read,
 		control + "GetBuild":     read,
 		control + "WatchBuild":   read,

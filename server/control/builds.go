@@ -31,7 +31,7 @@ func (s *Server) UploadSource(stream grpc.ClientStreamingServer[pb.UploadSourceR
 	if _, _, err := s.readApp(ctx, first.GetApp()); err != nil {
 		return pb.Error(err)
 	}
-	digest, size, err := s.cfg.Objects.Put(ctx, &chunks{stream: stream, rest: first.GetChunk()}, s.cfg.SourceMax)
+	digest, size, err := s.cfg.Objects.Put(ctx, &chunks[*pb.UploadSourceRequest]{recv: stream.Recv, rest: first.GetChunk()}, s.cfg.SourceMax)
 	if err != nil {
 		return pb.Error(err)
 	}
@@ -39,15 +39,15 @@ func (s *Server) UploadSource(stream grpc.ClientStreamingServer[pb.UploadSourceR
 }
 
 // chunks reads an upload.
-type chunks struct {
-	stream grpc.ClientStreamingServer[pb.UploadSourceRequest, pb.UploadSourceReply]
-	rest   []byte
+type chunks[M interface{ GetChunk() []byte }] struct {
+	recv func() (M, error)
+	rest []byte
 }
 
 // Read implements io.Reader.
-func (c *chunks) Read(p []byte) (int, error) {
+func (c *chunks[M]) Read(p []byte) (int, error) {
 	for len(c.rest) == 0 {
-		m, err := c.stream.Recv()
+		m, err := c.recv()
 		if err != nil {
 			return 0, err
 		}
@@ -69,6 +69,9 @@ func (s *Server) CreateBuild(ctx context.Context, r *pb.CreateBuildRequest) (*pb
 	}
 	req := s.request(ctx, r.GetRequestId())
 	build, err := s.newBuild(v, a, req.ids.Build(), r)
+	if err == nil {
+		err = s.checkSource(build.Services, r.GetSource())
+	}
 	if err != nil {
 		return nil, pb.Error(err)
 	}
@@ -104,8 +107,8 @@ func (s *Server) newBuild(v *state.View, a *api.App, id api.BuildID, r *pb.Creat
 		return nil, err
 	}
 	specs := m.Specs()
-	if err := s.checkSource(specs, r.GetSource()); err != nil {
-		return nil, err
+	if len(specs) == 0 {
+		return nil, api.Errorf(api.CodeInvalid, "the manifest has no services; there is nothing to build")
 	}
 	build := &api.Build{
 		ID: id, App: a.Name, Description: r.GetDescription(), GitSHA: r.GetGitSha(), Source: r.GetSource(),
@@ -124,9 +127,6 @@ func buildOptions(doc []byte) (api.BuildOptions, error) {
 
 // checkSource reports why services cannot be built, or nil.
 func (s *Server) checkSource(specs []api.ServiceSpec, source string) error {
-	if len(specs) == 0 {
-		return api.Errorf(api.CodeInvalid, "the manifest has no services; there is nothing to build")
-	}
 	if source != "" && !s.cfg.Objects.Has(source) {
 		return api.Errorf(api.CodeNotFound, "source %s is not in the store; upload it again", source)
 	}

@@ -10,17 +10,21 @@ import (
 	"slipway/raftstore/state"
 )
 
-// RunFinisher turns every build whose process ended well into a release, and promotes it if the
-// build was asked for that, until ctx ends. Only the leader runs it. It is level-triggered: what
+// RunFinisher turns every build whose process ended well, or that was imported, into a release, and
+// promotes it if the build was asked for that, until ctx ends. Only the leader runs it. It is level-triggered: what
 // a former leader left half done is finished.
 func (s *Server) RunFinisher(ctx context.Context) error {
 	err := s.follow(ctx, s.cfg.Store.View(), func(v *state.View) (bool, error) {
 		for b := range v.BuildsOpen() {
-			p, ok := v.Process(b.Process)
-			if !ok || p.Observed.State != api.StateExited || p.Observed.ExitCode != 0 {
-				continue
+			images := b.Images
+			if !b.Imported() {
+				p, ok := v.Process(b.Process)
+				if !ok || p.Observed.State != api.StateExited || p.Observed.ExitCode != 0 {
+					continue
+				}
+				images = p.Observed.Images
 			}
-			if err := s.finish(ctx, b, p); err != nil {
+			if err := s.finish(ctx, b, images); err != nil {
 				return false, fmt.Errorf("finish build %s: %w", b.ID, err)
 			}
 		}
@@ -34,14 +38,14 @@ func (s *Server) RunFinisher(ctx context.Context) error {
 
 // finish ends one build. Where a release came in between, the next look at the build takes its
 // environment.
-func (s *Server) finish(ctx context.Context, b *api.Build, p *api.Process) error {
-	s.spread(ctx, b, p)
+func (s *Server) finish(ctx context.Context, b *api.Build, images map[api.ServiceName]api.Image) error {
+	s.spread(ctx, b, images)
 	base := &api.Release{App: b.App}
 	if newest, ok := newestRelease(s.cfg.Store.View(), b.App); ok {
 		base = newest
 	}
-	end := state.EndBuild{Build: b.ID, Images: p.Observed.Images}
-	release, err := s.buildRelease(b, p, base)
+	end := state.EndBuild{Build: b.ID, Images: images}
+	release, err := s.buildRelease(b, images, base)
 	switch api.CodeOf(err) {
 	case "":
 		end.Release, end.Base, end.Deployment = release, &base.ID, s.buildDeployment(b, release)
@@ -66,11 +70,11 @@ func (s *Server) finish(ctx context.Context, b *api.Build, p *api.Process) error
 
 // spread waits until most servers hold what a build made: the rack must not lose it with one of
 // them. A server that is slow now gets it later.
-func (s *Server) spread(ctx context.Context, b *api.Build, p *api.Process) {
+func (s *Server) spread(ctx context.Context, b *api.Build, images map[api.ServiceName]api.Image) {
 	if s.cfg.SpreadImage == nil {
 		return
 	}
-	for _, image := range p.Observed.Images {
+	for _, image := range images {
 		if image.Digest == "" {
 			continue
 		}
@@ -93,9 +97,9 @@ func (s *Server) buildDeployment(b *api.Build, release *api.Release) *api.Deploy
 
 // buildRelease makes the release of a build. Its environment is that of base, the newest release:
 // one that was set while the build ran is not lost. Before the first it is that of the build.
-func (s *Server) buildRelease(b *api.Build, p *api.Process, base *api.Release) (*api.Release, error) {
+func (s *Server) buildRelease(b *api.Build, images map[api.ServiceName]api.Image, base *api.Release) (*api.Release, error) {
 	for _, spec := range b.Services {
-		if p.Observed.Images[spec.Name].Digest == "" {
+		if images[spec.Name].Digest == "" {
 			return nil, api.Errorf(api.CodeInvalid, "the builder reported no image for service %q", spec.Name)
 		}
 	}

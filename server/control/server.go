@@ -91,6 +91,8 @@ type Config struct {
 	// SpreadImage makes the servers hold an image and returns once a majority does; nil for a rack
 	// of one.
 	SpreadImage func(ctx context.Context, app api.AppName, digest string) error
+	// Images is the registry of the rack; nil where there is none.
+	Images Images
 }
 
 // sourceMaxDefault bounds an uploaded source.

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"io"
 	"strings"
 
 	"slipway/api"
@@ -40,6 +41,19 @@ func buildRoutes() []route {
 			method: "GET", path: "/apps/{app}/builds/{id}", summary: "Describe a build", right: rightRead, calls: []string{"GetBuild"},
 			answer: build{}, serve: func(c *call) error {
 				b, err := c.rack.Build(c, c.app(), c.text("id"))
+				return c.json(buildOf(c.app(), b), err)
+			},
+		},
+		{
+			method: "GET", path: "/apps/{app}/builds/{id}.tgz", summary: "Export a build: a compressed tar of its description and its images", right: rightRead,
+			calls: []string{"ExportBuild"}, answer: rawBytes, serve: func(c *call) error {
+				return c.stream(func(w io.Writer) error { return c.rack.ExportBuild(c, c.app(), c.text("id"), w) })
+			},
+		},
+		{
+			method: "POST", path: "/apps/{app}/builds/import", summary: "Import a build; the answer comes when it has its release", right: rightDeploy,
+			calls: []string{"ImportBuild", "WatchBuild", "GetBuild"}, body: "what the export of a build answered", answer: build{}, serve: func(c *call) error {
+				b, err := c.rack.ImportBuild(c, c.app(), c.r.Body)
 				return c.json(buildOf(c.app(), b), err)
 			},
 		},

@@ -28,9 +28,7 @@ func missingRoutes() []route {
 		{"the rack keeps no history of measurements; /metrics has the present ones for Prometheus", [][2]string{
 			{"GET", "/apps/{app}/metrics"}, {"GET", "/apps/{app}/metrics-by-service"}, {"GET", "/apps/{app}/services/{service}/metrics"}, {"GET", "/system/metrics"},
 		}},
-		{"builds cannot be exported or imported yet", [][2]string{
-			{"GET", "/apps/{app}/builds/{id}.tgz"}, {"POST", "/apps/{app}/builds/import"}, {"POST", "/apps/{app}/builds/{id}/image"},
-		}},
+		{"images of others are taken from the manifest (image:)", [][2]string{{"POST", "/apps/{app}/builds/{id}/image"}}},
 		{"a build is described by the rack alone", [][2]string{{"PUT", "/apps/{app}/builds/{id}"}}},
 		{"the rack keeps no objects for apps", [][2]string{
 			{"GET", "/apps/{app}/objects"}, {"GET", "/apps/{app}/objects/{key...}"}, {"HEAD", "/apps/{app}/objects/{key...}"}, {"DELETE", "/apps/{app}/objects/{key...}"},

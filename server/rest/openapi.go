@@ -105,8 +105,10 @@ func success(rt *route, schemas doc) doc {
 	switch {
 	case rt.answer == exitStatus:
 		return doc{"description": "the output, and at its end the text " + exitMark + "CODE with the exit status"}
-	case rt.answer == rawBytes:
+	case rt.answer == rawBytes && rt.method == socketMethod:
 		return doc{"description": "the bytes of the connection, both ways"}
+	case rt.answer == rawBytes:
+		return doc{"description": "a compressed tar", "content": doc{"application/octet-stream": doc{}}}
 	case rt.method == socketMethod:
 		return doc{"description": "lines of text"}
 	case rt.answer == nil && slices.Contains(rt.calls, "Session") && rt.body == "":

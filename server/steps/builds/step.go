@@ -14,6 +14,9 @@ func Ask() api.Amount { return api.Amount{CPU: 500, Memory: 512 * api.MiB} }
 // Step looks at the builds that have not ended.
 func Step(v *state.View, _ state.Changes, in steps.Input) (cmds []state.Command, wake time.Time) {
 	for b := range v.BuildsOpen() {
+		if b.Imported() {
+			continue // the control service makes the release
+		}
 		if b.Status == api.BuildCreated {
 			cmds = append(cmds, begin(b, in)...)
 			continue
