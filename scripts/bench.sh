@@ -6,12 +6,13 @@ out=$1
 rows=$(mktemp -d)
 trap 'rm -rf "$rows"' EXIT
 go=${GO:-go}
+failed=
 
 part() { # NAME VARIABLE PACKAGE [TEST]
 	log=$rows/$1.log
 	if ! env "$2=$rows/$1.json" "$go" test -count=1 -timeout 30m -run "^${4:-TestBench}\$" -v "$3" >"$log" 2>&1; then
 		cat "$log" >&2
-		exit 1
+		failed="$failed $1"
 	fi
 }
 part 1-rack SLIPWAY_BENCH ./e2e/rack
@@ -22,6 +23,8 @@ part 5-raft SLIPWAY_BENCH_RAFT ./raftstore
 part 6-network SLIPWAY_BENCH_NET ./agent/network
 part 7-leader SLIPWAY_BENCH_LEADER ./e2e/chaos TestBenchLeaderLoss
 part 8-writes SLIPWAY_BENCH_WRITES ./e2e/chaos TestBenchWrites
+part 9-nodes SLIPWAY_BENCH_NODES ./e2e/fleet TestBenchNodes
+part 9-million SLIPWAY_BENCH_MILLION ./e2e/fleet TestBenchMillion
 
 jq -s add "$rows"/*.json >"$out"
 jq -r '["name","value","unit","against","value","ratio","note"],
@@ -29,3 +32,7 @@ jq -r '["name","value","unit","against","value","ratio","note"],
 	awk -F'\t' '
 		NR == 1 { printf "%-32s %14s %-8s %-36s %14s %9s  %s\n", $1, $2, $3, $4, $5, $6, $7; next }
 		{ printf "%-32s %14.3f %-8s %-36s %14.3f %9.2f  %s\n", $1, $2, $3, $4, $5, $6, $7 }'
+if [ -n "$failed" ]; then
+	echo "no rows of:$failed" >&2
+	exit 1
+fi

@@ -10,18 +10,13 @@ import (
 	"slipway/e2e/bench"
 )
 
-// benchLimit bounds each half of the measurement.
+// benchLimit bounds each measurement.
 const benchLimit = 4 * time.Minute
 
-// TestBench writes the rows of racks with many nodes to the file in SLIPWAY_BENCH_FLEET.
-func TestBench(t *testing.T) {
-	rows := bench.To(t, "SLIPWAY_BENCH_FLEET")
-	t.Run("failures", func(t *testing.T) { benchFailures(t, rows) })
-	t.Run("million", func(t *testing.T) { benchMillion(t, rows) })
-}
-
-// benchMillion measures a million processes from their promotion until all is durable.
-func benchMillion(t *testing.T, rows *bench.Report) {
+// TestBenchMillion measures a million processes from their promotion until all is durable. The rows
+// go to the file in SLIPWAY_BENCH_MILLION.
+func TestBenchMillion(t *testing.T) {
+	rows := bench.To(t, "SLIPWAY_BENCH_MILLION")
 	r := start(t, benchLimit)
 	f := r.fleet(Config{Nodes: 5000, Capacity: roomy})
 	m := r.deploy(f, Load{Name: "app", Apps: 100, Services: 10, Copies: 1000, CPU: 50, Memory: 64 * api.MiB})
@@ -31,8 +26,10 @@ func benchMillion(t *testing.T, rows *bench.Report) {
 	rows.Add("million_rss_mb", float64(m.Peak)/(1<<20), "MB", "limit", 4096, "the most that the largest of the three servers of the row above had")
 }
 
-// benchFailures measures what many nodes are told, and when one is gone.
-func benchFailures(t *testing.T, rows *bench.Report) {
+// TestBenchNodes measures what many nodes are told, and when one is gone. The rows go to the file in
+// SLIPWAY_BENCH_NODES.
+func TestBenchNodes(t *testing.T) {
+	rows := bench.To(t, "SLIPWAY_BENCH_NODES")
 	r := start(t, benchLimit)
 	w := newWitness()
 	f := r.fleet(Config{Nodes: 100, Capacity: roomy, Addresses: true, Assigned: w.assigned, Names: w.names})
