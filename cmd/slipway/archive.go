@@ -41,17 +41,21 @@ type exportedBuild struct {
 	Manifest    string `json:"manifest"`
 }
 
+// buildArchive is the file of an archive that has the build.
+const buildArchive = "build.tgz"
+
 // documentMax bounds each document of an archive, in bytes: app, environment, build.
 const documentMax = 4 << 20
 
-// openArchive reads an archive, all but the images in it. With images it is given each of them.
-func openArchive(file string, images func(name string, r io.Reader) error) (exported, error) {
+// openArchive reads an archive, all but the images in it.
+func openArchive(file string) (exported, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return exported{}, fmt.Errorf("read the archive: %w", err)
 	}
 	defer f.Close()
-	a, err := readArchive(f, images)
+	var a exported
+	err = a.read(f)
 	if err == nil && !a.App.found {
 		err = errors.New("it has no app.json")
 	}
@@ -61,8 +65,8 @@ func openArchive(file string, images func(name string, r io.Reader) error) (expo
 	return a, nil
 }
 
-func readArchive(r io.Reader, images func(string, io.Reader) error) (a exported, err error) {
-	err = eachFile(r, func(name string, r io.Reader) error {
+func (a *exported) read(r io.Reader) error {
+	err := eachFile(r, func(name string, r io.Reader) (err error) {
 		switch {
 		case name == "app.json":
 			a.App.found = true
@@ -74,31 +78,24 @@ func readArchive(r io.Reader, images func(string, io.Reader) error) (a exported,
 			}
 			a.Env, err = parseEnv(string(text))
 			return err
-		case name == "build.tgz":
-			return a.readBuild(r, images)
+		case name == buildArchive:
+			return a.readBuild(r)
 		case path.Dir(name) == "resources":
 			a.Dumps = append(a.Dumps, strings.TrimSuffix(path.Base(name), path.Ext(name)))
 		}
 		return nil
 	})
 	slices.Sort(a.Dumps)
-	return a, err
+	return err
 }
 
-// readBuild reads the part of an archive that `convox builds export` writes.
-func (a *exported) readBuild(r io.Reader, images func(string, io.Reader) error) error {
+// readBuild reads the description in what `convox builds export` writes.
+func (a *exported) readBuild(r io.Reader) error {
 	return eachFile(r, func(name string, r io.Reader) error {
-		switch {
-		case name == "build.json":
-			return readDocument(name, r, &a.Build)
-		case path.Ext(name) != ".tar":
+		if name != "build.json" {
 			return nil
 		}
-		a.Images = append(a.Images, name)
-		if images == nil {
-			return nil
-		}
-		return images(name, r)
+		return readDocument(name, r, &a.Build)
 	})
 }
 

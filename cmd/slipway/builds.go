@@ -28,6 +28,7 @@ func (s *shell) buildsCommand() *cobra.Command {
 			long: "Print the log of a build, and follow it while it runs; without an ID, of the newest.", args: between(0, 1),
 			run: func(ctx context.Context, args []string) error { return s.buildLogs(ctx, first(args)) },
 		}),
+		s.exportBuildCommand(), s.importBuildCommand(),
 	)
 	return c
 }

@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -120,7 +120,7 @@ func importable(ctx context.Context, rack *client.Client, app api.AppName) error
 
 // planImport reads an archive and decides what becomes of it.
 func (s *shell) planImport(file string, f importFlags) (*importPlan, error) {
-	a, err := openArchive(file, nil)
+	a, err := openArchive(file)
 	if err != nil {
 		return nil, err
 	}
@@ -143,9 +143,6 @@ func (s *shell) planImport(file string, f importFlags) (*importPlan, error) {
 	p.builds = p.source.text != ""
 	if p.builds {
 		if err := p.readManifest(); err != nil {
-			return nil, err
-		}
-		if _, err := dockerfiles(p.specs); err != nil && f.source == "" {
 			return nil, err
 		}
 	}
@@ -186,22 +183,12 @@ func (p *importPlan) plan(f importFlags) {
 	if len(p.env) > 0 {
 		do("set %s: %s", count(len(p.env), "variable"), strings.Join(slices.Sorted(maps.Keys(p.env)), " "))
 	}
-	var built, pulled []string
-	for _, spec := range p.specs {
-		if spec.Build != nil {
-			built = append(built, string(spec.Name))
-		} else {
-			pulled = append(pulled, fmt.Sprintf("%s from %s", spec.Name, spec.Image))
-		}
-	}
-	if from := "the images of build " + p.archive.Build.ID; len(built) > 0 {
-		if f.source != "" {
-			from = "the source in " + f.source
-		}
-		do("make %s of %s", strings.Join(built, ", "), from)
-	}
-	if len(pulled) > 0 {
-		do("fetch %s", strings.Join(pulled, ", "))
+	switch {
+	case !p.builds:
+	case f.source == "":
+		do("take over the images of build %s: %s", p.archive.Build.ID, strings.Join(specNames(p.specs), ", "))
+	default:
+		do("build the source in %s: %s", f.source, strings.Join(specNames(p.specs), ", "))
 	}
 	if p.builds && f.promote {
 		do("deploy the release")
@@ -219,6 +206,13 @@ func (p *importPlan) plan(f importFlags) {
 		p.leave("release", "the archive has no build; deploy the source: slipway deploy -a "+string(p.App))
 	}
 	p.leave("address", "services answer at SERVICE."+string(p.App)+".<domain of the rack>; their own domains follow when they point to the rack")
+}
+
+func specNames(specs []api.ServiceSpec) (out []string) {
+	for _, spec := range specs {
+		out = append(out, string(spec.Name))
+	}
+	return out
 }
 
 func (s *shell) printImportPlan(p *importPlan, only bool) error {
@@ -247,19 +241,6 @@ func (s *shell) printImportPlan(p *importPlan, only bool) error {
 
 // runImport does what was planned.
 func (s *shell) runImport(ctx context.Context, rack *client.Client, file string, p *importPlan, f importFlags) error {
-	dir := f.source
-	if dir == "" && p.builds {
-		work, err := os.MkdirTemp("", "slipway-import-")
-		if err != nil {
-			return fmt.Errorf("import: %w", err)
-		}
-		defer os.RemoveAll(work)
-		dir = filepath.Join(work, "source")
-		err = s.step("Unpacking "+oneLine(file), func() (string, error) { return "", p.unpack(file, work, dir) })
-		if err != nil {
-			return err
-		}
-	}
 	if err := s.ensureExact(ctx, rack, p.App); err != nil {
 		return err
 	}
@@ -279,32 +260,51 @@ func (s *shell) runImport(ctx context.Context, rack *client.Client, file string,
 		}
 		return s.print(info, nothing)
 	}
-	description := fmt.Sprintf("import of %s", orElse(p.archive.Build.ID, file))
-	if p.archive.Build.Description != "" {
-		description += ": " + oneLine(p.archive.Build.Description)
+	if f.source != "" {
+		b, err := s.build(ctx, rack, p.App, f.source, &buildFlags{manifest: p.source.name, description: "import of " + oneLine(file), promote: f.promote})
+		if err != nil {
+			return err
+		}
+		if f.promote {
+			return s.afterBuild(ctx, rack, p.App, b, promotion{wait: f.wait})
+		}
+		return s.afterImport(p.App, b)
 	}
-	b, err := s.build(ctx, rack, p.App, dir, &buildFlags{manifest: p.source.name, description: description, promote: f.promote})
+	b, err := s.sendBuild(ctx, rack, p.App, file)
 	if err != nil {
 		return err
 	}
-	if !f.promote {
-		return s.print(b, func() error { return s.answer("Deploy it: slipway promote -a " + string(p.App)) })
+	if f.promote {
+		return s.promote(ctx, rack, p.App, string(b.Release), promotion{wait: f.wait})
 	}
-	return s.afterBuild(ctx, rack, p.App, b, promotion{wait: f.wait})
+	return s.afterImport(p.App, b)
 }
 
-// unpack makes a source of the archive, below a directory for scratch.
-func (p *importPlan) unpack(file, work, dir string) error {
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	root, err := os.OpenRoot(dir)
+func (s *shell) afterImport(app api.AppName, b api.BuildInfo) error {
+	return s.print(b, func() error { return s.answer("Deploy it: slipway promote -a " + string(app)) })
+}
+
+// sendBuild gives the build of an archive to the rack.
+func (s *shell) sendBuild(ctx context.Context, rack *client.Client, app api.AppName, file string) (b api.BuildInfo, err error) {
+	err = s.step("Sending the images of "+oneLine(file), func() (string, error) {
+		f, err := os.Open(file)
+		if err != nil {
+			return "", fmt.Errorf("read the archive: %w", err)
+		}
+		defer f.Close()
+		return "", eachFile(f, func(name string, r io.Reader) (err error) {
+			if name == buildArchive {
+				b, err = rack.ImportBuild(ctx, app, r)
+			}
+			return err
+		})
+	})
 	if err != nil {
-		return err
+		return b, err
 	}
-	defer root.Close()
-	source := &importSource{specs: p.specs, work: work, root: root}
-	return source.write(file, p.source.name)
+	s.say("Build:   %s", b.ID)
+	s.say("Release: %s", b.Release)
+	return b, nil
 }
 
 // ensureExact creates an app unless it is there.

@@ -69,7 +69,7 @@ func startRack(t testing.TB) *testRack {
 	service := control.New(control.Config{
 		Store: store, Keyring: keys, Objects: blobStore{blobs}, Agents: agent, Callers: callers{}, Scheduler: server.Planner{},
 		Mint: mint, Now: time.Now, Log: slog.New(slog.DiscardHandler), Version: "test",
-		NewAuthority: r.newAuthority,
+		NewAuthority: r.newAuthority, Images: listedImages{},
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

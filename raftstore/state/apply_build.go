@@ -19,6 +19,9 @@ func (c *change) createBuild(cmd CreateBuild) *api.Error {
 	}
 	b := cmd.Build
 	b.Status, b.Created = api.BuildCreated, c.at
+	if b.Imported() {
+		b.Started = c.at
+	}
 	c.putBuild(b)
 	c.event("build.created", b.App, string(b.ID), b.Description)
 	return nil

@@ -61,3 +61,19 @@ func TestABuildBecomesAProcess(t *testing.T) {
 		})
 	}
 }
+
+// TestAnImportedBuildNeedsNoProcess: its images are there.
+func TestAnImportedBuildNeedsNoProcess(t *testing.T) {
+	s := state.New()
+	for i, cmd := range []state.Command{
+		state.CreateApp{App: api.App{Name: "shop"}},
+		state.CreateBuild{Build: api.Build{ID: "B1", App: "shop", Images: map[api.ServiceName]api.Image{"web": {Repository: "shop", Digest: "sha256:1"}}}},
+	} {
+		if r := s.Apply(uint64(i+1), state.Entry{At: time.Unix(1, 0), Command: cmd}); r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	if cmds, _ := Step(s.View(), state.Everything(), steps.Input{IDs: api.NewIDs(1)}); len(cmds) > 0 {
+		t.Errorf("it has %+v", cmds)
+	}
+}
