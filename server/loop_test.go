@@ -231,6 +231,7 @@ func TestLoopRestsAfterItThought(t *testing.T) {
 		l.passed = func(time.Duration, []state.Entry) { passes = append(passes, time.Now()) }
 		f.lead(l, func() {
 			time.Sleep(time.Minute) // virtual
+			synctest.Wait()
 			passes = nil
 			began := time.Now()
 			for i := range 20 {
