@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
 	"slipway/api"
@@ -131,8 +132,18 @@ func TestLoadOfDockersArchives(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := r.fetched(t, "shop@"+l.Digest); configOf(t, got) != configOf(t, images[tag]) {
+		got := r.fetched(t, "shop@"+l.Digest)
+		if configOf(t, got) != configOf(t, images[tag]) {
 			t.Errorf("%s has another configuration", tag)
+		}
+		m, err := got.Manifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, layer := range m.Layers {
+			if layer.Size < 5000 || layer.MediaType != types.OCILayer { // compressed, and longer than a buffer
+				t.Errorf("%s has a layer of %d bytes, a %s", tag, layer.Size, layer.MediaType)
+			}
 		}
 	}
 }

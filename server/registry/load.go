@@ -165,7 +165,8 @@ func (l *loader) store(ctx context.Context, name string, r io.Reader) error {
 	// An upload that is dropped leaves nothing; after the commit there is none.
 	defer w.Cancel(context.WithoutCancel(ctx))
 	in, sum := bufio.NewReader(r), digest.SHA256.Digester()
-	head, _ := in.Peek(4) // a file may be shorter
+	head, _ := in.Peek(4)        // a file may be shorter
+	mediaType := layerType(head) // now: head is of the buffer that the copy uses
 	size, err := io.Copy(io.MultiWriter(w, sum.Hash()), in)
 	if errors.Is(err, syscall.ENOSPC) {
 		return api.Errorf(api.CodeExhausted, "%s", l.fullText())
@@ -173,7 +174,7 @@ func (l *loader) store(ctx context.Context, name string, r io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	desc := imagespec.Descriptor{MediaType: layerType(head), Digest: sum.Digest(), Size: size}
+	desc := imagespec.Descriptor{MediaType: mediaType, Digest: sum.Digest(), Size: size}
 	unpin, err := l.pin(ctx, desc.Digest, nil)
 	if err != nil {
 		return err
