@@ -33,11 +33,11 @@ func propertyFrom(seed, pkg, run string) Finder {
 // Mutants are the bugs.
 var Mutants = []Mutant{
 	// The replicated log.
-	{"vote without a sync", "e2e/sim/raft.go", "s.disk.term, s.disk.vote = s.term, s.vote\n\treturn true", "return true", storm("2")},
-	{"answer before the entry is on disk", "e2e/sim/raft.go", "\tknown := prev + uint64(len(entries))\n\ts.sync(func() {", "\tknown := prev + uint64(len(entries))\n\ts.live(0, func() {", storm("2")},
-	{"vote twice in a term", "e2e/sim/raft.go", "s.vote != \"\" && s.vote != c.name || behind", "behind", storm("2")},
+	{"vote without a sync", "e2e/sim/raft.go", "s.disk.term, s.disk.vote = s.term, s.vote\n\treturn true", "return true", storm("21")},
+	{"answer before the entry is on disk", "e2e/sim/raft.go", "\tknown := prev + uint64(len(entries))\n\ts.sync(func() {", "\tknown := prev + uint64(len(entries))\n\ts.live(0, func() {", storm("21")},
+	{"vote twice in a term", "e2e/sim/raft.go", "s.vote != \"\" && s.vote != c.name || behind", "behind", storm("21")},
 	{"vote for one that is behind", "e2e/sim/raft.go", "s.vote != c.name || behind {", "s.vote != c.name || behind && term == 0 {", storm("2")},
-	{"commit without a majority", "e2e/sim/raft.go", "index := have[(len(have)-1)/2]", "index := have[len(have)-1]", storm("10")},
+	{"commit without a majority", "e2e/sim/raft.go", "index := have[(len(have)-1)/2]", "index := have[len(have)-1]", storm("21")},
 
 	// The state.
 	{"accept a stale plan", "raftstore/state/apply_process.go", "case !ask.Fits(n.Available().Sub(used.Amount)):", "case ask.CPU < 0:", property("./raftstore/state", "TestReplicasStayEqual")},
