@@ -301,7 +301,6 @@ type ReportRequest struct {
 	Issuer        string                 `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`                // fingerprint of the authority that signed the machine's certificate
 	Trusts        []string               `protobuf:"bytes,2,rep,name=trusts,proto3" json:"trusts,omitempty"`                // fingerprints of the authorities that it trusts, sorted
 	WaitMs        int64                  `protobuf:"varint,3,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"` // how long the answer may take
-	Refused       []*Refusal             `protobuf:"bytes,4,rep,name=refused,proto3" json:"refused,omitempty"`              // of servers only: whom they did not let in
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -355,13 +354,6 @@ func (x *ReportRequest) GetWaitMs() int64 {
 		return x.WaitMs
 	}
 	return 0
-}
-
-func (x *ReportRequest) GetRefused() []*Refusal {
-	if x != nil {
-		return x.Refused
-	}
-	return nil
 }
 
 type ReportReply struct {
@@ -424,83 +416,6 @@ func (x *ReportReply) GetTrust() []byte {
 	return nil
 }
 
-// Refusal is somebody who was not let in.
-type Refusal struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Door          string                 `protobuf:"bytes,1,opt,name=door,proto3" json:"door,omitempty"` // clients, registry, raft, gossip, join
-	Who           string                 `protobuf:"bytes,2,opt,name=who,proto3" json:"who,omitempty"`   // as far as they say
-	From          string                 `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
-	Message       string                 `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
-	Times         int32                  `protobuf:"varint,5,opt,name=times,proto3" json:"times,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Refusal) Reset() {
-	*x = Refusal{}
-	mi := &file_join_proto_msgTypes[6]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Refusal) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Refusal) ProtoMessage() {}
-
-func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_join_proto_msgTypes[6]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
-func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_join_proto_rawDescGZIP(), []int{6}
-}
-
-func (x *Refusal) GetDoor() string {
-	if x != nil {
-		return x.Door
-	}
-	return ""
-}
-
-func (x *Refusal) GetWho() string {
-	if x != nil {
-		return x.Who
-	}
-	return ""
-}
-
-func (x *Refusal) GetFrom() string {
-	if x != nil {
-		return x.From
-	}
-	return ""
-}
-
-func (x *Refusal) GetMessage() string {
-	if x != nil {
-		return x.Message
-	}
-	return ""
-}
-
-func (x *Refusal) GetTimes() int32 {
-	if x != nil {
-		return x.Times
-	}
-	return 0
-}
-
 var File_join_proto protoreflect.FileDescriptor
 
 const file_join_proto_rawDesc = "" +
@@ -528,22 +443,15 @@ const file_join_proto_rawDesc = "" +
 	"\x04host\x18\x02 \x03(\tR\x04host\"9\n" +
 	"\vCertificate\x12\x14\n" +
 	"\x05chain\x18\x01 \x01(\fR\x05chain\x12\x14\n" +
-	"\x05trust\x18\x02 \x01(\fR\x05trust\"\x87\x01\n" +
+	"\x05trust\x18\x02 \x01(\fR\x05trust\"X\n" +
 	"\rReportRequest\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x16\n" +
 	"\x06trusts\x18\x02 \x03(\tR\x06trusts\x12\x17\n" +
-	"\await_ms\x18\x03 \x01(\x03R\x06waitMs\x12-\n" +
-	"\arefused\x18\x04 \x03(\v2\x13.slipway.v1.RefusalR\arefused\"S\n" +
+	"\await_ms\x18\x03 \x01(\x03R\x06waitMs\"S\n" +
 	"\vReportReply\x12\x16\n" +
 	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x16\n" +
 	"\x06trusts\x18\x02 \x03(\tR\x06trusts\x12\x14\n" +
-	"\x05trust\x18\x03 \x01(\fR\x05trust\"s\n" +
-	"\aRefusal\x12\x12\n" +
-	"\x04door\x18\x01 \x01(\tR\x04door\x12\x10\n" +
-	"\x03who\x18\x02 \x01(\tR\x03who\x12\x12\n" +
-	"\x04from\x18\x03 \x01(\tR\x04from\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage\x12\x14\n" +
-	"\x05times\x18\x05 \x01(\x05R\x05times2\xbc\x01\n" +
+	"\x05trust\x18\x03 \x01(\fR\x05trust2\xbc\x01\n" +
 	"\bMachines\x126\n" +
 	"\x04Join\x12\x17.slipway.v1.JoinRequest\x1a\x15.slipway.v1.JoinReply\x12:\n" +
 	"\x05Renew\x12\x18.slipway.v1.RenewRequest\x1a\x17.slipway.v1.Certificate\x12<\n" +
@@ -561,7 +469,7 @@ func file_join_proto_rawDescGZIP() []byte {
 	return file_join_proto_rawDescData
 }
 
-var file_join_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_join_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_join_proto_goTypes = []any{
 	(*JoinRequest)(nil),   // 0: slipway.v1.JoinRequest
 	(*JoinReply)(nil),     // 1: slipway.v1.JoinReply
@@ -569,24 +477,22 @@ var file_join_proto_goTypes = []any{
 	(*Certificate)(nil),   // 3: slipway.v1.Certificate
 	(*ReportRequest)(nil), // 4: slipway.v1.ReportRequest
 	(*ReportReply)(nil),   // 5: slipway.v1.ReportReply
-	(*Refusal)(nil),       // 6: slipway.v1.Refusal
-	(*Servers)(nil),       // 7: slipway.v1.Servers
+	(*Servers)(nil),       // 6: slipway.v1.Servers
 }
 var file_join_proto_depIdxs = []int32{
 	3, // 0: slipway.v1.JoinReply.certificate:type_name -> slipway.v1.Certificate
-	7, // 1: slipway.v1.JoinReply.servers:type_name -> slipway.v1.Servers
-	6, // 2: slipway.v1.ReportRequest.refused:type_name -> slipway.v1.Refusal
-	0, // 3: slipway.v1.Machines.Join:input_type -> slipway.v1.JoinRequest
-	2, // 4: slipway.v1.Machines.Renew:input_type -> slipway.v1.RenewRequest
-	4, // 5: slipway.v1.Machines.Report:input_type -> slipway.v1.ReportRequest
-	1, // 6: slipway.v1.Machines.Join:output_type -> slipway.v1.JoinReply
-	3, // 7: slipway.v1.Machines.Renew:output_type -> slipway.v1.Certificate
-	5, // 8: slipway.v1.Machines.Report:output_type -> slipway.v1.ReportReply
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	6, // 1: slipway.v1.JoinReply.servers:type_name -> slipway.v1.Servers
+	0, // 2: slipway.v1.Machines.Join:input_type -> slipway.v1.JoinRequest
+	2, // 3: slipway.v1.Machines.Renew:input_type -> slipway.v1.RenewRequest
+	4, // 4: slipway.v1.Machines.Report:input_type -> slipway.v1.ReportRequest
+	1, // 5: slipway.v1.Machines.Join:output_type -> slipway.v1.JoinReply
+	3, // 6: slipway.v1.Machines.Renew:output_type -> slipway.v1.Certificate
+	5, // 7: slipway.v1.Machines.Report:output_type -> slipway.v1.ReportReply
+	5, // [5:8] is the sub-list for method output_type
+	2, // [2:5] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_join_proto_init() }
@@ -601,7 +507,7 @@ func file_join_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_join_proto_rawDesc), len(file_join_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -167,8 +167,6 @@ func (c *change) applyToRack(cmd Command) *api.Error {
 		return c.leaveBehind(cmd)
 	case PutHolding:
 		return c.putHolding(cmd)
-	case ReportRefusal:
-		return c.reportRefusal(cmd)
 	case RaiseFormat:
 		return c.raiseFormat(cmd)
 	}

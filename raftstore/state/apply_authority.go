@@ -1,8 +1,6 @@
 package state
 
 import (
-	"cmp"
-	"fmt"
 	"iter"
 	"slices"
 	"strings"
@@ -71,14 +69,6 @@ type (
 	}
 	// PutHolding stores what a machine on record says of itself; At is set by Apply.
 	PutHolding struct{ Holding Holding }
-	// ReportRefusal tells that somebody was not let in; it changes nothing.
-	ReportRefusal struct {
-		Who     string // as far as they say; "" is nobody known
-		Door    string // where: clients, registry, raft, gossip, join
-		From    string // address
-		Message string
-		Times   int // how often, since it was told last
-	}
 )
 
 // Type names of the commands in the log.
@@ -87,7 +77,6 @@ func (SwitchAuthority) Type() string { return "switch_authority" }
 func (LeaveBehind) Type() string     { return "leave_behind" }
 func (RemoveAuthority) Type() string { return "remove_authority" }
 func (PutHolding) Type() string      { return "put_holding" }
-func (ReportRefusal) Type() string   { return "report_refusal" }
 
 // Authorities returns the authorities that machines trust, by fingerprint.
 func (v *View) Authorities() iter.Seq[*Authority] { return values(v.authorities, "") }
@@ -238,18 +227,6 @@ func (c *change) onRecord(machine string) bool {
 	_, node := c.Node(api.NodeID(id))
 	_, server := c.Server(id)
 	return role == "node" && node || role == "server" && server
-}
-
-func (c *change) reportRefusal(cmd ReportRefusal) *api.Error {
-	message := cmd.Door + ": " + cmd.Message
-	if cmd.From != "" {
-		message += ", from " + cmd.From
-	}
-	if cmd.Times > 1 {
-		message += fmt.Sprintf(", %d times", cmd.Times)
-	}
-	c.event("machine.refused", "", cmp.Or(cmd.Who, cmd.From, cmd.Door), message)
-	return nil
 }
 
 // dismissed marks a server that was removed, so that its certificate is good for nothing.

@@ -18,7 +18,7 @@ import (
 // byMachines are the commands that only the rack, its agents and its leader give.
 var byMachines = []Command{
 	RegisterNode{}, UpdateProcesses{}, AckRoutes{}, ApplyPlan{}, SetWant{}, UpdateDeployment{}, SetRoutes{}, SetReady{}, SetDesired{},
-	SetNodeStatus{}, StartBuild{}, Reap{}, PutServer{}, PutHolding{}, ReportRefusal{},
+	SetNodeStatus{}, StartBuild{}, Reap{}, PutServer{}, PutHolding{},
 }
 
 // byUsers are all the others, each so that it changes something after those before it.

@@ -23,7 +23,7 @@ var commands = func() map[string]reflect.Type {
 		SetScale{}, RestartService{}, CreateProcess{}, StopProcess{}, PutToken{}, DeleteToken{}, ConfigureRack{}, UpdateNode{},
 		RegisterNode{}, UpdateProcesses{}, AckRoutes{}, ApplyPlan{}, SetWant{}, UpdateDeployment{}, SetRoutes{}, SetReady{},
 		SetDesired{}, SetNodeStatus{}, StartBuild{}, EndBuild{}, Reap{}, PutPool{}, RemoveNode{},
-		PutServer{}, RemoveServer{}, PutAuthority{}, SwitchAuthority{}, LeaveBehind{}, RemoveAuthority{}, PutHolding{}, ReportRefusal{},
+		PutServer{}, RemoveServer{}, PutAuthority{}, SwitchAuthority{}, LeaveBehind{}, RemoveAuthority{}, PutHolding{},
 		PutServer{}, RaiseFormat{},
 	} {
 		out[c.Type()] = reflect.TypeOf(c)
