@@ -180,14 +180,22 @@ func unattached(l *lab) {
 }
 
 func unattachedAcrossAgents(l *lab) {
-	s := l.start(l.attachable("out", "early", "wait"))
+	s := l.start(l.attachable("read", "sleep", "50ms", "out", "early", "wait"))
+	in, typed := io.Pipe()
+	defer typed.Close()
+	a := l.attachTo(s.ID, in, nil)
+	fmt.Fprintln(typed, "up") // answered by a program that listens to signals
+	a.out.holds(l, "up\n")
+	a.leave(nil)
+	_ = a.wait() // says that it was left
+	l.says(s, "up")
 	l.Engine = l.Reopen(l.T)
 	ch := l.follow()
 	if err := l.Engine.Signal(l.ctx(), s.ID, syscall.SIGTERM); err != nil {
 		l.Fatal(err)
 	}
 	l.told(ch, runtime.EventExit, s.ID)
-	if out, _ := l.logged(s); out != "early\nterminated\n" {
+	if out, _ := l.logged(s); out != "up\nearly\nterminated\n" {
 		l.Errorf("the log has %q", out)
 	}
 }
