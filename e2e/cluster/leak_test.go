@@ -64,6 +64,9 @@ func TestNothingLeaks(t *testing.T) {
 			}
 		}
 		slices.Sort(more)
+		if len(more) > 0 {
+			more = append(more, r.sockets())
+		}
 		return strings.Join(more, "\n"), len(more) == 0
 	})
 	t.Logf("%d processes later: %v, before: %v", leakRounds*leakCopies, last, before)
@@ -123,4 +126,15 @@ func (r *rack) left() map[string]int {
 		out[what] = n
 	}
 	return out
+}
+
+// sockets lists those of the node's processes, for who looks for one too many.
+func (r *rack) sockets() string {
+	cmd := r.Cluster.Nodes()[0].Command(r.t.Context(), "/usr/bin/ss", "-Hanp", "-A", "inet,unix_stream,netlink")
+	b, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Sprintf("sockets: %v %s", err, b)
+	}
+	lines := slices.DeleteFunc(strings.Split(string(b), "\n"), func(l string) bool { return !strings.Contains(l, `"slipwayd"`) })
+	return strings.Join(lines, "\n")
 }
