@@ -63,7 +63,13 @@ func New(cfg Config) *API {
 }
 
 // ServeHTTP implements http.Handler.
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.safe.ServeHTTP(w, r) }
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.RequestURI == "*" { // the mux would refuse it without a word
+		a.noRoute(w, r)
+		return
+	}
+	a.safe.ServeHTTP(w, r)
+}
 
 // choose returns the route among those that the mux cannot tell apart.
 func choose(rows []route, r *http.Request) *route {
