@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -59,8 +60,9 @@ type Config struct {
 	Builder  builder
 	Ingress  Ingress // nil for a node without a router
 	Streams  Streams
-	// Names is told the addresses that DNS answers with: "service.app" to addresses.
-	Names func(map[string][]string)
+	// Names is told what DNS answers with: "service.app" to addresses, with their ports where those are
+	// known. It must not change what it is told.
+	Names func(map[string][]netip.AddrPort)
 	// Peers is told the other nodes of the rack, and again when it fails; Servers is told where the
 	// servers are. Both may be nil.
 	Peers   func(ctx context.Context, peers *pb.Peers) error
@@ -96,11 +98,11 @@ type Agent struct {
 	metrics *metrics
 
 	reports     *reports
-	tables      chan []byte    // newest route table; capacity 1
-	names       chan *pb.Names // newest addresses for DNS; capacity 1
-	peers       chan *pb.Peers // newest other nodes; capacity 1
-	routerMoved chan struct{}  // capacity 1: the router's status changed
-	routerLost  chan struct{}  // capacity 1: the router serves an older table than it was given
+	tables      chan []byte                      // newest route table; capacity 1
+	names       chan map[string][]netip.AddrPort // newest addresses for DNS; capacity 1
+	peers       chan *pb.Peers                   // newest other nodes; capacity 1
+	routerMoved chan struct{}                    // capacity 1: the router's status changed
+	routerLost  chan struct{}                    // capacity 1: the router serves an older table than it was given
 	sets        chan api.AssignmentSet
 	unused      map[string]time.Time // since when images are; only reconcile touches it
 	// certified is what the router has a certificate for. Only publish touches it.
@@ -141,7 +143,7 @@ func New(cfg Config) (*Agent, error) {
 			runtime: cfg.Runtime, networks: cfg.Networks, logs: cfg.Logs, volumes: cfg.Dir + "/volumes",
 			privileged: cfg.Privileged, grants: newGrants(cfg.Node.Devices), now: cfg.Now,
 		},
-		reports: newReports(), tables: make(chan []byte, 1), names: make(chan *pb.Names, 1), peers: make(chan *pb.Peers, 1), routerMoved: make(chan struct{}, 1), routerLost: make(chan struct{}, 1),
+		reports: newReports(), tables: make(chan []byte, 1), names: make(chan map[string][]netip.AddrPort, 1), peers: make(chan *pb.Peers, 1), routerMoved: make(chan struct{}, 1), routerLost: make(chan struct{}, 1),
 		sets: make(chan api.AssignmentSet, 1), certified: map[api.AppName]certified{},
 		supervisors: map[api.ProcessID]*supervisor{}, assigned: map[api.ProcessID]api.Assignment{},
 		states: map[api.ProcessID]api.State{}, metrics: newMetrics(),

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -13,7 +14,7 @@ import (
 // What is handed on is never written to again.
 type copies struct {
 	assignments map[api.ProcessID]api.Assignment
-	names       map[string]*pb.Addresses
+	names       map[string][]netip.AddrPort
 	peers       map[string]*pb.Peer
 }
 
@@ -39,24 +40,34 @@ func (c *copies) assign(m *pb.AssignmentSet) (api.AssignmentSet, error) {
 	return set, nil
 }
 
-// name takes names, or changes to them, and returns all.
-func (c *copies) name(m *pb.Names) *pb.Names {
-	if !m.Change {
-		c.names = m.Names
-		return m
+// name takes names, or changes to them, and returns the endpoints of all.
+func (c *copies) name(m *pb.Names) (map[string][]netip.AddrPort, error) {
+	all := map[string][]netip.AddrPort{}
+	if m.Change {
+		maps.Copy(all, c.names)
 	}
-	c.names = maps.Clone(c.names)
-	if c.names == nil {
-		c.names = map[string]*pb.Addresses{}
-	}
-	for name, addrs := range m.Names {
-		if len(addrs.Address) == 0 {
-			delete(c.names, name)
-		} else {
-			c.names[name] = addrs
+	for _, n := range m.Name {
+		added, err := pb.UnpackEndpoints(n.Added)
+		if err != nil {
+			return nil, err
+		}
+		removed, err := pb.UnpackEndpoints(n.Removed)
+		if err != nil {
+			return nil, err
+		}
+		now := append(slices.Clone(all[n.Name]), added...)
+		slices.SortFunc(now, netip.AddrPort.Compare)
+		slices.SortFunc(removed, netip.AddrPort.Compare)
+		now = slices.DeleteFunc(slices.Compact(now), func(e netip.AddrPort) bool {
+			_, gone := slices.BinarySearchFunc(removed, e, netip.AddrPort.Compare)
+			return gone
+		})
+		if all[n.Name] = now; len(now) == 0 {
+			delete(all, n.Name)
 		}
 	}
-	return &pb.Names{Names: c.names}
+	c.names = all
+	return all, nil
 }
 
 // peer takes peers, or changes to them, and returns all, in the order of their nodes.

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"fmt"
+	"net/netip"
+	"reflect"
 	"testing"
 
 	"slipway/api"
@@ -36,14 +38,31 @@ func TestCopies(t *testing.T) {
 			t.Errorf("set %d: %s, %v, want %s", i, got, err, step.want)
 		}
 	}
-	one := func(addr ...string) *pb.Addresses { return &pb.Addresses{Address: addr} }
-	first := c.name(&pb.Names{Names: map[string]*pb.Addresses{"web.a": one("1"), "web.b": one("2")}})
-	second := c.name(&pb.Names{Change: true, Names: map[string]*pb.Addresses{"web.a": one(), "web.c": one("3")}})
-	if len(first.Names) != 2 || len(second.Names) != 2 || second.Names["web.b"].Address[0] != "2" || second.Names["web.c"].Address[0] != "3" {
-		t.Errorf("names %v, then %v", first.Names, second.Names)
+	at := func(ports ...uint16) (out []netip.AddrPort) {
+		for _, p := range ports {
+			out = append(out, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, 1}), p))
+		}
+		return out
 	}
-	if last := c.name(&pb.Names{}); len(last.Names) != 0 {
-		t.Errorf("names %v after a table without any", last.Names)
+	one := func(name string, added, removed []netip.AddrPort) *pb.Name {
+		return &pb.Name{Name: name, Added: pb.PackEndpoints(added), Removed: pb.PackEndpoints(removed)}
+	}
+	for i, step := range []struct {
+		names *pb.Names
+		want  map[string][]netip.AddrPort
+	}{
+		{&pb.Names{Name: []*pb.Name{one("web.a", at(1, 3), nil), one("web.b", at(2), nil)}}, map[string][]netip.AddrPort{"web.a": at(1, 3), "web.b": at(2)}},
+		{&pb.Names{Change: true, Name: []*pb.Name{one("web.a", at(2, 4), at(3, 9)), one("web.b", nil, at(2)), one("web.c", at(5), nil)}},
+			map[string][]netip.AddrPort{"web.a": at(1, 2, 4), "web.c": at(5)}},
+		{&pb.Names{Change: true, Name: []*pb.Name{one("web.a", at(2), nil)}}, map[string][]netip.AddrPort{"web.a": at(1, 2, 4), "web.c": at(5)}},
+		{&pb.Names{}, map[string][]netip.AddrPort{}},
+	} {
+		if got, err := c.name(step.names); err != nil || !reflect.DeepEqual(got, step.want) {
+			t.Errorf("names %d: %v, %v, want %v", i, got, err, step.want)
+		}
+	}
+	if got, err := c.name(&pb.Names{Name: []*pb.Name{{Name: "web.a", Added: []byte("x")}}}); err == nil {
+		t.Errorf("one byte is read as %v", got)
 	}
 	c.peer(&pb.Peers{Peer: []*pb.Peer{{Node: "n2", Subnet: "10.0.2.0/24"}, {Node: "n1", Subnet: "10.0.1.0/24"}}})
 	peers := c.peer(&pb.Peers{Change: true, Peer: []*pb.Peer{{Node: "n2"}, {Node: "n3", Subnet: "10.0.3.0/24"}, {Node: "n1", Addr: "x", Subnet: "10.0.1.0/24"}}}).Peer

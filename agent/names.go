@@ -5,7 +5,6 @@ import (
 
 	"slipway/agent/network"
 	"slipway/api"
-	"slipway/api/pb"
 	"slipway/runtime"
 )
 
@@ -45,20 +44,11 @@ func (a *Agent) resolve(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case n := <-a.names:
-			names := namesOf(n)
+		case names := <-a.names:
 			a.cfg.Names(names)
 			if err := a.store.saveNames(names); err != nil {
 				a.log.Error("names not saved", "err", err)
 			}
 		}
 	}
-}
-
-func namesOf(n *pb.Names) map[string][]string {
-	out := make(map[string][]string, len(n.GetNames()))
-	for name, addrs := range n.GetNames() {
-		out[name] = addrs.GetAddress()
-	}
-	return out
 }

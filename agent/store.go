@@ -3,6 +3,7 @@ package agent
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"time"
 
@@ -204,7 +205,7 @@ func (s *store) routes() (table []byte, err error) {
 }
 
 // saveNames keeps the newest addresses of services for a start without servers.
-func (s *store) saveNames(names map[string][]string) error {
+func (s *store) saveNames(names map[string][]netip.AddrPort) error {
 	doc, err := json.Marshal(names)
 	if err != nil {
 		return fmt.Errorf("save names: %w", err)
@@ -216,7 +217,7 @@ func (s *store) saveNames(names map[string][]string) error {
 }
 
 // names returns the stored addresses of services, nil when there are none.
-func (s *store) names() (names map[string][]string, err error) {
+func (s *store) names() (names map[string][]netip.AddrPort, err error) {
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		if v := tx.Bucket(bucketRoutes).Get([]byte("names")); v != nil {
 			return json.Unmarshal(v, &names)

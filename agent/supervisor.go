@@ -243,9 +243,9 @@ func (s *supervisor) settle(ctx context.Context, a *api.Assignment, old, l Local
 		// Who was asked to end owes no explanation, and a rollout waits for it.
 		byItself := l.Exit != nil && l.TermAt.IsZero()
 		ev := s.observe.Evidence(ctx, a, byItself)
-		l.Status.Lines, l.Status.PeakMemory = ev.Lines, max(l.Status.PeakMemory, ev.PeakMemory)
+		l.Status.Lines, l.Status.PeakMemory = api.TextsOf(ev.Lines), max(l.Status.PeakMemory, ev.PeakMemory)
 		if len(ev.Sockets) > 0 {
-			l.Status.Sockets = ev.Sockets
+			l.Status.Sockets = api.TextsOf(ev.Sockets)
 		}
 	}
 	if old.Status.State != l.Status.State {
@@ -384,10 +384,10 @@ func (s *supervisor) found(ctx context.Context, a *api.Assignment, l Local, f Fi
 	l.Status.Message = ""
 	if f.Probe != nil && f.Health != api.HealthHealthy {
 		ev := s.observe.Evidence(ctx, a, false)
-		l.Status.Sockets, l.Status.Lines = ev.Sockets, ev.Lines
+		l.Status.Sockets, l.Status.Lines = api.TextsOf(ev.Sockets), api.TextsOf(ev.Lines)
 		l.Status.Message = f.Probe.Kind + " check fails: " + f.Probe.Target + ": " + f.Probe.Error
 	} else {
-		l.Status.Sockets, l.Status.Lines = nil, nil
+		l.Status.Sockets, l.Status.Lines = api.Texts{}, api.Texts{}
 	}
 	if f.Condemned != "" && l.Condemned == "" {
 		l.Condemned = f.Condemned

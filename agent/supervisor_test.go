@@ -118,7 +118,7 @@ func TestLifeOfAProcess(t *testing.T) {
 		stop := web()
 		stop.Desired = api.DesiredStop
 		s.wants <- want{assignment: stop}
-		if st := status(); st.State != api.StateExited || st.Message != "stopped" || len(st.Lines) == 0 {
+		if st := status(); st.State != api.StateExited || st.Message != "stopped" || st.Lines.IsZero() {
 			t.Errorf("after the stop: %+v", st)
 		}
 		s.wants <- want{}

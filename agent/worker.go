@@ -165,7 +165,11 @@ func (w *worker) receive(ctx context.Context, stream pb.Agents_AttachClient, age
 		case *pb.ServerMessage_Routes:
 			keepNewest(w.agent.tables, k.Routes.Table)
 		case *pb.ServerMessage_Names:
-			keepNewest(w.agent.names, heard.name(k.Names))
+			names, err := heard.name(k.Names)
+			if err != nil {
+				return err
+			}
+			keepNewest(w.agent.names, names)
 		case *pb.ServerMessage_Peers:
 			keepNewest(w.agent.peers, heard.peer(k.Peers))
 		case *pb.ServerMessage_Servers:

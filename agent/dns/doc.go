@@ -1,6 +1,6 @@
 // Package dns answers the names of a rack on one node: <service>.<app>.<rack>.local, for healthy
 // processes only. <service>.<app> alone is answered as well where the app's name is no top-level
-// domain of the outside. Where the servers tell ports, _<service>._tcp.<app>.<rack>.local (and _udp)
+// domain of the outside. Where the servers tell ports, _<service>._tcp.<app>.<rack>.local
 // has SRV records, whose targets are the names of single processes:
 // <address with dashes>.<service>.<app>.<rack>.local. An address of the rack has that name as well.
 // Anything else goes to the name servers of the machine.

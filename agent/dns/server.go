@@ -44,10 +44,9 @@ func New(addr, domain string) *Server {
 // Run. Without it everybody is answered.
 func (s *Server) Inside(networks ...netip.Prefix) { s.inside = networks }
 
-// Set replaces the table: "service.app" to addresses. An address may carry a port that the process
-// listens on ("10.88.1.2:8080", "10.88.1.2:53/udp"), which is answered as an SRV record; the same
-// address may be there without one, and with others.
-func (s *Server) Set(names map[string][]string) { s.table.Store(newTable(names)) }
+// Set replaces the table: "service.app" to addresses, in order. Those with a port that the process
+// listens on are answered as SRV records as well; a port of 0 is none.
+func (s *Server) Set(names map[string][]netip.AddrPort) { s.table.Store(newTable(names)) }
 
 // Run serves until ctx ends.
 func (s *Server) Run(ctx context.Context) error {

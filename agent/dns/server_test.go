@@ -16,6 +16,18 @@ import (
 	"github.com/miekg/dns"
 )
 
+// at reads addresses, some with ports.
+func at(texts ...string) (out []netip.AddrPort) {
+	for _, s := range texts {
+		e, err := netip.ParseAddrPort(s)
+		if err != nil {
+			e = netip.AddrPortFrom(netip.MustParseAddr(s), 0)
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
 func TestAnswers(t *testing.T) {
 	s := New("127.0.0.1:0", "dev.local")
 	ask := func(name string, qtype uint16) *dns.Msg { return s.answer(new(dns.Msg).SetQuestion(name, qtype)) }
@@ -25,8 +37,8 @@ func TestAnswers(t *testing.T) {
 	if m := ask("web.stall.", dns.TypeA); m != nil {
 		t.Errorf("before the first table a foreign name was answered: %v", m)
 	}
-	s.Set(map[string][]string{"web.shop": {"10.88.0.2", "10.88.0.3"}, "web.stall": {"10.88.0.4", "10.88.0.4:80"}, "example.com": {"10.88.0.5"}, "none.stall": {"fd00::1", "x"}, "nodot": {"10.88.0.9"},
-		"api.shop": {"10.88.0.6", "10.88.0.6:8080", "10.88.0.6:53/udp", "10.88.0.7:8080", "10.88.0.7:9090", "10.88.0.8:80/sctp", "10.88.0.8:x"}})
+	s.Set(map[string][]netip.AddrPort{"web.shop": at("10.88.0.2", "10.88.0.3"), "web.stall": at("10.88.0.4", "10.88.0.4:80"), "example.com": at("10.88.0.5"), "none.stall": at("fd00::1"), "nodot": at("10.88.0.9"),
+		"api.shop": at("10.88.0.6", "10.88.0.6:8080", "10.88.0.7:8080", "10.88.0.7:9090")})
 	for _, c := range []struct {
 		name    string
 		qtype   uint16
@@ -45,7 +57,7 @@ func TestAnswers(t *testing.T) {
 		{"_api._tcp.shop.dev.local.", dns.TypeSRV, dns.RcodeSuccess, 3},
 		{"_API._tcp.shop.dev.local.", dns.TypeANY, dns.RcodeSuccess, 3},
 		{"_api._tcp.shop.dev.local.", dns.TypeA, dns.RcodeSuccess, 0},
-		{"_api._udp.shop.dev.local.", dns.TypeSRV, dns.RcodeSuccess, 1},
+		{"_api._udp.shop.dev.local.", dns.TypeSRV, dns.RcodeNameError, 0},
 		{"_web._tcp.stall.", dns.TypeSRV, dns.RcodeSuccess, 1},
 		{"_web._tcp.shop.dev.local.", dns.TypeSRV, dns.RcodeNameError, 0}, // no port is known
 		{"10-88-0-7.api.shop.dev.local.", dns.TypeA, dns.RcodeSuccess, 1},
@@ -114,7 +126,7 @@ func checkTimes(t *testing.T, ask func(string, uint16) *dns.Msg) {
 // TestOutsideIsRefused: internal names, and help with others, are for processes only.
 func TestOutsideIsRefused(t *testing.T) {
 	s := New("127.0.0.1:0", "dev.local")
-	s.Set(map[string][]string{"web.shop": {"10.88.0.2"}})
+	s.Set(map[string][]netip.AddrPort{"web.shop": at("10.88.0.2")})
 	q := new(dns.Msg).SetQuestion("web.shop.dev.local.", dns.TypeA)
 	from := func(addr string) net.Addr { return net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addr)) }
 	if m := s.refuse(from("192.0.2.1:1000"), q); m != nil {
@@ -136,7 +148,7 @@ func TestNamesOfAddresses(t *testing.T) {
 	if m := ask("7.0.88.10.in-addr.arpa.", dns.TypePTR); m == nil || m.Rcode != dns.RcodeServerFailure {
 		t.Errorf("before the first table: %v", m)
 	}
-	s.Set(map[string][]string{"web.shop": {"10.88.0.7", "10.88.0.7:80", "10.77.0.1"}})
+	s.Set(map[string][]netip.AddrPort{"web.shop": at("10.77.0.1", "10.88.0.7", "10.88.0.7:80")})
 	for name, want := range map[string]string{
 		"7.0.88.10.in-addr.arpa.": "10-88-0-7.web.shop.dev.local.", "7.0.88.10.IN-ADDR.arpa.": "10-88-0-7.web.shop.dev.local.",
 		"1.0.77.10.in-addr.arpa.": "10-77-0-1.web.shop.dev.local.", // elsewhere, and known
@@ -250,9 +262,9 @@ func TestServes(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
-	many := map[string][]string{"web.shop": {"10.88.0.2"}}
+	many := map[string][]netip.AddrPort{"web.shop": at("10.88.0.2")}
 	for i := range 200 {
-		many["many.shop"] = append(many["many.shop"], fmt.Sprintf("10.88.1.%d", i))
+		many["many.shop"] = append(many["many.shop"], at(fmt.Sprintf("10.88.1.%d", i))...)
 	}
 	s.Set(many)
 	ask := func(network, name string, edns bool) *dns.Msg {

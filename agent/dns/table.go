@@ -3,7 +3,6 @@ package dns
 import (
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 )
 
@@ -22,28 +21,29 @@ type port struct {
 	target string // the name of this process alone, without the zone
 }
 
-// newTable reads "service.app" → addresses, some of them with ports. What is no IPv4 address is
-// left out: a newer server may say more than this node understands.
-func newTable(names map[string][]string) *table {
+// newTable reads "service.app" → addresses and ports, in order. What is no IPv4 address is left out: a
+// newer server may say more than this node understands.
+func newTable(names map[string][]netip.AddrPort) *table {
 	t := &table{hosts: make(map[string][]net.IP, len(names)), ports: map[string][]port{}, parents: map[string]bool{}, owners: map[netip.Addr]string{}}
-	for name, addrs := range names {
+	for name, endpoints := range names {
 		service, app, ok := strings.Cut(name, ".")
 		if !ok {
 			continue
 		}
-		for _, a := range addrs {
-			addr, number, protocol := parse(a)
-			if !addr.Is4() {
+		srv := "_" + service + "._tcp." + app
+		var last netip.Addr
+		for _, e := range endpoints {
+			if !e.Addr().Is4() {
 				continue
 			}
-			ip := net.IP(addr.AsSlice())
-			if !slices.ContainsFunc(t.hosts[name], ip.Equal) {
+			ip := net.IP(e.Addr().AsSlice())
+			if e.Addr() != last {
+				last = e.Addr()
 				t.hosts[name] = append(t.hosts[name], ip)
-				t.owners[addr] = label(ip) + "." + name
+				t.owners[last] = label(ip) + "." + name
 			}
-			if number != 0 {
-				srv := "_" + service + "._" + protocol + "." + app
-				t.ports[srv] = append(t.ports[srv], port{ip, number, label(ip) + "." + name})
+			if e.Port() != 0 {
+				t.ports[srv] = append(t.ports[srv], port{ip, e.Port(), label(ip) + "." + name})
 			}
 		}
 	}
@@ -64,23 +64,6 @@ func (t *table) addParents(name string) {
 		}
 		t.parents[parent], name = true, parent
 	}
-}
-
-// parse reads "ADDR", "ADDR:PORT" or "ADDR:PORT/PROTOCOL"; the zero address for anything else.
-func parse(s string) (addr netip.Addr, number uint16, protocol string) {
-	rest, protocol, ok := strings.Cut(s, "/")
-	if !ok {
-		protocol = "tcp"
-	}
-	if protocol != "tcp" && protocol != "udp" {
-		return netip.Addr{}, 0, ""
-	}
-	if a, err := netip.ParseAddr(rest); err == nil && !ok {
-		return a, 0, ""
-	}
-	// The zero value where it does not parse.
-	both, _ := netip.ParseAddrPort(rest)
-	return both.Addr(), both.Port(), protocol
 }
 
 // label is the first part of the name of one process: its address with dashes.

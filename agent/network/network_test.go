@@ -240,7 +240,8 @@ func TestNamesResolve(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	server.Set(map[string][]string{"web.myapp": {"10.88.0.7"}, "db.myapp": {"10.88.0.8"}, "web.other": {"10.88.0.9"}, "com.myapp": {"10.88.0.10"}})
+	at := func(addr string) []netip.AddrPort { return []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr(addr), 0)} }
+	server.Set(map[string][]netip.AddrPort{"web.myapp": at("10.88.0.7"), "db.myapp": at("10.88.0.8"), "web.other": at("10.88.0.9"), "com.myapp": at("10.88.0.10")})
 	e, err := n.Add(t.Context(), "pone")
 	if err != nil {
 		t.Fatal(err)

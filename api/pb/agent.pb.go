@@ -611,12 +611,12 @@ func (x *Routes) GetTable() []byte {
 	return nil
 }
 
-// Names are the addresses that the node's DNS answers with: "service.app" to addresses. As a change,
-// they leave the other names as they are, and a name without addresses is gone.
+// Names are what the node's DNS answers with. As a change, they leave the other names, and the other
+// endpoints of theirs, as they are; a name without endpoints is gone.
 type Names struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Names         map[string]*Addresses  `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Change        bool                   `protobuf:"varint,2,opt,name=change,proto3" json:"change,omitempty"`
+	Name          []*Name                `protobuf:"bytes,3,rep,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -651,13 +651,6 @@ func (*Names) Descriptor() ([]byte, []int) {
 	return file_agent_proto_rawDescGZIP(), []int{7}
 }
 
-func (x *Names) GetNames() map[string]*Addresses {
-	if x != nil {
-		return x.Names
-	}
-	return nil
-}
-
 func (x *Names) GetChange() bool {
 	if x != nil {
 		return x.Change
@@ -665,27 +658,37 @@ func (x *Names) GetChange() bool {
 	return false
 }
 
-type Addresses struct {
+func (x *Names) GetName() []*Name {
+	if x != nil {
+		return x.Name
+	}
+	return nil
+}
+
+// Name is one name and the endpoints that it gains and loses, as PackEndpoints writes them.
+type Name struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Address       []string               `protobuf:"bytes,1,rep,name=address,proto3" json:"address,omitempty"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // "service.app"
+	Added         []byte                 `protobuf:"bytes,2,opt,name=added,proto3" json:"added,omitempty"`
+	Removed       []byte                 `protobuf:"bytes,3,opt,name=removed,proto3" json:"removed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Addresses) Reset() {
-	*x = Addresses{}
+func (x *Name) Reset() {
+	*x = Name{}
 	mi := &file_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Addresses) String() string {
+func (x *Name) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Addresses) ProtoMessage() {}
+func (*Name) ProtoMessage() {}
 
-func (x *Addresses) ProtoReflect() protoreflect.Message {
+func (x *Name) ProtoReflect() protoreflect.Message {
 	mi := &file_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -697,14 +700,28 @@ func (x *Addresses) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Addresses.ProtoReflect.Descriptor instead.
-func (*Addresses) Descriptor() ([]byte, []int) {
+// Deprecated: Use Name.ProtoReflect.Descriptor instead.
+func (*Name) Descriptor() ([]byte, []int) {
 	return file_agent_proto_rawDescGZIP(), []int{8}
 }
 
-func (x *Addresses) GetAddress() []string {
+func (x *Name) GetName() string {
 	if x != nil {
-		return x.Address
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Name) GetAdded() []byte {
+	if x != nil {
+		return x.Added
+	}
+	return nil
+}
+
+func (x *Name) GetRemoved() []byte {
+	if x != nil {
+		return x.Removed
 	}
 	return nil
 }
@@ -1144,16 +1161,14 @@ const file_agent_proto_rawDesc = "" +
 	"\x04gone\x18\x04 \x03(\tR\x04gone\"8\n" +
 	"\x06Routes\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x14\n" +
-	"\x05table\x18\x02 \x01(\fR\x05table\"\xa4\x01\n" +
-	"\x05Names\x122\n" +
-	"\x05names\x18\x01 \x03(\v2\x1c.slipway.v1.Names.NamesEntryR\x05names\x12\x16\n" +
-	"\x06change\x18\x02 \x01(\bR\x06change\x1aO\n" +
-	"\n" +
-	"NamesEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12+\n" +
-	"\x05value\x18\x02 \x01(\v2\x15.slipway.v1.AddressesR\x05value:\x028\x01\"%\n" +
-	"\tAddresses\x12\x18\n" +
-	"\aaddress\x18\x01 \x03(\tR\aaddress\"E\n" +
+	"\x05table\x18\x02 \x01(\fR\x05table\"K\n" +
+	"\x05Names\x12\x16\n" +
+	"\x06change\x18\x02 \x01(\bR\x06change\x12$\n" +
+	"\x04name\x18\x03 \x03(\v2\x10.slipway.v1.NameR\x04nameJ\x04\b\x01\x10\x02\"J\n" +
+	"\x04Name\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05added\x18\x02 \x01(\fR\x05added\x12\x18\n" +
+	"\aremoved\x18\x03 \x01(\fR\aremoved\"E\n" +
 	"\x05Peers\x12$\n" +
 	"\x04peer\x18\x01 \x03(\v2\x10.slipway.v1.PeerR\x04peer\x12\x16\n" +
 	"\x06change\x18\x02 \x01(\bR\x06change\"F\n" +
@@ -1193,7 +1208,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_agent_proto_goTypes = []any{
 	(*RegisterRequest)(nil),         // 0: slipway.v1.RegisterRequest
 	(*RegisterReply)(nil),           // 1: slipway.v1.RegisterReply
@@ -1203,7 +1218,7 @@ var file_agent_proto_goTypes = []any{
 	(*AssignmentSet)(nil),           // 5: slipway.v1.AssignmentSet
 	(*Routes)(nil),                  // 6: slipway.v1.Routes
 	(*Names)(nil),                   // 7: slipway.v1.Names
-	(*Addresses)(nil),               // 8: slipway.v1.Addresses
+	(*Name)(nil),                    // 8: slipway.v1.Name
 	(*Peers)(nil),                   // 9: slipway.v1.Peers
 	(*Peer)(nil),                    // 10: slipway.v1.Peer
 	(*Servers)(nil),                 // 11: slipway.v1.Servers
@@ -1213,38 +1228,36 @@ var file_agent_proto_goTypes = []any{
 	(*IssueCertificateRequest)(nil), // 15: slipway.v1.IssueCertificateRequest
 	(*IssueCertificateReply)(nil),   // 16: slipway.v1.IssueCertificateReply
 	nil,                             // 17: slipway.v1.Statuses.ProcessEntry
-	nil,                             // 18: slipway.v1.Names.NamesEntry
-	(*Open)(nil),                    // 19: slipway.v1.Open
-	(*Frame)(nil),                   // 20: slipway.v1.Frame
+	(*Open)(nil),                    // 18: slipway.v1.Open
+	(*Frame)(nil),                   // 19: slipway.v1.Frame
 }
 var file_agent_proto_depIdxs = []int32{
 	3,  // 0: slipway.v1.AgentMessage.statuses:type_name -> slipway.v1.Statuses
 	17, // 1: slipway.v1.Statuses.process:type_name -> slipway.v1.Statuses.ProcessEntry
 	5,  // 2: slipway.v1.ServerMessage.assignments:type_name -> slipway.v1.AssignmentSet
 	6,  // 3: slipway.v1.ServerMessage.routes:type_name -> slipway.v1.Routes
-	19, // 4: slipway.v1.ServerMessage.open:type_name -> slipway.v1.Open
+	18, // 4: slipway.v1.ServerMessage.open:type_name -> slipway.v1.Open
 	7,  // 5: slipway.v1.ServerMessage.names:type_name -> slipway.v1.Names
 	9,  // 6: slipway.v1.ServerMessage.peers:type_name -> slipway.v1.Peers
 	11, // 7: slipway.v1.ServerMessage.servers:type_name -> slipway.v1.Servers
-	18, // 8: slipway.v1.Names.names:type_name -> slipway.v1.Names.NamesEntry
+	8,  // 8: slipway.v1.Names.name:type_name -> slipway.v1.Name
 	10, // 9: slipway.v1.Peers.peer:type_name -> slipway.v1.Peer
 	12, // 10: slipway.v1.Servers.server:type_name -> slipway.v1.ServerAddress
-	8,  // 11: slipway.v1.Names.NamesEntry.value:type_name -> slipway.v1.Addresses
-	0,  // 12: slipway.v1.Agents.Register:input_type -> slipway.v1.RegisterRequest
-	2,  // 13: slipway.v1.Agents.Attach:input_type -> slipway.v1.AgentMessage
-	20, // 14: slipway.v1.Agents.Tunnel:input_type -> slipway.v1.Frame
-	13, // 15: slipway.v1.Agents.FetchSource:input_type -> slipway.v1.FetchSourceRequest
-	15, // 16: slipway.v1.Agents.IssueCertificate:input_type -> slipway.v1.IssueCertificateRequest
-	1,  // 17: slipway.v1.Agents.Register:output_type -> slipway.v1.RegisterReply
-	4,  // 18: slipway.v1.Agents.Attach:output_type -> slipway.v1.ServerMessage
-	20, // 19: slipway.v1.Agents.Tunnel:output_type -> slipway.v1.Frame
-	14, // 20: slipway.v1.Agents.FetchSource:output_type -> slipway.v1.Chunk
-	16, // 21: slipway.v1.Agents.IssueCertificate:output_type -> slipway.v1.IssueCertificateReply
-	17, // [17:22] is the sub-list for method output_type
-	12, // [12:17] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	0,  // 11: slipway.v1.Agents.Register:input_type -> slipway.v1.RegisterRequest
+	2,  // 12: slipway.v1.Agents.Attach:input_type -> slipway.v1.AgentMessage
+	19, // 13: slipway.v1.Agents.Tunnel:input_type -> slipway.v1.Frame
+	13, // 14: slipway.v1.Agents.FetchSource:input_type -> slipway.v1.FetchSourceRequest
+	15, // 15: slipway.v1.Agents.IssueCertificate:input_type -> slipway.v1.IssueCertificateRequest
+	1,  // 16: slipway.v1.Agents.Register:output_type -> slipway.v1.RegisterReply
+	4,  // 17: slipway.v1.Agents.Attach:output_type -> slipway.v1.ServerMessage
+	19, // 18: slipway.v1.Agents.Tunnel:output_type -> slipway.v1.Frame
+	14, // 19: slipway.v1.Agents.FetchSource:output_type -> slipway.v1.Chunk
+	16, // 20: slipway.v1.Agents.IssueCertificate:output_type -> slipway.v1.IssueCertificateReply
+	16, // [16:21] is the sub-list for method output_type
+	11, // [11:16] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -1273,7 +1286,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

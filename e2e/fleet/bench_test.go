@@ -31,7 +31,7 @@ func TestBenchMillion(t *testing.T) {
 func TestBenchNodes(t *testing.T) {
 	rows := bench.To(t, "SLIPWAY_BENCH_NODES")
 	r := start(t, benchLimit)
-	w := newWitness()
+	w := newWitness(nameOf(fan.app(0), "s0"))
 	f := r.fleet(Config{Nodes: 100, Capacity: roomy, Addresses: true, Assigned: w.assigned, Names: w.names})
 	for _, n := range []int{100, 1000, 10_000} {
 		r.grow(f, n)

@@ -11,7 +11,7 @@ import (
 // replaces what was on nodes that lose their power.
 func TestFleet(t *testing.T) {
 	r := start(t, 3*time.Minute)
-	w := newWitness()
+	w := newWitness(nameOf(fan.app(0), "s0"))
 	f := r.fleet(Config{Nodes: 40, Capacity: roomy, Addresses: true, Assigned: w.assigned, Names: w.names})
 	r.grow(f, 100)
 	r.deploy(f, Load{Name: "app", Apps: 3, Services: 4, Copies: 25, CPU: 50, Memory: 64 * api.MiB, Port: true})

@@ -3,6 +3,7 @@ package fleet
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -26,15 +27,20 @@ type witness struct {
 	gone map[slot]time.Time    // without a place since
 	took []time.Duration       // that slots were without a place, or nodes without a name
 
-	// Who knows a name with so many addresses, and since when all should.
+	// How many addresses of a name each node knows, who knows as many as all should, and since when.
 	name  string
+	known map[api.NodeID]int
 	count int
 	since time.Time
 	knows map[api.NodeID]bool
 }
 
-func newWitness() *witness {
-	return &witness{has: map[api.NodeID][]slot{}, gone: map[slot]time.Time{}}
+// endpoint is the length of one address in a message.
+var endpoint = len(pb.PackEndpoints([]netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:80")}))
+
+// newWitness returns one that watches a name.
+func newWitness(name string) *witness {
+	return &witness{name: name, has: map[api.NodeID][]slot{}, gone: map[slot]time.Time{}, known: map[api.NodeID]int{}}
 }
 
 // assigned is told of each process that a node learns of.
@@ -60,7 +66,15 @@ func nameOf(app api.AppName, service api.ServiceName) string {
 func (w *witness) names(node api.NodeID, m *pb.Names) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(m.Names[w.name].GetAddress()) < w.count || w.count == 0 || w.knows[node] {
+	if !m.Change {
+		w.known[node] = 0
+	}
+	for _, n := range m.Name {
+		if n.Name == w.name {
+			w.known[node] += len(n.Added) - len(n.Removed)
+		}
+	}
+	if w.count == 0 || w.known[node] < w.count*endpoint || w.knows[node] {
 		return
 	}
 	w.knows[node] = true
@@ -109,11 +123,11 @@ func (w *witness) hosts(app api.AppName) (out []api.NodeID) {
 	return out
 }
 
-// expect waits from now on for the nodes to know a name with so many addresses.
-func (w *witness) expect(name string, count int) {
+// expect waits from now on for the nodes to know so many addresses of the name.
+func (w *witness) expect(count int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.name, w.count, w.since, w.knows = name, count, time.Now(), map[api.NodeID]bool{}
+	w.count, w.since, w.knows = count, time.Now(), map[api.NodeID]bool{}
 }
 
 func (w *witness) knowing() int64 {
@@ -148,16 +162,19 @@ func (r *rack) nodeLoss(f *Fleet, w *witness, n int) []time.Duration {
 	return w.taken()
 }
 
+// fan is the load whose addresses are watched.
+var fan = Load{Name: "fan", Apps: 1, Services: 1, Copies: 1, CPU: 50, Memory: 64 * api.MiB}
+
 // fanOut starts one process after the other and returns how long each of n nodes took to know its
 // address, from when it ran.
 func (r *rack) fanOut(f *Fleet, w *witness, n, times int) []time.Duration {
 	r.t.Helper()
-	l := Load{Name: "fan", Apps: 1, Services: 1, Copies: 1, CPU: 50, Memory: 64 * api.MiB}
+	l := fan
 	r.deploy(f, l)
 	w.begin()
 	for i := range times {
 		count := 2 + i
-		w.expect(nameOf(l.app(0), "s0"), count)
+		w.expect(count)
 		if _, err := r.Scale(r.ctx, l.app(0), "s0", client.Scale{Count: &count}); err != nil {
 			r.t.Fatal(err)
 		}

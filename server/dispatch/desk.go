@@ -2,9 +2,8 @@ package dispatch
 
 import (
 	"context"
-	"fmt"
 	"maps"
-	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -24,9 +23,9 @@ type desk struct {
 
 	mu      sync.Mutex
 	view    *state.View
-	names   ledger[*pb.Addresses] // by "service.app"
-	peers   ledger[*pb.Peer]      // by node
-	routes  *pb.ServerMessage     // the whole table, of version
+	names   names
+	peers   peers
+	routes  *pb.ServerMessage // the whole table, of version
 	version uint64
 	listed  string // the servers, as text
 	list    *pb.ServerMessage
@@ -51,8 +50,9 @@ func (d *desk) see(v *state.View, ch state.Changes) {
 	d.stale.Merge(state.Changes{All: ch.All, Nodes: ch.Nodes, Named: ch.Named})
 }
 
-// write brings the documents up to date and reports whether any of them changed.
-func (d *desk) write() bool {
+// write brings the documents up to date. It reports whether any of them changed, and how many
+// endpoints of names did.
+func (d *desk) write() (moved bool, changed int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	v, stale := d.view, d.stale
@@ -63,12 +63,12 @@ func (d *desk) write() bool {
 		d.listPeers(v)
 	}
 	for k := range stale.Named {
-		d.name(nameOf(k), addresses(v, k))
+		d.names.set(nameOf(k), endpoints(v, k))
 	}
 	for id := range stale.Nodes {
 		d.peer(v, id)
 	}
-	moved := was != [...]uint64{d.names.at, d.peers.at}
+	moved = was != [...]uint64{d.names.at, d.peers.at}
 	if d.routes == nil || d.version != v.RoutesVersion() {
 		table := v.RouteTable()
 		d.version, moved = table.Version, true
@@ -82,20 +82,10 @@ func (d *desk) write() bool {
 	if moved {
 		d.changes = map[changesKey]*pb.ServerMessage{}
 	}
-	return moved
+	return moved, int(d.names.at - was[0])
 }
 
 func nameOf(k api.ServiceKey) string { return string(k.Service) + "." + string(k.App) }
-
-// name stores the addresses of a name, if they are others than before.
-func (d *desk) name(name string, addrs []string) {
-	switch old, known := d.names.all[name]; {
-	case len(addrs) == 0:
-		d.names.drop(name)
-	case !known || !slices.Equal(old.Address, addrs):
-		d.names.put(name, &pb.Addresses{Address: addrs})
-	}
-}
 
 // nameAll reads the addresses of all services.
 func (d *desk) nameAll(v *state.View) {
@@ -103,31 +93,32 @@ func (d *desk) nameAll(v *state.View) {
 	for s := range v.AllServices() {
 		name := nameOf(s.Key)
 		delete(gone, name)
-		d.name(name, addresses(v, s.Key))
+		d.names.set(name, endpoints(v, s.Key))
 	}
 	for name := range gone {
-		d.names.drop(name)
+		d.names.set(name, nil)
 	}
 	if d.names.at == 0 {
 		d.names.fill()
 	}
 }
 
-// addresses derives the addresses that a node's DNS answers with for a service, its port beside
-// them where that is known, for SRV.
-func addresses(v *state.View, k api.ServiceKey) (out []string) {
+// endpoints derives what a node's DNS answers with for a service: the addresses of its processes,
+// with their port where that is known.
+func endpoints(v *state.View, k api.ServiceKey) (out []netip.AddrPort) {
 	for p := range v.LiveOf(k) {
-		addr := state.Endpoint(p)
-		if addr == "" {
+		addr, err := netip.ParseAddr(state.Endpoint(p))
+		if err != nil || !addr.Is4() { // it has none yet, or one that no network of processes has
 			continue
 		}
-		out = append(out, addr)
-		if spec, ok := v.Spec(p.Release, p.Service); ok && spec.Port.Number != 0 {
-			out = append(out, net.JoinHostPort(addr, fmt.Sprint(spec.Port.Number)))
+		port := uint16(0)
+		if spec, ok := v.Spec(p.Release, p.Service); ok {
+			port = uint16(spec.Port.Number)
 		}
+		out = append(out, netip.AddrPortFrom(addr, port))
 	}
-	slices.Sort(out)
-	return out
+	slices.SortFunc(out, netip.AddrPort.Compare)
+	return slices.Compact(out)
 }
 
 // peer stores what the network sees of a node: one that has a subnet of the rack's is a peer.
@@ -155,56 +146,46 @@ func (d *desk) listPeers(v *state.View) {
 	}
 }
 
-// message returns the message for those who have a document as it was after a change. It is made
-// once: write makes it under a key, from the records that changed, or from all with nil.
-func (d *desk) message(at changesKey, since func(uint64) ([]string, bool), write func(keys []string, change bool) *pb.ServerMessage) *pb.ServerMessage {
+// message returns the message for those who have a document as it was after a change. Each is made
+// once: from the changes, unless they are not known any more, or whole.
+func (d *desk) message(at changesKey, changes func() (*pb.ServerMessage, bool), whole func() *pb.ServerMessage) *pb.ServerMessage {
 	if m := d.changes[at]; m != nil {
 		return m
 	}
-	keys, known := since(at.since)
-	whole := changesKey{document: at.document}
-	m := d.changes[whole]
-	switch {
-	case at.changes && known:
-		m = write(keys, true)
-	case m == nil:
-		m = write(nil, false)
-		d.changes[whole] = m
+	var m *pb.ServerMessage
+	known := false
+	if at.changes {
+		m, known = changes()
+	}
+	if !known {
+		all := changesKey{document: at.document}
+		if m = d.changes[all]; m == nil {
+			m = whole()
+			d.changes[all] = m
+		}
 	}
 	d.changes[at] = m
 	return m
 }
 
 func (d *desk) namesSince(since uint64, changes bool) *pb.ServerMessage {
-	return d.message(changesKey{"names", since, changes}, d.names.since, func(keys []string, change bool) *pb.ServerMessage {
-		names := &pb.Names{Change: change, Names: make(map[string]*pb.Addresses, len(keys))}
-		if !change {
-			names.Names = maps.Clone(d.names.all)
-		}
-		for _, name := range keys {
-			if names.Names[name] = d.names.all[name]; names.Names[name] == nil {
-				names.Names[name] = &pb.Addresses{}
-			}
-		}
-		return &pb.ServerMessage{Kind: &pb.ServerMessage_Names{Names: names}}
-	})
+	wrap := func(n *pb.Names) *pb.ServerMessage {
+		return &pb.ServerMessage{Kind: &pb.ServerMessage_Names{Names: n}}
+	}
+	return d.message(changesKey{"names", since, changes}, func() (*pb.ServerMessage, bool) {
+		n, known := d.names.changes(since)
+		return wrap(n), known
+	}, func() *pb.ServerMessage { return wrap(d.names.whole()) })
 }
 
 func (d *desk) peersSince(since uint64, changes bool) *pb.ServerMessage {
-	return d.message(changesKey{"peers", since, changes}, d.peers.since, func(keys []string, change bool) *pb.ServerMessage {
-		peers := &pb.Peers{Change: change}
-		if !change {
-			keys = slices.Sorted(maps.Keys(d.peers.all))
-		}
-		for _, node := range keys {
-			p := d.peers.all[node]
-			if p == nil {
-				p = &pb.Peer{Node: node}
-			}
-			peers.Peer = append(peers.Peer, p)
-		}
-		return &pb.ServerMessage{Kind: &pb.ServerMessage_Peers{Peers: peers}}
-	})
+	wrap := func(p *pb.Peers) *pb.ServerMessage {
+		return &pb.ServerMessage{Kind: &pb.ServerMessage_Peers{Peers: p}}
+	}
+	return d.message(changesKey{"peers", since, changes}, func() (*pb.ServerMessage, bool) {
+		p, known := d.peers.changes(since)
+		return wrap(p), known
+	}, func() *pb.ServerMessage { return wrap(d.peers.whole()) })
 }
 
 // listed shows servers as text, to compare them.
@@ -221,6 +202,7 @@ func listed(servers *pb.Servers) string {
 const (
 	documentCost   = 50 * time.Microsecond // a document that changed, for one session
 	peersCost      = 10 * documentCost     // when only the peers did
+	endpointCost   = 20 * time.Nanosecond  // each endpoint of it
 	assignmentCost = 20 * time.Microsecond // an assignment set
 	// writeShare is which share of the time may go into writing documents: one of so many.
 	writeShare = 4
@@ -272,13 +254,13 @@ func (d *desk) hurries() bool {
 // next time may be, and when if only the peers change until then.
 func (s *Server) publish(d *desk, ch state.Changes) (next, calm time.Time) {
 	began := time.Now()
-	moved := d.write()
+	moved, endpoints := d.write()
 	sessions := time.Duration(s.wake(ch, moved))
 	next = began.Add(writeShare * time.Since(began))
 	if !moved {
 		return next, next
 	}
-	return maxTime(next, began.Add(sessions*documentCost)), maxTime(next, began.Add(sessions*peersCost))
+	return maxTime(next, began.Add(sessions*(documentCost+time.Duration(endpoints)*endpointCost))), maxTime(next, began.Add(sessions*peersCost))
 }
 
 func maxTime(a, b time.Time) time.Time {

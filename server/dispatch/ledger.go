@@ -1,58 +1,163 @@
 package dispatch
 
-import "slices"
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
 
-// ledger is a table that many hold copies of: its records, and which of them changed lately, so
-// that somebody who has an older copy is told of the difference only.
-type ledger[V any] struct {
-	at     uint64 // number of the last change; 0 for a ledger that was never filled
-	all    map[string]V
-	recent []string // keys of the last changes, oldest first; the last one is change number at
+	"slipway/api/pb"
+)
+
+// journal is what changed lately in a table that many hold copies of, so that somebody who has an
+// older copy is told of the difference only.
+type journal[K comparable] struct {
+	at     uint64 // number of the last change; 0 for a table that was never filled
+	recent []K    // of the last changes, oldest first; the last one is change number at
 }
 
-// recentMax is how many changes a ledger remembers at least.
-const recentMax = 4096
+// recentMax is how many changes a journal remembers at least.
+const recentMax = 1 << 15
 
-// put stores a record.
-func (l *ledger[V]) put(key string, v V) {
-	if l.all == nil {
-		l.all = map[string]V{}
+func (j *journal[K]) note(k K) {
+	j.at++
+	if len(j.recent) == 2*recentMax {
+		j.recent = append(j.recent[:0], j.recent[recentMax:]...)
 	}
-	l.all[key] = v
-	l.note(key)
+	j.recent = append(j.recent, k)
 }
 
-// drop removes a record, if there is one.
-func (l *ledger[V]) drop(key string) {
-	if _, ok := l.all[key]; ok {
-		delete(l.all, key)
-		l.note(key)
-	}
+// fill begins a journal with the table as it is: whoever holds a copy of before needs all.
+func (j *journal[K]) fill() {
+	j.at++
+	j.recent = nil
 }
 
-func (l *ledger[V]) note(key string) {
-	l.at++
-	if len(l.recent) == 2*recentMax {
-		l.recent = append(l.recent[:0], l.recent[recentMax:]...)
-	}
-	l.recent = append(l.recent, key)
-}
-
-// fill begins a ledger with the records that were put: whoever holds a copy of before needs all.
-func (l *ledger[V]) fill() {
-	l.at++
-	l.recent = nil
-}
-
-// since returns which records changed after change number at, in order; false when that is not
-// known any more, or so much that telling everything costs less.
-func (l *ledger[V]) since(at uint64) (keys []string, ok bool) {
-	n := l.at - at
-	if at == 0 || at > l.at || n > uint64(len(l.recent)) {
+// since returns what changed after change number at, each once, in order; false when that is not known
+// any more, or so much that telling all that there are costs less.
+func (j *journal[K]) since(at uint64, all int, compare func(a, b K) int) ([]K, bool) {
+	n := j.at - at
+	if at == 0 || at > j.at || n > uint64(len(j.recent)) {
 		return nil, false
 	}
-	keys = slices.Clone(l.recent[uint64(len(l.recent))-n:])
-	slices.Sort(keys)
+	keys := slices.Clone(j.recent[uint64(len(j.recent))-n:])
+	slices.SortFunc(keys, compare)
 	keys = slices.Compact(keys)
-	return keys, len(keys) <= len(l.all)/2+1
+	return keys, len(keys) <= all/2+1
+}
+
+// peers are the nodes that others may see, by ID.
+type peers struct {
+	journal[string]
+	all map[string]*pb.Peer
+}
+
+// put stores a node.
+func (p *peers) put(id string, peer *pb.Peer) {
+	if p.all == nil {
+		p.all = map[string]*pb.Peer{}
+	}
+	p.all[id] = peer
+	p.note(id)
+}
+
+// drop removes a node, if it is there.
+func (p *peers) drop(id string) {
+	if _, ok := p.all[id]; ok {
+		delete(p.all, id)
+		p.note(id)
+	}
+}
+
+// changes returns what changed after change number at; false when that is not known.
+func (p *peers) changes(at uint64) (*pb.Peers, bool) {
+	ids, ok := p.since(at, len(p.all), strings.Compare)
+	return p.message(ids, true), ok
+}
+
+// whole returns all peers.
+func (p *peers) whole() *pb.Peers { return p.message(slices.Sorted(maps.Keys(p.all)), false) }
+
+func (p *peers) message(ids []string, change bool) *pb.Peers {
+	out := &pb.Peers{Change: change}
+	for _, id := range ids {
+		peer := p.all[id]
+		if peer == nil {
+			peer = &pb.Peer{Node: id}
+		}
+		out.Peer = append(out.Peer, peer)
+	}
+	return out
+}
+
+// names are the endpoints of services, in order, by "service.app".
+type names struct {
+	journal[listing]
+	all  map[string][]netip.AddrPort
+	size int // of all lists together
+}
+
+// listing is an endpoint of a name.
+type listing struct {
+	name string
+	at   netip.AddrPort
+}
+
+func (l listing) compare(m listing) int {
+	return cmp.Or(strings.Compare(l.name, m.name), l.at.Compare(m.at))
+}
+
+// set stores the endpoints of a name, in order.
+func (n *names) set(name string, now []netip.AddrPort) {
+	was := n.all[name]
+	n.size += len(now) - len(was)
+	for i, j := 0, 0; i < len(was) || j < len(now); {
+		switch {
+		case j == len(now) || i < len(was) && was[i].Compare(now[j]) < 0:
+			n.note(listing{name, was[i]})
+			i++
+		case i == len(was) || was[i] != now[j]:
+			n.note(listing{name, now[j]})
+			j++
+		default:
+			i, j = i+1, j+1
+		}
+	}
+	if len(now) == 0 {
+		delete(n.all, name)
+		return
+	}
+	if n.all == nil {
+		n.all = map[string][]netip.AddrPort{}
+	}
+	n.all[name] = now
+}
+
+// changes returns what changed after change number at; false when that is not known.
+func (n *names) changes(at uint64) (*pb.Names, bool) {
+	list, ok := n.since(at, n.size, listing.compare)
+	out := &pb.Names{Change: true}
+	for len(list) > 0 {
+		name := list[0].name
+		var added, removed []netip.AddrPort
+		for ; len(list) > 0 && list[0].name == name; list = list[1:] {
+			if _, is := slices.BinarySearchFunc(n.all[name], list[0].at, netip.AddrPort.Compare); is {
+				added = append(added, list[0].at)
+			} else {
+				removed = append(removed, list[0].at)
+			}
+		}
+		out.Name = append(out.Name, &pb.Name{Name: name, Added: pb.PackEndpoints(added), Removed: pb.PackEndpoints(removed)})
+	}
+	return out, ok
+}
+
+// whole returns all names.
+func (n *names) whole() *pb.Names {
+	out := &pb.Names{}
+	for _, name := range slices.Sorted(maps.Keys(n.all)) {
+		out.Name = append(out.Name, &pb.Name{Name: name, Added: pb.PackEndpoints(n.all[name])})
+	}
+	return out
 }
