@@ -5,6 +5,9 @@ CLUSTER ?= .cluster
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 
+# As what is shipped is built; tests and the programs that they start share what was compiled.
+export CGO_ENABLED = 0
+
 .PHONY: up down cluster cluster-down clean build install test race lint bench sim mutants generate fmt deb
 
 ## up: install what is missing, build, start a rack in the background, deploy examples/hello
@@ -30,12 +33,12 @@ clean: down
 
 ## build: the binaries, in bin/
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/slipway ./cmd/slipwayd ./cmd/sliplog
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/slipway ./cmd/slipwayd ./cmd/sliplog
 
 ## deb: the Debian package, in bin/ (see docs/operate.md)
 deb: OUT = bin
 deb:
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o '$(OUT)/' ./cmd/slipway ./cmd/slipwayd ./cmd/sliplog
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o '$(OUT)/' ./cmd/slipway ./cmd/slipwayd ./cmd/sliplog
 	@scripts/deb.sh '$(VERSION)' '$(OUT)' '$(OUT)'
 
 ## install: what a node needs, on Debian and Ubuntu; elsewhere the list of what is missing

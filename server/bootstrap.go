@@ -102,14 +102,15 @@ func (s *Server) died(err error) {
 }
 
 // timing makes elections quick: at once where there is nobody else to ask, and else so that a
-// leader that is gone is missed for less than a second and a half.
+// leader that is gone is missed for less than a second and a half. A leader that hears of nobody
+// gives up when the others may begin to look for another, and not before: all agents move with it.
 func (s *Server) timing() func(*raft.Config) {
 	timeout := electionTimeout
 	if s.cfg.Alone {
 		timeout = aloneTimeout
 	}
 	return func(c *raft.Config) {
-		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = timeout, timeout, timeout/2
+		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = timeout, timeout, timeout
 	}
 }
 

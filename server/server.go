@@ -193,7 +193,7 @@ func (s *Server) leaderAddr() string {
 
 // serveGRPC sets up what clients, agents and machines that join dial.
 func (s *Server) serveGRPC() {
-	options := append(s.guard.ServerOptions(s.forward), grpc.Creds(credentials.NewTLS(s.identity.Server())))
+	options := append(s.guard.ServerOptions(s.forward), grpc.Creds(newHandshakes(credentials.NewTLS(s.identity.Server()))), grpc.SharedWriteBuffer(true))
 	s.grpc = grpc.NewServer(options...)
 	pb.RegisterControlServer(s.grpc, s.control)
 	pb.RegisterAgentsServer(s.grpc, s.dispatch)
