@@ -65,7 +65,7 @@ type Config struct {
 	Names func(map[string][]netip.AddrPort)
 	// Peers is told the other nodes of the rack, and again when it fails; Servers is told where the
 	// servers are. Both may be nil.
-	Peers   func(ctx context.Context, peers *pb.Peers) error
+	Peers   func(ctx context.Context, peers []*pb.Peer) error
 	Servers func(*pb.Servers)
 	// Collect is told every process that the node still knows, at start and now and then, to
 	// remove what belongs to none of them.
@@ -100,7 +100,7 @@ type Agent struct {
 	reports     *reports
 	tables      chan []byte                      // newest route table; capacity 1
 	names       chan map[string][]netip.AddrPort // newest addresses for DNS; capacity 1
-	peers       chan *pb.Peers                   // newest other nodes; capacity 1
+	peers       chan []*pb.Peer                  // newest other nodes; capacity 1
 	routerMoved chan struct{}                    // capacity 1: the router's status changed
 	routerLost  chan struct{}                    // capacity 1: the router serves an older table than it was given
 	sets        chan api.AssignmentSet
@@ -143,7 +143,7 @@ func New(cfg Config) (*Agent, error) {
 			runtime: cfg.Runtime, networks: cfg.Networks, logs: cfg.Logs, volumes: cfg.Dir + "/volumes",
 			privileged: cfg.Privileged, grants: newGrants(cfg.Node.Devices), now: cfg.Now,
 		},
-		reports: newReports(), tables: make(chan []byte, 1), names: make(chan map[string][]netip.AddrPort, 1), peers: make(chan *pb.Peers, 1), routerMoved: make(chan struct{}, 1), routerLost: make(chan struct{}, 1),
+		reports: newReports(), tables: make(chan []byte, 1), names: make(chan map[string][]netip.AddrPort, 1), peers: make(chan []*pb.Peer, 1), routerMoved: make(chan struct{}, 1), routerLost: make(chan struct{}, 1),
 		sets: make(chan api.AssignmentSet, 1), certified: map[api.AppName]certified{},
 		supervisors: map[api.ProcessID]*supervisor{}, assigned: map[api.ProcessID]api.Assignment{},
 		states: map[api.ProcessID]api.State{}, metrics: newMetrics(),

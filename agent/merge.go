@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	"slipway/api"
 	"slipway/api/pb"
 )
@@ -71,11 +73,15 @@ func (c *copies) name(m *pb.Names) (map[string][]netip.AddrPort, error) {
 }
 
 // peer takes peers, or changes to them, and returns all, in the order of their nodes.
-func (c *copies) peer(m *pb.Peers) *pb.Peers {
+func (c *copies) peer(m *pb.Peers) ([]*pb.Peer, error) {
+	var list pb.PeerList
+	if err := proto.Unmarshal(m.List, &list); err != nil {
+		return nil, api.Errorf(api.CodeInvalid, "the servers' list of nodes: %w", err)
+	}
 	if !m.Change || c.peers == nil {
 		c.peers = map[string]*pb.Peer{}
 	}
-	for _, p := range m.Peer {
+	for _, p := range list.Peer {
 		if p.Subnet == "" {
 			delete(c.peers, p.Node)
 		} else {
@@ -84,5 +90,5 @@ func (c *copies) peer(m *pb.Peers) *pb.Peers {
 	}
 	all := slices.Collect(maps.Values(c.peers))
 	slices.SortFunc(all, func(a, b *pb.Peer) int { return strings.Compare(a.Node, b.Node) })
-	return &pb.Peers{Peer: all}
+	return all, nil
 }

@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"slipway/api"
 	"slipway/api/pb"
 )
@@ -64,8 +66,22 @@ func TestCopies(t *testing.T) {
 	if got, err := c.name(&pb.Names{Name: []*pb.Name{{Name: "web.a", Added: []byte("x")}}}); err == nil {
 		t.Errorf("one byte is read as %v", got)
 	}
-	c.peer(&pb.Peers{Peer: []*pb.Peer{{Node: "n2", Subnet: "10.0.2.0/24"}, {Node: "n1", Subnet: "10.0.1.0/24"}}})
-	peers := c.peer(&pb.Peers{Change: true, Peer: []*pb.Peer{{Node: "n2"}, {Node: "n3", Subnet: "10.0.3.0/24"}, {Node: "n1", Addr: "x", Subnet: "10.0.1.0/24"}}}).Peer
+	peer := func(change bool, list ...*pb.Peer) []*pb.Peer {
+		b, err := proto.Marshal(&pb.PeerList{Peer: list})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := c.peer(&pb.Peers{Change: change, List: b})
+		if err != nil {
+			t.Error(err)
+		}
+		return all
+	}
+	peer(false, &pb.Peer{Node: "n2", Subnet: "10.0.2.0/24"}, &pb.Peer{Node: "n1", Subnet: "10.0.1.0/24"})
+	peers := peer(true, &pb.Peer{Node: "n2"}, &pb.Peer{Node: "n3", Subnet: "10.0.3.0/24"}, &pb.Peer{Node: "n1", Addr: "x", Subnet: "10.0.1.0/24"})
+	if _, err := c.peer(&pb.Peers{List: []byte("no list")}); err == nil {
+		t.Error("text is read as a list of peers")
+	}
 	if len(peers) != 2 || peers[0].Node != "n1" || peers[0].Addr != "x" || peers[1].Node != "n3" {
 		t.Errorf("peers %v", peers)
 	}

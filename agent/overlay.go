@@ -97,9 +97,9 @@ func askSubnet(ctx context.Context, o Options, machine api.Node) (subnet, error)
 }
 
 // setPeers makes the processes of other nodes reachable.
-func (n *Node) setPeers(ctx context.Context, peers *pb.Peers) error {
+func (n *Node) setPeers(ctx context.Context, peers []*pb.Peer) error {
 	var list []network.Peer
-	for _, p := range peers.GetPeer() {
+	for _, p := range peers {
 		addr, err := netip.ParseAddr(p.Addr)
 		if err != nil {
 			n.agent.log.Error("node has an address that is none", "node", p.Node, "addr", p.Addr)
@@ -117,7 +117,7 @@ func (n *Node) setPeers(ctx context.Context, peers *pb.Peers) error {
 
 // connect keeps the ways to other nodes as the servers say; without servers they stay as they are.
 func (a *Agent) connect(ctx context.Context) {
-	var peers *pb.Peers
+	var peers []*pb.Peer
 	retry := time.NewTimer(0)
 	retry.Stop()
 	defer retry.Stop()

@@ -171,7 +171,11 @@ func (w *worker) receive(ctx context.Context, stream pb.Agents_AttachClient, age
 			}
 			keepNewest(w.agent.names, names)
 		case *pb.ServerMessage_Peers:
-			keepNewest(w.agent.peers, heard.peer(k.Peers))
+			peers, err := heard.peer(k.Peers)
+			if err != nil {
+				return err
+			}
+			keepNewest(w.agent.peers, peers)
 		case *pb.ServerMessage_Servers:
 			if w.agent.cfg.Servers != nil {
 				w.agent.cfg.Servers(k.Servers)

@@ -730,8 +730,8 @@ func (x *Name) GetRemoved() []byte {
 // as they are, and one without a subnet is gone.
 type Peers struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Peer          []*Peer                `protobuf:"bytes,1,rep,name=peer,proto3" json:"peer,omitempty"`
 	Change        bool                   `protobuf:"varint,2,opt,name=change,proto3" json:"change,omitempty"`
+	List          []byte                 `protobuf:"bytes,3,opt,name=list,proto3" json:"list,omitempty"` // PeerList: it is long, and written once for all nodes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -766,18 +766,62 @@ func (*Peers) Descriptor() ([]byte, []int) {
 	return file_agent_proto_rawDescGZIP(), []int{9}
 }
 
-func (x *Peers) GetPeer() []*Peer {
-	if x != nil {
-		return x.Peer
-	}
-	return nil
-}
-
 func (x *Peers) GetChange() bool {
 	if x != nil {
 		return x.Change
 	}
 	return false
+}
+
+func (x *Peers) GetList() []byte {
+	if x != nil {
+		return x.List
+	}
+	return nil
+}
+
+type PeerList struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          []*Peer                `protobuf:"bytes,1,rep,name=peer,proto3" json:"peer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerList) Reset() {
+	*x = PeerList{}
+	mi := &file_agent_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerList) ProtoMessage() {}
+
+func (x *PeerList) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerList.ProtoReflect.Descriptor instead.
+func (*PeerList) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PeerList) GetPeer() []*Peer {
+	if x != nil {
+		return x.Peer
+	}
+	return nil
 }
 
 type Peer struct {
@@ -791,7 +835,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -803,7 +847,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -816,7 +860,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Peer) GetNode() string {
@@ -850,7 +894,7 @@ type Servers struct {
 
 func (x *Servers) Reset() {
 	*x = Servers{}
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +906,7 @@ func (x *Servers) String() string {
 func (*Servers) ProtoMessage() {}
 
 func (x *Servers) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +919,7 @@ func (x *Servers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Servers.ProtoReflect.Descriptor instead.
 func (*Servers) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Servers) GetServer() []*ServerAddress {
@@ -895,7 +939,7 @@ type ServerAddress struct {
 
 func (x *ServerAddress) Reset() {
 	*x = ServerAddress{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -907,7 +951,7 @@ func (x *ServerAddress) String() string {
 func (*ServerAddress) ProtoMessage() {}
 
 func (x *ServerAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -920,7 +964,7 @@ func (x *ServerAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerAddress.ProtoReflect.Descriptor instead.
 func (*ServerAddress) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ServerAddress) GetAddr() string {
@@ -946,7 +990,7 @@ type FetchSourceRequest struct {
 
 func (x *FetchSourceRequest) Reset() {
 	*x = FetchSourceRequest{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1002,7 @@ func (x *FetchSourceRequest) String() string {
 func (*FetchSourceRequest) ProtoMessage() {}
 
 func (x *FetchSourceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1015,7 @@ func (x *FetchSourceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchSourceRequest.ProtoReflect.Descriptor instead.
 func (*FetchSourceRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *FetchSourceRequest) GetDigest() string {
@@ -990,7 +1034,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1046,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1059,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Chunk) GetData() []byte {
@@ -1034,7 +1078,7 @@ type IssueCertificateRequest struct {
 
 func (x *IssueCertificateRequest) Reset() {
 	*x = IssueCertificateRequest{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1090,7 @@ func (x *IssueCertificateRequest) String() string {
 func (*IssueCertificateRequest) ProtoMessage() {}
 
 func (x *IssueCertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1103,7 @@ func (x *IssueCertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueCertificateRequest.ProtoReflect.Descriptor instead.
 func (*IssueCertificateRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *IssueCertificateRequest) GetHost() []string {
@@ -1078,7 +1122,7 @@ type IssueCertificateReply struct {
 
 func (x *IssueCertificateReply) Reset() {
 	*x = IssueCertificateReply{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1134,7 @@ func (x *IssueCertificateReply) String() string {
 func (*IssueCertificateReply) ProtoMessage() {}
 
 func (x *IssueCertificateReply) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1147,7 @@ func (x *IssueCertificateReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueCertificateReply.ProtoReflect.Descriptor instead.
 func (*IssueCertificateReply) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *IssueCertificateReply) GetPem() []byte {
@@ -1168,10 +1212,12 @@ const file_agent_proto_rawDesc = "" +
 	"\x04Name\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05added\x18\x02 \x01(\fR\x05added\x12\x18\n" +
-	"\aremoved\x18\x03 \x01(\fR\aremoved\"E\n" +
-	"\x05Peers\x12$\n" +
-	"\x04peer\x18\x01 \x03(\v2\x10.slipway.v1.PeerR\x04peer\x12\x16\n" +
-	"\x06change\x18\x02 \x01(\bR\x06change\"F\n" +
+	"\aremoved\x18\x03 \x01(\fR\aremoved\"9\n" +
+	"\x05Peers\x12\x16\n" +
+	"\x06change\x18\x02 \x01(\bR\x06change\x12\x12\n" +
+	"\x04list\x18\x03 \x01(\fR\x04listJ\x04\b\x01\x10\x02\"0\n" +
+	"\bPeerList\x12$\n" +
+	"\x04peer\x18\x01 \x03(\v2\x10.slipway.v1.PeerR\x04peer\"F\n" +
 	"\x04Peer\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04addr\x18\x02 \x01(\tR\x04addr\x12\x16\n" +
@@ -1208,7 +1254,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_agent_proto_goTypes = []any{
 	(*RegisterRequest)(nil),         // 0: slipway.v1.RegisterRequest
 	(*RegisterReply)(nil),           // 1: slipway.v1.RegisterReply
@@ -1220,39 +1266,40 @@ var file_agent_proto_goTypes = []any{
 	(*Names)(nil),                   // 7: slipway.v1.Names
 	(*Name)(nil),                    // 8: slipway.v1.Name
 	(*Peers)(nil),                   // 9: slipway.v1.Peers
-	(*Peer)(nil),                    // 10: slipway.v1.Peer
-	(*Servers)(nil),                 // 11: slipway.v1.Servers
-	(*ServerAddress)(nil),           // 12: slipway.v1.ServerAddress
-	(*FetchSourceRequest)(nil),      // 13: slipway.v1.FetchSourceRequest
-	(*Chunk)(nil),                   // 14: slipway.v1.Chunk
-	(*IssueCertificateRequest)(nil), // 15: slipway.v1.IssueCertificateRequest
-	(*IssueCertificateReply)(nil),   // 16: slipway.v1.IssueCertificateReply
-	nil,                             // 17: slipway.v1.Statuses.ProcessEntry
-	(*Open)(nil),                    // 18: slipway.v1.Open
-	(*Frame)(nil),                   // 19: slipway.v1.Frame
+	(*PeerList)(nil),                // 10: slipway.v1.PeerList
+	(*Peer)(nil),                    // 11: slipway.v1.Peer
+	(*Servers)(nil),                 // 12: slipway.v1.Servers
+	(*ServerAddress)(nil),           // 13: slipway.v1.ServerAddress
+	(*FetchSourceRequest)(nil),      // 14: slipway.v1.FetchSourceRequest
+	(*Chunk)(nil),                   // 15: slipway.v1.Chunk
+	(*IssueCertificateRequest)(nil), // 16: slipway.v1.IssueCertificateRequest
+	(*IssueCertificateReply)(nil),   // 17: slipway.v1.IssueCertificateReply
+	nil,                             // 18: slipway.v1.Statuses.ProcessEntry
+	(*Open)(nil),                    // 19: slipway.v1.Open
+	(*Frame)(nil),                   // 20: slipway.v1.Frame
 }
 var file_agent_proto_depIdxs = []int32{
 	3,  // 0: slipway.v1.AgentMessage.statuses:type_name -> slipway.v1.Statuses
-	17, // 1: slipway.v1.Statuses.process:type_name -> slipway.v1.Statuses.ProcessEntry
+	18, // 1: slipway.v1.Statuses.process:type_name -> slipway.v1.Statuses.ProcessEntry
 	5,  // 2: slipway.v1.ServerMessage.assignments:type_name -> slipway.v1.AssignmentSet
 	6,  // 3: slipway.v1.ServerMessage.routes:type_name -> slipway.v1.Routes
-	18, // 4: slipway.v1.ServerMessage.open:type_name -> slipway.v1.Open
+	19, // 4: slipway.v1.ServerMessage.open:type_name -> slipway.v1.Open
 	7,  // 5: slipway.v1.ServerMessage.names:type_name -> slipway.v1.Names
 	9,  // 6: slipway.v1.ServerMessage.peers:type_name -> slipway.v1.Peers
-	11, // 7: slipway.v1.ServerMessage.servers:type_name -> slipway.v1.Servers
+	12, // 7: slipway.v1.ServerMessage.servers:type_name -> slipway.v1.Servers
 	8,  // 8: slipway.v1.Names.name:type_name -> slipway.v1.Name
-	10, // 9: slipway.v1.Peers.peer:type_name -> slipway.v1.Peer
-	12, // 10: slipway.v1.Servers.server:type_name -> slipway.v1.ServerAddress
+	11, // 9: slipway.v1.PeerList.peer:type_name -> slipway.v1.Peer
+	13, // 10: slipway.v1.Servers.server:type_name -> slipway.v1.ServerAddress
 	0,  // 11: slipway.v1.Agents.Register:input_type -> slipway.v1.RegisterRequest
 	2,  // 12: slipway.v1.Agents.Attach:input_type -> slipway.v1.AgentMessage
-	19, // 13: slipway.v1.Agents.Tunnel:input_type -> slipway.v1.Frame
-	13, // 14: slipway.v1.Agents.FetchSource:input_type -> slipway.v1.FetchSourceRequest
-	15, // 15: slipway.v1.Agents.IssueCertificate:input_type -> slipway.v1.IssueCertificateRequest
+	20, // 13: slipway.v1.Agents.Tunnel:input_type -> slipway.v1.Frame
+	14, // 14: slipway.v1.Agents.FetchSource:input_type -> slipway.v1.FetchSourceRequest
+	16, // 15: slipway.v1.Agents.IssueCertificate:input_type -> slipway.v1.IssueCertificateRequest
 	1,  // 16: slipway.v1.Agents.Register:output_type -> slipway.v1.RegisterReply
 	4,  // 17: slipway.v1.Agents.Attach:output_type -> slipway.v1.ServerMessage
-	19, // 18: slipway.v1.Agents.Tunnel:output_type -> slipway.v1.Frame
-	14, // 19: slipway.v1.Agents.FetchSource:output_type -> slipway.v1.Chunk
-	16, // 20: slipway.v1.Agents.IssueCertificate:output_type -> slipway.v1.IssueCertificateReply
+	20, // 18: slipway.v1.Agents.Tunnel:output_type -> slipway.v1.Frame
+	15, // 19: slipway.v1.Agents.FetchSource:output_type -> slipway.v1.Chunk
+	17, // 20: slipway.v1.Agents.IssueCertificate:output_type -> slipway.v1.IssueCertificateReply
 	16, // [16:21] is the sub-list for method output_type
 	11, // [11:16] is the sub-list for method input_type
 	11, // [11:11] is the sub-list for extension type_name
@@ -1286,7 +1333,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	"slipway/api/pb"
 )
 
@@ -80,15 +82,16 @@ func (p *peers) changes(at uint64) (*pb.Peers, bool) {
 func (p *peers) whole() *pb.Peers { return p.message(slices.Sorted(maps.Keys(p.all)), false) }
 
 func (p *peers) message(ids []string, change bool) *pb.Peers {
-	out := &pb.Peers{Change: change}
+	list := &pb.PeerList{}
 	for _, id := range ids {
 		peer := p.all[id]
 		if peer == nil {
 			peer = &pb.Peer{Node: id}
 		}
-		out.Peer = append(out.Peer, peer)
+		list.Peer = append(list.Peer, peer)
 	}
-	return out
+	b, _ := proto.Marshal(list) // fails for text that is not UTF-8 only, which no record holds
+	return &pb.Peers{Change: change, List: b}
 }
 
 // names are the endpoints of services, in order, by "service.app".
