@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 )
@@ -208,9 +209,9 @@ type ProcessStatus struct {
 	Probe *ProbeResult `json:"probe,omitempty"`
 	// Sockets are the addresses it listens on ("tcp 0.0.0.0:8080"), reported while it is
 	// unhealthy or when it failed.
-	Sockets []string `json:"sockets,omitempty"`
+	Sockets Texts `json:"sockets,omitzero"`
 	// Lines are the last lines it wrote, reported when it ended or is unhealthy.
-	Lines []string `json:"lines,omitempty"`
+	Lines Texts `json:"lines,omitzero"`
 	// Started is when the main process started, Healthy when it first passed its check,
 	// Finished when it ended.
 	Started  time.Time `json:"started,omitzero"`
@@ -218,6 +219,40 @@ type ProcessStatus struct {
 	Finished time.Time `json:"finished,omitzero"`
 	// Images is set by a build process that ended well.
 	Images map[ServiceName]Image `json:"images,omitempty"`
+}
+
+// Texts is a list that hardly ever has anything in it and takes the room of a pointer while it has
+// not: a rack keeps a million statuses, each with two.
+type Texts struct{ list *[]string }
+
+// TextsOf returns a list, which the caller does not change any more.
+func TextsOf(list []string) Texts {
+	if len(list) == 0 {
+		return Texts{}
+	}
+	return Texts{&list}
+}
+
+// All returns what is in the list; it must not be modified.
+func (t Texts) All() []string {
+	if t.list == nil {
+		return nil
+	}
+	return *t.list
+}
+
+// IsZero reports whether the list is empty.
+func (t Texts) IsZero() bool { return t.list == nil }
+
+// MarshalJSON writes an array.
+func (t Texts) MarshalJSON() ([]byte, error) { return json.Marshal(t.All()) }
+
+// UnmarshalJSON accepts an array.
+func (t *Texts) UnmarshalJSON(b []byte) error {
+	var list []string
+	err := json.Unmarshal(b, &list)
+	*t = TextsOf(list)
+	return err
 }
 
 // ProbeResult is the outcome of one probe.

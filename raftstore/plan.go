@@ -222,13 +222,12 @@ func (r *planReader) group() api.Group {
 	}
 	g.Copies = make([]api.Copy, 0, n)
 	for ; n > 0 && r.err == nil; n-- {
-		c := api.Copy{ID: api.ProcessID(r.text()), Slot: int(r.signed()), Node: api.NodeID(r.place()), Attempt: int(r.signed()), Cause: r.reason()}
+		g.Copies = append(g.Copies, api.Copy{ID: api.ProcessID(r.text()), Slot: int(r.signed()), Node: api.NodeID(r.place()), Attempt: int(r.signed()), Cause: r.reason()})
 		if doc := r.text(); len(doc) > 0 && r.err == nil {
-			if err := unmarshalWhole(doc, &c.Grant); err != nil {
+			if err := unmarshalWhole(doc, &g.Copies[len(g.Copies)-1].Grant); err != nil {
 				r.err = fmt.Errorf("%w: %w", errPlan, err)
 			}
 		}
-		g.Copies = append(g.Copies, c)
 	}
 	return g
 }

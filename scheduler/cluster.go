@@ -31,6 +31,10 @@ type Cluster struct {
 	shapes  map[string]*shape
 	uses    int // counts the uses of shapes, to tell which is the oldest
 	many    int // manyBuckets
+
+	// What a search writes to and does not keep, for the next one to fill.
+	ranked            [][]ranked
+	specials, stirred []int32
 }
 
 // machine is what a search reads of a node, in one line of a processor's cache.
@@ -114,6 +118,18 @@ func (c *Cluster) load(s State, n *api.Node) {
 	used := s.Used(n.ID)
 	c.table[i].free, c.held[i] = c.table[i].avail.Sub(used.Amount), used.Grant
 	c.changed(i)
+}
+
+// lend returns an empty heap of special candidates for each bucket, to the one search that is on.
+func (c *Cluster) lend(buckets int) [][]ranked {
+	if len(c.ranked) < buckets {
+		c.ranked = append(c.ranked, make([][]ranked, buckets-len(c.ranked))...)
+	}
+	lent := c.ranked[:buckets]
+	for b := range lent {
+		lent[b] = lent[b][:0]
+	}
+	return lent
 }
 
 // changed notes that a node is not as it was. The log forgets its first half when it is much

@@ -49,7 +49,7 @@ type ranked struct {
 const manyBuckets = 48
 
 func newSearch(c *Cluster, sh *shape, q *request) *search {
-	s := &search{c: c, sh: sh, q: q, ranked: make([][]ranked, len(sh.buckets))}
+	s := &search{c: c, sh: sh, q: q, ranked: c.lend(len(sh.buckets)), specials: c.specials[:0], stirred: c.stirred[:0]}
 	s.limits = make([]int64, len(sh.keyed))
 	j := len(q.spec.Spreads)
 	for _, con := range q.spec.Constraints {
@@ -341,4 +341,5 @@ func (s *search) done() {
 		s.sh.refresh(s.c, i)
 	}
 	s.sh.seen = s.c.cut + len(s.c.log)
+	s.c.specials, s.c.stirred = s.specials, s.stirred
 }

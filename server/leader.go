@@ -69,7 +69,7 @@ func (s *Server) term(ctx context.Context) error {
 	defer s.dispatch.Lead()()
 	l := &loop{
 		store: s.store, heartbeats: s.dispatch.Heartbeats, attached: s.dispatch.Attached, now: time.Now, seed: randomSeed, settle: s.cfg.settle, log: s.cfg.Log,
-		passed: s.metrics.passed, saw: s.saw,
+		proposed: s.metrics.proposed, passed: s.metrics.passed, saw: s.saw,
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return l.run(ctx) })

@@ -65,8 +65,10 @@ type loop struct {
 	seed       func() uint64
 	settle     time.Duration // see steps.Input
 	log        *slog.Logger
-	// passed is told how long each pass took and what it decided; may be nil.
-	passed func(took time.Duration, decided []state.Entry)
+	// proposed is told what was decided once the log has it, passed how long each pass took; both
+	// may be nil.
+	proposed func(decided []state.Entry)
+	passed   func(took time.Duration)
 	// saw is told the index of the state that a pass was over, once it is done; may be nil.
 	saw func(index uint64)
 
@@ -155,12 +157,16 @@ func (l *loop) pass(ctx context.Context, v *state.View, ch state.Changes, leader
 			return wake, rested, err
 		}
 		l.note(chunk, results)
+		if l.proposed != nil {
+			l.proposed(chunk)
+		}
+		clear(chunk) // the state has what became of it: a plan for a large rack is not kept beside that
 	}
 	if l.saw != nil {
 		l.saw(v.Index())
 	}
 	if l.passed != nil {
-		l.passed(l.now().Sub(began), entries)
+		l.passed(l.now().Sub(began))
 	}
 	return wake, rested, nil
 }

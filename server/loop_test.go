@@ -228,7 +228,7 @@ func TestLoopRestsAfterItThought(t *testing.T) {
 			return nil
 		}
 		var passes []time.Time
-		l.passed = func(time.Duration, []state.Entry) { passes = append(passes, time.Now()) }
+		l.passed = func(time.Duration) { passes = append(passes, time.Now()) }
 		f.lead(l, func() {
 			time.Sleep(time.Minute) // virtual
 			synctest.Wait()

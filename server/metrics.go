@@ -80,8 +80,10 @@ func (m *metrics) missing(kind string) func(int) {
 func (m *metrics) committed(took time.Duration) { m.commits.Observe(took.Seconds()) }
 
 // passed notes a pass of the leader.
-func (m *metrics) passed(took time.Duration, decided []state.Entry) {
-	m.passes.Observe(took.Seconds())
+func (m *metrics) passed(took time.Duration) { m.passes.Observe(took.Seconds()) }
+
+// proposed notes what a pass decided.
+func (m *metrics) proposed(decided []state.Entry) {
 	for _, e := range decided {
 		m.commands.WithLabelValues(e.Command.Type()).Inc()
 		plan, ok := e.Command.(state.ApplyPlan)

@@ -107,7 +107,7 @@ func TestMetrics(t *testing.T) {
 // TestPlansAreMeasured counts what a pass decides.
 func TestPlansAreMeasured(t *testing.T) {
 	s := serve(t)
-	s.metrics.passed(time.Millisecond, []state.Entry{
+	s.metrics.proposed([]state.Entry{
 		{Command: state.ApplyPlan{Place: []api.Group{{Copies: make([]api.Copy, 7)}}, Stop: make([]api.Stop, 2)}}, {Command: state.SetReady{}}, {Command: state.SetReady{}},
 	})
 	w := httptest.NewRecorder()

@@ -107,8 +107,8 @@ func (a *fakeAgent) next(v *state.View, p *api.Process) (api.ProcessStatus, bool
 		return a.built(v, p, o), true
 	case p.Service == "crash":
 		o.State, o.ExitCode, o.Finished, o.Health = api.StateExited, 3, now, api.HealthUnknown
-		o.Message, o.Lines = "exited with code 3", []string{"boot", "panic: no database\x1b[31m"}
-		o.Sockets = []string{"tcp 127.0.0.1:8080"}
+		o.Message, o.Lines = "exited with code 3", api.TextsOf([]string{"boot", "panic: no database\x1b[31m"})
+		o.Sockets = api.TextsOf([]string{"tcp 127.0.0.1:8080"})
 		o.Probe = &api.ProbeResult{Kind: "health", Target: "GET http://10.0.0.2:3000/", Error: "connection refused", At: now, Failures: 2}
 		return o, true
 	}

@@ -65,10 +65,11 @@ func mark[K comparable](m *map[K]bool, k K) {
 	(*m)[k] = true
 }
 
-// expect makes room for many processes.
+// expect makes room for many processes that get a node.
 func (c *Changes) expect(processes int) {
 	if c.Processes == nil && processes > 1 {
 		c.Processes = make(map[api.ProcessID]bool, processes)
+		c.Usage, c.Assigned = make(map[api.NodeID]bool, processes), make(map[api.NodeID]bool, processes)
 	}
 }
 

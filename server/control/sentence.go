@@ -54,7 +54,7 @@ func failureOf(p *api.Process) *api.Failure {
 	}
 	return &api.Failure{
 		Service: p.Service, Process: p.ID, Reason: reason, State: o.State, ExitCode: o.ExitCode, OOM: o.OOM,
-		Probe: o.Probe, Sockets: o.Sockets, Lines: o.Lines,
+		Probe: o.Probe, Sockets: o.Sockets.All(), Lines: o.Lines.All(),
 	}
 }
 

@@ -109,6 +109,6 @@ func evidence(q *api.Process, reason string) *api.Failure {
 	o := q.Observed
 	return &api.Failure{
 		Service: q.Service, Process: q.ID, Reason: reason, State: o.State, ExitCode: o.ExitCode, OOM: o.OOM,
-		Probe: o.Probe, Sockets: o.Sockets, Lines: o.Lines,
+		Probe: o.Probe, Sockets: o.Sockets.All(), Lines: o.Lines.All(),
 	}
 }

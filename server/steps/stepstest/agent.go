@@ -78,7 +78,7 @@ func (r *Rack) process(p *api.Process) {
 		o.State, o.Started, o.Addr = api.StateRunning, r.now, "10.0.0.1"
 	case s.crash > 0 && age >= s.crash:
 		o.State, o.Finished, o.ExitCode, o.Message = api.StateExited, r.now, 1, "exited with code 1"
-		o.Lines = []string{"panic: no database"}
+		o.Lines = api.TextsOf([]string{"panic: no database"})
 	case s.fades > 0 && age >= s.fades && o.Health == api.HealthHealthy:
 		o.Health, o.Message = api.HealthUnhealthy, "GET /: status 500"
 	case s.never && o.Health != api.HealthUnhealthy && age >= s.boot:
