@@ -32,11 +32,11 @@ func TestHostileInputs(t *testing.T) {
 		{"tag", service("command: !ruby/object:Foo x"), `line 3: services.web.command: tag "!ruby/object:Foo" is not supported, write the value without it`},
 		{"tag of a service", "services:\n  web: !!python/object/apply:os.system {}", `line 2: services.web: tag "!!python/object/apply:os.system" is not supported, write the value without it`},
 
-		{"overflow", service("scale: 99999999999999999999"), `line 3: services.web.scale must be a count such as 3, or a range such as 1-5, got "99999999999999999999"`},
+		{"overflow", service("scale: 99999999999999999999"), `line 3: services.web.scale must be a count up to 10000 such as 3, or a range such as 1-5, got "99999999999999999999"`},
 		{"nan", service("scale: {cpu: .nan}"), `line 3: services.web.scale.cpu must be a whole number of thousandths of a core from 1 to 1048576, got ".nan"`},
 		{"infinite", service("drain: .inf"), `line 3: services.web.drain must be a whole number of seconds from 0 to 86400, got ".inf"`},
-		{"negative", service("scale: {count: -3}"), `line 3: services.web.scale.count must be a count such as 3, or a range such as 1-5, got "-3"`},
-		{"negative range", service("scale: -1-3"), `line 3: services.web.scale must be a count such as 3, or a range such as 1-5, got "-1-3"`},
+		{"negative", service("scale: {count: -3}"), `line 3: services.web.scale.count must be a count up to 10000 such as 3, or a range such as 1-5, got "-3"`},
+		{"negative range", service("scale: -1-3"), `line 3: services.web.scale must be a count up to 10000 such as 3, or a range such as 1-5, got "-1-3"`},
 		{"octal", service("drain: 010"), `line 3: services.web.drain must be a whole number of seconds from 0 to 86400 without a leading zero: YAML 1.1 reads "010" as octal`},
 		{"port 0", service("port: 0"), `line 3: invalid port: 0 (must be a number from 1 to 65535, or scheme:number)`},
 		{"port 65536", service("port: 65536"), `line 3: invalid port: 65536 (must be a number from 1 to 65535, or scheme:number)`},
@@ -86,6 +86,10 @@ func TestHostileInputs(t *testing.T) {
 		{"cron backwards", timer("'5-1 * * * *'"), `line 2: invalid schedule expression: 5-1 * * * * (the minute must be *, or values from 0 to 59 with , - and /)`},
 		{"cron huge", timer("'99999999999999999999 * * * *'"), `line 2: invalid schedule expression: 99999999999999999999 * * * * (the minute must be *, or values from 0 to 59 with , - and /)`},
 		{"cron empty", timer("''"), `line 2: invalid schedule expression: ""; write the five fields of cron, such as 0 3 * * *, or a word such as @daily`},
+
+		{"a million copies", service("scale: 1000000"), `line 3: services.web.scale must be a count up to 10000 such as 3, or a range such as 1-5, got "1000000"`},
+		{"a million copies at most", service("scale: {count: 1-1000000}"), `line 3: services.web.scale.count must be a count up to 10000 such as 3, or a range such as 1-5, got "1-1000000"`},
+		{"a million GPUs", service("scale: {gpu: 1000000}"), `line 3: services.web.scale.gpu must be a whole number from 0 to 64, got "1000000"`},
 
 		{"health crlf", service(`health: "/a\r\nHost: x"`), `line 3: services.web.health must be a path such as /health, got "/a\r\nHost: x": it contains a space or a control character`},
 		{"health url", service("health: http://169.254.169.254/"), `line 3: services.web.health must be a path such as /health, got "http://169.254.169.254/": it is a full URL, write only its path`},

@@ -1,6 +1,9 @@
 package manifest
 
-import "maps"
+import (
+	"fmt"
+	"maps"
+)
 
 // service is the grammar of one process type.
 func service() rule {
@@ -324,7 +327,7 @@ func scaleKeys() keys {
 }
 
 func counts() rule {
-	r := matching("a count such as 3, or a range such as 1-5", countRange)
+	r := matching(fmt.Sprintf("a count up to %d such as 3, or a range such as 1-5", countMax), countRange)
 	r.text = false
 	return r
 }

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"fmt"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -323,5 +324,42 @@ func TestCapacity(t *testing.T) {
 	}
 	if d.Nodes != 90 || d.Eligible != 85 || d.Total.CPU != 85*4000 || d.Total.Memory != mem || d.Used.Memory != 20*api.GiB || d.Largest.Memory != 4*api.GiB {
 		t.Errorf("%+v", d)
+	}
+}
+
+// TestAMillionOfThreeNodes: what a service asks for costs what there is room for, and not what it
+// asks for.
+func TestAMillionOfThreeNodes(t *testing.T) {
+	const million = 1_000_000
+	r := newRack()
+	for i := range 3 {
+		r.node(fmt.Sprint("n", i), api.Amount{CPU: 4000, Memory: 8 * api.GiB})
+	}
+	s := &api.ServiceSpec{Name: "web", Priority: 50, Spreads: []api.Spread{{Attribute: "node.name", Weight: 50}}}
+	s.Scale.Ask = api.Amount{CPU: 100, Memory: api.GiB}
+	r.spec("R1", s)
+	r.want("web", api.Want{Release: "R1", Count: million})
+	for _, c := range []struct {
+		placed int
+		says   string
+	}{
+		{24, "999976 waiting: not enough memory on 3 nodes (needs 1 GiB, largest free 0 B)"},
+		{0, "999976 waiting: not enough memory on 3 nodes (needs 1 GiB, largest free 0 B)"},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		plan, _ := r.schedule()
+		runtime.ReadMemStats(&after)
+		if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20 {
+			t.Errorf("the answer took %d bytes", took)
+		}
+		if plan.Placed() != c.placed || plan.Waiting[key("web")] != c.says {
+			t.Errorf("%d copies are placed, and %q; want %d, and %q", plan.Placed(), plan.Waiting[key("web")], c.placed, c.says)
+		}
+		r.apply(plan)
+	}
+	e, err := NewCluster(r).Explain(r, key("web"))
+	if err != nil || e.Wanted != million || e.Alive != 24 || e.Fits != 0 || len(e.Filters) != 1 || e.Filters[0].Removed != 3 {
+		t.Errorf("explained as %+v (%v)", e, err)
 	}
 }
