@@ -12,9 +12,12 @@ import (
 	"slipway/api/pb"
 )
 
-// copies are what a session has heard so far. Servers send whole tables and, later, changes to them.
-// What is handed on is never written to again.
+// copies are what a worker has heard so far. Servers send whole tables and, later, changes to them; of
+// tables that are known by their digests, a new session begins with changes. What is handed on is never
+// written to again.
 type copies struct {
+	peersDigest, namesDigest uint64 // of the tables below; 0 for none
+
 	assignments map[api.ProcessID]api.Assignment
 	names       map[string][]netip.AddrPort
 	peers       map[string]*pb.Peer
@@ -44,6 +47,7 @@ func (c *copies) assign(m *pb.AssignmentSet) (api.AssignmentSet, error) {
 
 // name takes names, or changes to them, and returns the endpoints of all.
 func (c *copies) name(m *pb.Names) (map[string][]netip.AddrPort, error) {
+	c.namesDigest = 0 // of half a message
 	all := map[string][]netip.AddrPort{}
 	if m.Change {
 		maps.Copy(all, c.names)
@@ -68,12 +72,13 @@ func (c *copies) name(m *pb.Names) (map[string][]netip.AddrPort, error) {
 			delete(all, n.Name)
 		}
 	}
-	c.names = all
+	c.names, c.namesDigest = all, m.Digest
 	return all, nil
 }
 
 // peer takes peers, or changes to them, and returns all, in the order of their nodes.
 func (c *copies) peer(m *pb.Peers) ([]*pb.Peer, error) {
+	c.peersDigest = 0 // of half a message
 	var list pb.PeerList
 	if err := proto.Unmarshal(m.List, &list); err != nil {
 		return nil, api.Errorf(api.CodeInvalid, "the servers' list of nodes: %w", err)
@@ -90,5 +95,6 @@ func (c *copies) peer(m *pb.Peers) ([]*pb.Peer, error) {
 	}
 	all := slices.Collect(maps.Values(c.peers))
 	slices.SortFunc(all, func(a, b *pb.Peer) int { return strings.Compare(a.Node, b.Node) })
+	c.peersDigest = m.Digest
 	return all, nil
 }

@@ -77,6 +77,12 @@ func TestCopies(t *testing.T) {
 		}
 		return all
 	}
+	if c.namesDigest != 0 {
+		t.Errorf("names that were not understood have the digest %d", c.namesDigest)
+	}
+	if _, err := c.name(&pb.Names{Digest: 7}); err != nil || c.namesDigest != 7 {
+		t.Errorf("names have the digest %d, %v", c.namesDigest, err)
+	}
 	peer(false, &pb.Peer{Node: "n2", Subnet: "10.0.2.0/24"}, &pb.Peer{Node: "n1", Subnet: "10.0.1.0/24"})
 	peers := peer(true, &pb.Peer{Node: "n2"}, &pb.Peer{Node: "n3", Subnet: "10.0.3.0/24"}, &pb.Peer{Node: "n1", Addr: "x", Subnet: "10.0.1.0/24"})
 	if _, err := c.peer(&pb.Peers{List: []byte("no list")}); err == nil {

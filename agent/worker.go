@@ -25,6 +25,7 @@ type worker struct {
 	reports *reports
 	// refused counts how often the servers have said that the node was removed.
 	refused int
+	heard   copies
 }
 
 // run attaches, and attaches again whenever a session ends, until ctx ends.
@@ -72,7 +73,7 @@ func (w *worker) session(ctx context.Context) error {
 	if err != nil {
 		return pb.FromError(err)
 	}
-	if err := stream.Send(&pb.AgentMessage{Kind: &pb.AgentMessage_Node{Node: string(node.ID)}, Changes: true}); err != nil {
+	if err := stream.Send(&pb.AgentMessage{Kind: &pb.AgentMessage_Node{Node: string(node.ID)}, Changes: true, Peers: w.heard.peersDigest, Names: w.heard.namesDigest}); err != nil {
 		return pb.FromError(err)
 	}
 	w.agent.log.Info("attached", "node", node.ID)
@@ -149,7 +150,7 @@ func (w *worker) beat(stream pb.Agents_AttachClient) error {
 
 // receive hands on what comes down.
 func (w *worker) receive(ctx context.Context, stream pb.Agents_AttachClient, agents pb.AgentsClient) error {
-	var heard copies
+	heard := &w.heard
 	for {
 		m, err := stream.Recv()
 		if err != nil {

@@ -240,7 +240,9 @@ func TestNamesResolve(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	at := func(addr string) []netip.AddrPort { return []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr(addr), 0)} }
+	at := func(addr string) []netip.AddrPort {
+		return []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr(addr), 0)}
+	}
 	server.Set(map[string][]netip.AddrPort{"web.myapp": at("10.88.0.7"), "db.myapp": at("10.88.0.8"), "web.other": at("10.88.0.9"), "com.myapp": at("10.88.0.10")})
 	e, err := n.Add(t.Context(), "pone")
 	if err != nil {

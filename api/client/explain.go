@@ -21,6 +21,9 @@ const (
 	signMax    = 10 * time.Second // for that sign
 )
 
+// window is how many bytes may be on their way to who has not read them yet.
+const window = 1 << 20
+
 // connectionOptions make a connection to one server that notices when the server is gone, and
 // says in words of ours what is wrong with it.
 func connectionOptions(addr string) []grpc.DialOption {
@@ -28,6 +31,8 @@ func connectionOptions(addr string) []grpc.DialOption {
 	wait.MaxDelay = time.Second
 	return []grpc.DialOption{
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: wait, MinConnectTimeout: dialMax}),
+		// Fixed windows save the messages by which gRPC measures a connection, after each small message.
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: silenceMax, Timeout: signMax}),
 		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, call grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 			return explain(addr, call(ctx, method, req, reply, conn, opts...))

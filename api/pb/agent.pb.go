@@ -176,6 +176,8 @@ type AgentMessage struct {
 	//	*AgentMessage_Statuses
 	Kind          isAgentMessage_Kind `protobuf_oneof:"kind"`
 	Changes       bool                `protobuf:"varint,4,opt,name=changes,proto3" json:"changes,omitempty"` // with node: this agent knows of messages that carry changes only
+	Peers         uint64              `protobuf:"fixed64,5,opt,name=peers,proto3" json:"peers,omitempty"`    // with node: Peers.digest of what it knows, 0 for nothing
+	Names         uint64              `protobuf:"fixed64,6,opt,name=names,proto3" json:"names,omitempty"`    // with node: Names.digest of what it knows, 0 for nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -249,6 +251,20 @@ func (x *AgentMessage) GetChanges() bool {
 		return x.Changes
 	}
 	return false
+}
+
+func (x *AgentMessage) GetPeers() uint64 {
+	if x != nil {
+		return x.Peers
+	}
+	return 0
+}
+
+func (x *AgentMessage) GetNames() uint64 {
+	if x != nil {
+		return x.Names
+	}
+	return 0
 }
 
 type isAgentMessage_Kind interface {
@@ -617,6 +633,7 @@ type Names struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Change        bool                   `protobuf:"varint,2,opt,name=change,proto3" json:"change,omitempty"`
 	Name          []*Name                `protobuf:"bytes,3,rep,name=name,proto3" json:"name,omitempty"`
+	Digest        uint64                 `protobuf:"fixed64,4,opt,name=digest,proto3" json:"digest,omitempty"` // of all names: the same from every server that knows the same; 0 for none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -663,6 +680,13 @@ func (x *Names) GetName() []*Name {
 		return x.Name
 	}
 	return nil
+}
+
+func (x *Names) GetDigest() uint64 {
+	if x != nil {
+		return x.Digest
+	}
+	return 0
 }
 
 // Name is one name and the endpoints that it gains and loses, as PackEndpoints writes them.
@@ -731,7 +755,8 @@ func (x *Name) GetRemoved() []byte {
 type Peers struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Change        bool                   `protobuf:"varint,2,opt,name=change,proto3" json:"change,omitempty"`
-	List          []byte                 `protobuf:"bytes,3,opt,name=list,proto3" json:"list,omitempty"` // PeerList: it is long, and written once for all nodes
+	List          []byte                 `protobuf:"bytes,3,opt,name=list,proto3" json:"list,omitempty"`       // PeerList: it is long, and written once for all nodes
+	Digest        uint64                 `protobuf:"fixed64,4,opt,name=digest,proto3" json:"digest,omitempty"` // of all peers: the same from every server that knows the same; 0 for none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -778,6 +803,13 @@ func (x *Peers) GetList() []byte {
 		return x.List
 	}
 	return nil
+}
+
+func (x *Peers) GetDigest() uint64 {
+	if x != nil {
+		return x.Digest
+	}
+	return 0
 }
 
 type PeerList struct {
@@ -1174,12 +1206,14 @@ const file_agent_proto_rawDesc = "" +
 	"\fheartbeat_ms\x18\x04 \x01(\x03R\vheartbeatMs\x12\x16\n" +
 	"\x06subnet\x18\x05 \x01(\tR\x06subnet\x12\x18\n" +
 	"\anetwork\x18\x06 \x01(\tR\anetwork\x12\x1a\n" +
-	"\bprotocol\x18\a \x01(\rR\bprotocol\"\x9a\x01\n" +
+	"\bprotocol\x18\a \x01(\rR\bprotocol\"\xc6\x01\n" +
 	"\fAgentMessage\x12\x14\n" +
 	"\x04node\x18\x01 \x01(\tH\x00R\x04node\x12\x1e\n" +
 	"\theartbeat\x18\x02 \x01(\fH\x00R\theartbeat\x122\n" +
 	"\bstatuses\x18\x03 \x01(\v2\x14.slipway.v1.StatusesH\x00R\bstatuses\x12\x18\n" +
-	"\achanges\x18\x04 \x01(\bR\achangesB\x06\n" +
+	"\achanges\x18\x04 \x01(\bR\achanges\x12\x14\n" +
+	"\x05peers\x18\x05 \x01(\x06R\x05peers\x12\x14\n" +
+	"\x05names\x18\x06 \x01(\x06R\x05namesB\x06\n" +
 	"\x04kind\"\x95\x01\n" +
 	"\bStatuses\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12;\n" +
@@ -1205,17 +1239,19 @@ const file_agent_proto_rawDesc = "" +
 	"\x04gone\x18\x04 \x03(\tR\x04gone\"8\n" +
 	"\x06Routes\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x14\n" +
-	"\x05table\x18\x02 \x01(\fR\x05table\"K\n" +
+	"\x05table\x18\x02 \x01(\fR\x05table\"c\n" +
 	"\x05Names\x12\x16\n" +
 	"\x06change\x18\x02 \x01(\bR\x06change\x12$\n" +
-	"\x04name\x18\x03 \x03(\v2\x10.slipway.v1.NameR\x04nameJ\x04\b\x01\x10\x02\"J\n" +
+	"\x04name\x18\x03 \x03(\v2\x10.slipway.v1.NameR\x04name\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\x06R\x06digestJ\x04\b\x01\x10\x02\"J\n" +
 	"\x04Name\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05added\x18\x02 \x01(\fR\x05added\x12\x18\n" +
-	"\aremoved\x18\x03 \x01(\fR\aremoved\"9\n" +
+	"\aremoved\x18\x03 \x01(\fR\aremoved\"Q\n" +
 	"\x05Peers\x12\x16\n" +
 	"\x06change\x18\x02 \x01(\bR\x06change\x12\x12\n" +
-	"\x04list\x18\x03 \x01(\fR\x04listJ\x04\b\x01\x10\x02\"0\n" +
+	"\x04list\x18\x03 \x01(\fR\x04list\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\x06R\x06digestJ\x04\b\x01\x10\x02\"0\n" +
 	"\bPeerList\x12$\n" +
 	"\x04peer\x18\x01 \x03(\v2\x10.slipway.v1.PeerR\x04peer\"F\n" +
 	"\x04Peer\x12\x12\n" +

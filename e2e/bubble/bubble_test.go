@@ -311,6 +311,35 @@ func TestSilentNodeIsReplaced(t *testing.T) {
 	})
 }
 
+// TestPausedNodeTakesPartAgain: a node that was silent for long enough to be given up, and whose
+// session is whole, finds its way back.
+func TestPausedNodeTakesPartAgain(t *testing.T) {
+	inBubble(t, []string{"n1", "n2"}, func(r *rack) {
+		succeeded(r, r.deploy("shop", manifest(2, "")))
+		r.machines["n1"].line.pause(8 * time.Second)
+		down := ""
+		r.must(nil, r.Events(r.ctx, client.EventQuery{Past: true}, func(e api.Event) error {
+			if e.Type == "node.down" {
+				down = e.Object
+			}
+			return nil
+		}))
+		if down != "n1" {
+			t.Fatalf("the node that was silent was not given up: %q is", down)
+		}
+		r.await("node that takes part again, two copies", time.Minute, func() bool {
+			nodes, err := r.Nodes(r.ctx)
+			n := 0
+			for _, p := range r.processes("shop") {
+				if p.Status == "running" {
+					n++
+				}
+			}
+			return err == nil && n == 2 && nodes[0].Status == api.NodeReady && nodes[1].Status == api.NodeReady
+		})
+	})
+}
+
 func TestDeafProcessesAreKilledAfterTheirGrace(t *testing.T) {
 	inBubble(t, []string{"n1"}, func(r *rack) {
 		d := r.deploy("shop", manifest(1, "    termination:\n      grace: 7\n"))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -34,6 +35,53 @@ type machine struct {
 	engine *fake.Engine
 	router *router
 	stop   func() // the agent; nil while none runs
+	line   line
+}
+
+// line is the network of a machine. Its zero value lets everything pass.
+type line struct {
+	mu  sync.Mutex
+	cut chan struct{} // closed when what a machine sends passes again; nil while it does
+}
+
+// pause holds back what the machine sends, for a while, and ends no connection.
+func (l *line) pause(d time.Duration) {
+	cut := make(chan struct{})
+	l.mu.Lock()
+	l.cut = cut
+	l.mu.Unlock()
+	time.Sleep(d) // virtual time
+	l.mu.Lock()
+	l.cut = nil
+	l.mu.Unlock()
+	close(cut)
+}
+
+// dial connects over the line.
+func (l *line) dial(dial func(context.Context, string) (net.Conn, error)) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, addr)
+		if err != nil {
+			return nil, err
+		}
+		return lineConn{conn, l}, nil
+	}
+}
+
+type lineConn struct {
+	net.Conn
+	line *line
+}
+
+// Write sends when the line is not cut.
+func (c lineConn) Write(b []byte) (int, error) {
+	c.line.mu.Lock()
+	cut := c.line.cut
+	c.line.mu.Unlock()
+	if cut != nil {
+		<-cut
+	}
+	return c.Conn.Write(b)
 }
 
 func newMachine(r *rack, name string) *machine {
@@ -124,7 +172,7 @@ func (m *machine) dial() *grpc.ClientConn {
 	if err != nil {
 		m.rack.t.Fatal(err)
 	}
-	conn, err := grpc.NewClient("passthrough:///"+grpcAddr, grpc.WithContextDialer(m.rack.dial),
+	conn, err := grpc.NewClient("passthrough:///"+grpcAddr, grpc.WithContextDialer(m.line.dial(m.rack.dial)),
 		grpc.WithTransportCredentials(credentials.NewTLS(id.Client(identity.RoleServer))))
 	if err != nil {
 		m.rack.t.Fatal(err)

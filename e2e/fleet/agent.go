@@ -24,6 +24,8 @@ type agent struct {
 
 	attached atomic.Bool
 
+	peers, names uint64 // digests of what it was told; it keeps no more of it
+
 	mu      sync.Mutex
 	subnet  string
 	has     map[api.ProcessID]held              // what is assigned
@@ -95,7 +97,7 @@ func (a *agent) session(ctx context.Context) error {
 	if err != nil {
 		return pb.FromError(err)
 	}
-	if err := stream.Send(&pb.AgentMessage{Kind: &pb.AgentMessage_Node{Node: string(a.id)}, Changes: true}); err != nil {
+	if err := stream.Send(&pb.AgentMessage{Kind: &pb.AgentMessage_Node{Node: string(a.id)}, Changes: true, Peers: a.peers, Names: a.names}); err != nil {
 		return pb.FromError(err)
 	}
 	a.attached.Store(true)
@@ -212,7 +214,10 @@ func (a *agent) receive(stream grpc.BidiStreamingClient[pb.AgentMessage, pb.Serv
 			}
 		case *pb.ServerMessage_Acknowledged:
 			a.acknowledged(k.Acknowledged)
+		case *pb.ServerMessage_Peers:
+			a.peers = k.Peers.Digest
 		case *pb.ServerMessage_Names:
+			a.names = k.Names.Digest
 			if see := a.fleet.cfg.Names; see != nil {
 				see(a.id, k.Names)
 			}

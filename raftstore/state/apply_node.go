@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -30,19 +31,8 @@ func (c *change) registerNode(cmd RegisterNode) *api.Error {
 	if full != nil {
 		return full
 	}
-	n.Status, n.Since, n.Subnet = api.NodeReady, c.at, subnet
 	old, known := c.Node(n.ID)
-	if known {
-		n.Pool, n.Labels = old.Pool, old.Labels
-		n.Cordoned, n.Draining = old.Cordoned, old.Draining
-		n.RoutesAcked, n.RoutesDraining = old.RoutesAcked, old.RoutesDraining
-		if old.Status == n.Status {
-			n.Since = old.Since
-		}
-	}
-	if n.Pool == "" {
-		n.Pool = "default"
-	}
+	n = registered(n, old, subnet, c.at)
 	c.putNode(c.marked(n))
 	switch {
 	case !known, old.BootID == "" && n.BootID != "": // known at most by its problem
@@ -54,6 +44,35 @@ func (c *change) registerNode(cmd RegisterNode) *api.Error {
 		c.event("node.ready", "", string(n.ID), n.Name)
 	}
 	return nil
+}
+
+// registered returns the record of a node that reports itself; old is the one before, nil for none.
+func registered(n api.Node, old *api.Node, subnet string, at time.Time) api.Node {
+	n.Status, n.Since, n.Subnet = api.NodeReady, at, subnet
+	if old != nil {
+		n.Pool, n.Labels = old.Pool, old.Labels
+		n.Cordoned, n.Draining = old.Cordoned, old.Draining
+		n.RoutesAcked, n.RoutesDraining = old.RoutesAcked, old.RoutesDraining
+		if old.Status == n.Status {
+			n.Since = old.Since
+		}
+	}
+	if n.Pool == "" {
+		n.Pool = "default"
+	}
+	return n
+}
+
+// Registered reports whether a node is stored as it reports itself, so that RegisterNode would change
+// nothing.
+func (v *View) Registered(n api.Node) bool {
+	old, known := v.Node(n.ID)
+	if !known || n.Problem != "" || old.Status != api.NodeReady || !v.inNetwork(old.Subnet) {
+		return false
+	}
+	now := registered(n, old, old.Subnet, old.Since)
+	now.Changed = old.Changed
+	return reflect.DeepEqual(now, *old)
 }
 
 // refuseRemoved reports that a node was removed from the rack.

@@ -76,10 +76,8 @@ func (c *change) subnet(id api.NodeID) (string, *api.Error) {
 	if err != nil {
 		return "", nil
 	}
-	if known, ok := c.Node(id); ok {
-		if p, err := netip.ParsePrefix(known.Subnet); err == nil && network.Contains(p.Addr()) {
-			return known.Subnet, nil
-		}
+	if known, ok := c.Node(id); ok && c.inNetwork(known.Subnet) {
+		return known.Subnet, nil
 	}
 	p := netip.PrefixFrom(network.Masked().Addr(), nodeBits)
 	if c.subnetsFrom.IsValid() && network.Contains(c.subnetsFrom.Addr()) {
@@ -92,6 +90,17 @@ func (c *change) subnet(id api.NodeID) (string, *api.Error) {
 		}
 	}
 	return "", api.Errorf(api.CodeExhausted, "the rack's network %s has no subnet left for node %s; remove nodes that are gone: slipway nodes remove", network, id)
+}
+
+// inNetwork reports whether a node may have a subnet: one of the rack's network, or none in a rack
+// without.
+func (v *View) inNetwork(subnet string) bool {
+	network, err := netip.ParsePrefix(v.rack.Network)
+	if err != nil {
+		return subnet == ""
+	}
+	p, err := netip.ParsePrefix(subnet)
+	return err == nil && network.Contains(p.Addr())
 }
 
 // after returns the prefix of equal size that follows.

@@ -222,6 +222,7 @@ func (s *Server) keep(ctx context.Context, d *desk, updates <-chan raftstore.Upd
 			if !ok {
 				return
 			}
+			s.dismiss(u.View, u.Changes)
 			d.see(u.View, u.Changes)
 			at := next
 			if !d.hurries() {
@@ -239,6 +240,18 @@ func (s *Server) keep(ctx context.Context, d *desk, updates <-chan raftstore.Upd
 		case <-timer.C:
 			due = time.Time{}
 			next, calm = s.publish(d, state.Changes{})
+		}
+	}
+}
+
+// dismiss ends the sessions of nodes that were given up. They were silent; one that speaks again has to
+// register before it counts.
+func (s *Server) dismiss(v *state.View, ch state.Changes) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := range ch.Nodes {
+		if n, known := v.Node(id); known && n.Status == api.NodeDown && s.sessions[id] != nil {
+			s.sessions[id].end()
 		}
 	}
 }

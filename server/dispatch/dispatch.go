@@ -159,12 +159,8 @@ func (s *Server) Register(ctx context.Context, r *pb.RegisterRequest) (*pb.Regis
 	if err := s.elsewhere(func(md metadata.MD) { _ = grpc.SetTrailer(ctx, md) }); err != nil {
 		return nil, pb.Error(err)
 	}
-	res, err := s.cfg.Store.Propose(ctx, s.entry(node.ID, state.RegisterNode{Node: node}))
-	if err != nil {
+	if err := s.register(ctx, node); err != nil {
 		return nil, pb.Error(err)
-	}
-	if res.Err != nil {
-		return nil, pb.Error(res.Err)
 	}
 	if node.Problem == "" { // an agent that does not start keeps no node alive
 		s.heard(node.ID)
@@ -176,6 +172,19 @@ func (s *Server) Register(ctx context.Context, r *pb.RegisterRequest) (*pb.Regis
 	}
 	return &pb.RegisterReply{Rack: rack.Name, Domain: rack.Domain, ClusterId: rack.ClusterID,
 		HeartbeatMs: s.cfg.Heartbeat.Milliseconds(), Subnet: stored.Subnet, Network: rack.Network, Protocol: pb.Protocol}, nil
+}
+
+// register stores a node, unless it is stored as it reports itself: all of them register when the
+// leader changes.
+func (s *Server) register(ctx context.Context, node api.Node) error {
+	if s.cfg.Store.View().Registered(node) {
+		return nil
+	}
+	res, err := s.cfg.Store.Propose(ctx, s.entry(node.ID, state.RegisterNode{Node: node}))
+	if err == nil && res.Err != nil {
+		err = res.Err
+	}
+	return err
 }
 
 func (s *Server) entry(node api.NodeID, c state.Command) state.Entry {
@@ -197,8 +206,9 @@ type session struct {
 	end    context.CancelFunc
 	desk   *desk
 	// changes: the agent knows of messages that carry changes only.
-	changes bool
-	wake    chan struct{} // capacity 1: there may be news
+	changes      bool
+	peers, names digest        // what it knew when it attached
+	wake         chan struct{} // capacity 1: there may be news
 
 	mu sync.Mutex // guards stream.Send
 
@@ -244,7 +254,8 @@ func (s *Server) Attach(stream pb.Agents_AttachServer) error {
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	c := &session{node: node, stream: stream, end: cancel, changes: first.GetChanges(), wake: make(chan struct{}, 1)}
+	c := &session{node: node, stream: stream, end: cancel, changes: first.GetChanges(),
+		peers: digest(first.GetPeers()), names: digest(first.GetNames()), wake: make(chan struct{}, 1)}
 	s.mu.Lock()
 	if c.desk = s.desk; c.desk == nil {
 		s.mu.Unlock()
@@ -264,6 +275,9 @@ func (s *Server) Attach(stream pb.Agents_AttachServer) error {
 		}
 		s.mu.Unlock()
 	}()
+	if n, known := s.cfg.Store.View().Node(node); !known || n.Status == api.NodeDown { // since it registered
+		return pb.Error(api.Errorf(api.CodeConflict, "node %q was given up; it has to register again", node))
+	}
 	received := make(chan error, 1)
 	go func() {
 		defer cancel()

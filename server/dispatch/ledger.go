@@ -2,6 +2,8 @@ package dispatch
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
 	"maps"
 	"net/netip"
 	"slices"
@@ -16,7 +18,33 @@ import (
 // older copy is told of the difference only.
 type journal[K comparable] struct {
 	at     uint64 // number of the last change; 0 for a table that was never filled
+	digest digest // of what is in the table
 	recent []K    // of the last changes, oldest first; the last one is change number at
+}
+
+// knows returns the number of the last change to who knows the table by its digest; else 0.
+func (j *journal[K]) knows(d digest) uint64 {
+	if d == 0 || d != j.digest {
+		return 0
+	}
+	return j.at
+}
+
+// digest stands for the content of a table, whatever order it was filled in: the sum of the first eight
+// bytes of the SHA-256 of each record.
+type digest uint64
+
+func (d *digest) add(record ...[]byte)  { *d += hash(record) }
+func (d *digest) take(record ...[]byte) { *d -= hash(record) }
+
+// hash hashes texts so that no two lists of them are alike.
+func hash(record [][]byte) digest {
+	h := sha256.New()
+	for _, part := range record {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part))))
+		h.Write(part)
+	}
+	return digest(binary.BigEndian.Uint64(h.Sum(nil)))
 }
 
 // recentMax is how many changes a journal remembers at least.
@@ -60,13 +88,20 @@ func (p *peers) put(id string, peer *pb.Peer) {
 	if p.all == nil {
 		p.all = map[string]*pb.Peer{}
 	}
+	if old := p.all[id]; old != nil {
+		p.digest.take(record(old)...)
+	}
+	p.digest.add(record(peer)...)
 	p.all[id] = peer
 	p.note(id)
 }
 
+func record(p *pb.Peer) [][]byte { return [][]byte{[]byte(p.Node), []byte(p.Addr), []byte(p.Subnet)} }
+
 // drop removes a node, if it is there.
 func (p *peers) drop(id string) {
-	if _, ok := p.all[id]; ok {
+	if old := p.all[id]; old != nil {
+		p.digest.take(record(old)...)
 		delete(p.all, id)
 		p.note(id)
 	}
@@ -91,7 +126,7 @@ func (p *peers) message(ids []string, change bool) *pb.Peers {
 		list.Peer = append(list.Peer, peer)
 	}
 	b, _ := proto.Marshal(list) // fails for text that is not UTF-8 only, which no record holds
-	return &pb.Peers{Change: change, List: b}
+	return &pb.Peers{Change: change, List: b, Digest: uint64(p.digest)}
 }
 
 // names are the endpoints of services, in order, by "service.app".
@@ -118,9 +153,11 @@ func (n *names) set(name string, now []netip.AddrPort) {
 	for i, j := 0, 0; i < len(was) || j < len(now); {
 		switch {
 		case j == len(now) || i < len(was) && was[i].Compare(now[j]) < 0:
+			n.digest.take([]byte(name), pb.PackEndpoints(was[i:i+1]))
 			n.note(listing{name, was[i]})
 			i++
 		case i == len(was) || was[i] != now[j]:
+			n.digest.add([]byte(name), pb.PackEndpoints(now[j:j+1]))
 			n.note(listing{name, now[j]})
 			j++
 		default:
@@ -140,7 +177,7 @@ func (n *names) set(name string, now []netip.AddrPort) {
 // changes returns what changed after change number at; false when that is not known.
 func (n *names) changes(at uint64) (*pb.Names, bool) {
 	list, ok := n.since(at, n.size, listing.compare)
-	out := &pb.Names{Change: true}
+	out := &pb.Names{Change: true, Digest: uint64(n.digest)}
 	for len(list) > 0 {
 		name := list[0].name
 		var added, removed []netip.AddrPort
@@ -158,7 +195,7 @@ func (n *names) changes(at uint64) (*pb.Names, bool) {
 
 // whole returns all names.
 func (n *names) whole() *pb.Names {
-	out := &pb.Names{}
+	out := &pb.Names{Digest: uint64(n.digest)}
 	for _, name := range slices.Sorted(maps.Keys(n.all)) {
 		out.Name = append(out.Name, &pb.Name{Name: name, Added: pb.PackEndpoints(n.all[name])})
 	}

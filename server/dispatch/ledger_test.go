@@ -54,6 +54,18 @@ func TestNamesAddUp(t *testing.T) {
 	if total != n.size {
 		t.Errorf("size %d, want %d", n.size, total)
 	}
+	var same names // another server's
+	for name, list := range n.all {
+		same.set(name, list)
+	}
+	same.fill()
+	if same.digest != n.digest || n.digest == 0 || same.knows(n.digest) != same.at {
+		t.Errorf("digest %x, and %x of the same names", n.digest, same.digest)
+	}
+	same.set("web.0", []netip.AddrPort{netip.MustParseAddrPort("10.9.9.9:1")})
+	if same.digest == n.digest || same.knows(n.digest) != 0 {
+		t.Errorf("digest %x of other names as well", n.digest)
+	}
 }
 
 // after applies a message to a copy.
@@ -88,6 +100,34 @@ func after(t *testing.T, all map[string][]netip.AddrPort, m *pb.Names) map[strin
 		}
 	}
 	return out
+}
+
+// TestPeersOfTwoServers: a table has one digest, whatever it went through, and no other table has it.
+func TestPeersOfTwoServers(t *testing.T) {
+	one, two := &pb.Peer{Node: "n1", Addr: "192.0.2.1", Subnet: "10.0.1.0/24"}, &pb.Peer{Node: "n2", Addr: "192.0.2.2", Subnet: "10.0.2.0/24"}
+	var p, q peers
+	p.put("n1", two)
+	p.put("n2", two)
+	p.put("n1", one)
+	p.put("n3", &pb.Peer{Node: "n3"})
+	p.drop("n3")
+	p.drop("n4")
+	q.put("n2", two)
+	if p.digest == q.digest {
+		t.Errorf("two nodes are like one: %x", p.digest)
+	}
+	q.put("n1", one)
+	if p.digest != q.digest || p.whole().Digest != uint64(q.digest) {
+		t.Errorf("digests %x and %x of the same nodes", p.digest, q.digest)
+	}
+	if q.knows(p.digest) != q.at || q.knows(0) != 0 {
+		t.Errorf("who knows all is told from change %d on, of %d", q.knows(p.digest), q.at)
+	}
+	p.drop("n1")
+	p.drop("n2")
+	if p.digest != 0 {
+		t.Errorf("digest %x of nothing", p.digest)
+	}
 }
 
 // TestJournalForgets: who has missed more than a journal remembers is told of all.

@@ -56,6 +56,9 @@ func (s *Server) gap() time.Duration {
 
 // news returns what an agent has not been sent.
 func (s *Server) news(c *session, has *told) (out []*pb.ServerMessage) {
+	if !has.whole {
+		has.peers, has.names = c.desk.known(c.peers, c.names)
+	}
 	v, before, after := c.desk.news(has, c.changes)
 	now, m := s.assigned(v, c, has)
 	has.assigned, has.whole = now, true
@@ -64,6 +67,13 @@ func (s *Server) news(c *session, has *told) (out []*pb.ServerMessage) {
 		out = append(out, m)
 	}
 	return append(out, after...)
+}
+
+// known returns the numbers of the last changes to who knows the tables by their digests.
+func (d *desk) known(peers, names digest) (atPeers, atNames uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.peers.knows(peers), d.names.knows(names)
 }
 
 // news returns the state to tell of, and which documents to send before the assignments of that
