@@ -50,6 +50,7 @@ type held struct {
 	// that are trusted, sorted.
 	issuer string
 	trusts []string
+	known  known // certificates that pool vouches for
 }
 
 // Open reads the identity that Keep left in a directory. Without one the error is of code
@@ -206,7 +207,10 @@ func (i *Identity) Holds() (issuer string, trusts []string) {
 
 // Check reports why the other end of a connection would not be let in any more: its certificate has
 // expired, or the authority that signed it is not trusted now.
-func (i *Identity) Check(s tls.ConnectionState) error { return verify(s, i.held().pool) }
+func (i *Identity) Check(s tls.ConnectionState) error {
+	h := i.held()
+	return h.known.check(s, h.pool)
+}
 
 // Server returns the configuration of a listener. Callers without a certificate are let in, for
 // people have tokens instead; Peer tells. A certificate that is shown must be one of the rack.
@@ -257,20 +261,26 @@ func (h *held) replaced(s tls.ConnectionState) bool {
 
 // verify checks the chain of the other end, as a server's.
 func verify(s tls.ConnectionState, roots *x509.CertPool) error {
+	_, err := chains(s, roots)
+	return err
+}
+
+// chains returns the chains that vouch for the other end.
+func chains(s tls.ConnectionState, roots *x509.CertPool) ([][]*x509.Certificate, error) {
 	if len(s.PeerCertificates) == 0 {
-		return api.Errorf(api.CodeDenied, "the other end shows no certificate")
+		return nil, api.Errorf(api.CodeDenied, "the other end shows no certificate")
 	}
 	between := x509.NewCertPool()
 	for _, c := range s.PeerCertificates[1:] {
 		between.AddCert(c)
 	}
-	_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{
+	found, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{
 		Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
 	if err != nil {
-		return api.Errorf(api.CodeDenied, "the other end is not of this rack: %w", err)
+		return nil, api.Errorf(api.CodeDenied, "the other end is not of this rack: %w", err)
 	}
-	return nil
+	return found, nil
 }
 
 // verifyServer checks that the other end is a server of the rack that roots belong to.
