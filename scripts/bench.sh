@@ -24,6 +24,7 @@ part 6-network SLIPWAY_BENCH_NET ./agent/network
 part 7-leader SLIPWAY_BENCH_LEADER ./e2e/chaos TestBenchLeaderLoss
 part 8-writes SLIPWAY_BENCH_WRITES ./e2e/chaos TestBenchWrites
 part 9-nodes SLIPWAY_BENCH_NODES ./e2e/fleet TestBenchNodes
+part 9-nodes10k SLIPWAY_BENCH_NODES10K ./e2e/fleet TestBenchNodes10k
 part 9-million SLIPWAY_BENCH_MILLION ./e2e/fleet TestBenchMillion
 
 jq -s add "$rows"/*.json >"$out"

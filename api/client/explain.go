@@ -19,6 +19,7 @@ const (
 	dialMax    = 10 * time.Second
 	silenceMax = 20 * time.Second // of the rack, during a call, before it is asked for a sign of life
 	signMax    = 10 * time.Second // for that sign
+	idleMax    = 10 * time.Second // without a call, before the connection ends; the next call makes another
 )
 
 // window is how many bytes may be on their way to who has not read them yet.
@@ -31,6 +32,8 @@ func connectionOptions(addr string) []grpc.DialOption {
 	wait.MaxDelay = time.Second
 	return []grpc.DialOption{
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: wait, MinConnectTimeout: dialMax}),
+		// A server that leads no more is not kept busy by those who have left it.
+		grpc.WithIdleTimeout(idleMax),
 		// Fixed windows save the messages by which gRPC measures a connection, after each small message.
 		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: silenceMax, Timeout: signMax}),

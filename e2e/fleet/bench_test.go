@@ -33,22 +33,32 @@ func TestBenchNodes(t *testing.T) {
 	r := start(t, benchLimit)
 	w := newWitness(nameOf(fan.app(0), "s0"))
 	f := r.fleet(Config{Nodes: 100, Capacity: roomy, Addresses: true, Assigned: w.assigned, Names: w.names})
-	for _, n := range []int{100, 1000, 10_000} {
-		r.grow(f, n)
-		if n == 1000 {
-			took := r.fanOut(f, w, 1000, 30)
-			rows.Add("fanout_1000_ms_p99", ms(p99(took)), "ms", "limit", 50, fmt.Sprintf(
-				"a process runs, to its address at each of 1,000 nodes, 30 times; median %.1f ms, longest %.1f ms", ms(bench.Median(took)), ms(slices.Max(took))))
-		}
-		took := r.nodeLoss(f, w, n)
-		name := "node_loss_s_p99"
-		if n < 10_000 {
-			name += fmt.Sprint("_", n)
-		}
-		rows.Add(name, p99(took).Seconds(), "s", "limit", 5, fmt.Sprintf(
-			"power of a node gone, to each of its processes assigned elsewhere; %d of %d nodes, %d processes; median %.2f s, longest %.2f s",
-			lost, n, len(took), bench.Median(took).Seconds(), slices.Max(took).Seconds()))
-	}
+	r.addLoss(rows, "node_loss_s_p99_100", f, w)
+	r.grow(f, 1000)
+	took := r.fanOut(f, w, 1000, 30)
+	rows.Add("fanout_1000_ms_p99", ms(p99(took)), "ms", "limit", 50, fmt.Sprintf(
+		"a process runs, to its address at each of 1,000 nodes, 30 times; median %.1f ms, longest %.1f ms", ms(bench.Median(took)), ms(slices.Max(took))))
+	r.addLoss(rows, "node_loss_s_p99_1000", f, w)
+}
+
+// TestBenchNodes10k measures the loss of nodes among ten thousand. The rows go to the file in
+// SLIPWAY_BENCH_NODES10K.
+func TestBenchNodes10k(t *testing.T) {
+	rows := bench.To(t, "SLIPWAY_BENCH_NODES10K")
+	r := start(t, benchLimit)
+	w := newWitness("")
+	f := r.fleet(Config{Nodes: 10_000, Capacity: roomy, Addresses: true, Assigned: w.assigned, Names: w.names})
+	r.addLoss(rows, "node_loss_s_p99", f, w)
+}
+
+// addLoss measures the loss of nodes of a fleet.
+func (r *rack) addLoss(rows *bench.Report, name string, f *Fleet, w *witness) {
+	r.t.Helper()
+	n := f.Alive()
+	took := r.nodeLoss(f, w, n)
+	rows.Add(name, p99(took).Seconds(), "s", "limit", 5, fmt.Sprintf(
+		"power of a node gone, to each of its processes assigned elsewhere; %d of %d nodes, %d processes; median %.2f s, longest %.2f s",
+		lost, n, len(took), bench.Median(took).Seconds(), slices.Max(took).Seconds()))
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -283,17 +283,29 @@ func maxTime(a, b time.Time) time.Time {
 	return b
 }
 
+// wakeBatch is how many sessions are woken at once. What follows of thousands would stand in the way of
+// the heartbeats between servers, and the leader would be one no more.
+const wakeBatch = 512
+
 // wake wakes the sessions whose assignments changed, or all of them, and returns how many there
 // are.
 func (s *Server) wake(ch state.Changes, all bool) int {
+	if all || ch.All {
+		s.mu.Lock()
+		sessions := slices.Collect(maps.Values(s.sessions))
+		s.mu.Unlock()
+		for batch := range slices.Chunk(sessions, wakeBatch) {
+			for _, c := range batch {
+				c.poke()
+			}
+			if len(batch) == wakeBatch {
+				time.Sleep(wakeBatch * documentCost / 2) // they have begun, on two processors or more
+			}
+		}
+		return len(sessions)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if all || ch.All {
-		for _, c := range s.sessions {
-			c.poke()
-		}
-		return len(s.sessions)
-	}
 	for node := range ch.Assigned {
 		if c := s.sessions[node]; c != nil {
 			c.poke()

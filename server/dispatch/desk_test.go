@@ -16,7 +16,7 @@ import (
 // with the next document that is in a hurry.
 func TestPeersWaitForOneAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const sessions = 1000
+		const sessions = 500 // which are woken at once
 		s, st := New(Config{}), state.New()
 		for i := range sessions {
 			s.sessions[api.NodeID(fmt.Sprint("s", i))] = &session{wake: make(chan struct{}, 1)}
@@ -73,4 +73,17 @@ func TestPeersWaitForOneAnother(t *testing.T) {
 		close(updates)
 		<-ended
 	})
+}
+
+// TestLargeRacksSpeakLess: agents are asked for as many heartbeats as a server can hear.
+func TestLargeRacksSpeakLess(t *testing.T) {
+	for n, want := range map[int]time.Duration{0: time.Second, 5000: time.Second, 7500: 1500 * time.Millisecond, 20_000: 2 * time.Second} {
+		s := New(Config{})
+		for i := range n {
+			s.sessions[api.NodeID(fmt.Sprint("s", i))] = nil
+		}
+		if got := s.interval(); got != want {
+			t.Errorf("%d nodes speak every %s, want %s", n, got, want)
+		}
+	}
 }

@@ -35,7 +35,7 @@ type Config struct {
 	Store     Store
 	Secrets   secrets
 	Sources   Sources
-	Heartbeat time.Duration // the interval that agents are told; default 1 s
+	Heartbeat time.Duration // the interval that agents of a small rack are told; default 1 s
 	Now       func() time.Time
 	Log       *slog.Logger
 	// Leader returns where the leader serves agents, "" when nobody leads; Servers lists the servers
@@ -171,7 +171,21 @@ func (s *Server) Register(ctx context.Context, r *pb.RegisterRequest) (*pb.Regis
 		stored = known
 	}
 	return &pb.RegisterReply{Rack: rack.Name, Domain: rack.Domain, ClusterId: rack.ClusterID,
-		HeartbeatMs: s.cfg.Heartbeat.Milliseconds(), Subnet: stored.Subnet, Network: rack.Network, Protocol: pb.Protocol}, nil
+		HeartbeatMs: s.interval().Milliseconds(), Subnet: stored.Subnet, Network: rack.Network, Protocol: pb.Protocol}, nil
+}
+
+// beatCost is what a server may spend on a heartbeat: a large rack is asked for fewer of them, within
+// what its nodes may be silent for.
+const (
+	beatCost    = 200 * time.Microsecond
+	intervalMax = 2 * time.Second
+)
+
+// interval is how often an agent is to speak.
+func (s *Server) interval() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(s.cfg.Heartbeat, min(time.Duration(len(s.sessions))*beatCost, intervalMax))
 }
 
 // register stores a node, unless it is stored as it reports itself: all of them register when the

@@ -15,7 +15,7 @@ const SilenceMax = 10 * time.Second
 
 // brokenMax is how long a node may say nothing whose session has not ended. An agent that stops,
 // crashes or is upgraded ends its session, and a machine that lives tells so: what is attached and
-// silent has lost its power or its network. Agents speak each second.
+// silent has lost its power or its network. Agents speak each second, or every other.
 const brokenMax = 4 * time.Second
 
 // When many nodes fall silent at once, the fault is more likely here than there, and replacing
