@@ -139,7 +139,7 @@ func (s *store) save(id api.ProcessID, a *api.Assignment, l Local) error {
 	plain.Env, plain.Command = nil, nil
 	if plain.Build != nil {
 		build := *plain.Build
-		build.Args, build.Options.Args = nil, nil
+		build.Args, build.Options.Args, build.Registries = nil, nil, nil
 		plain.Build = &build
 	}
 	doc, err := json.Marshal(record{Assignment: plain, Local: l})

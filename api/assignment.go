@@ -38,6 +38,8 @@ type BuildAssignment struct {
 	// Args are the build arguments with the environment below them. Secret.
 	Args    map[string]string `json:"args,omitempty"`
 	Options BuildOptions      `json:"options"`
+	// Registries are those that images may be pulled from with a login. Secret.
+	Registries []RegistryLogin `json:"registries,omitempty"`
 }
 
 // AssignmentSet is the newest truth for one node.

@@ -37,7 +37,7 @@ var present = newDialect(state.FormatNewest, 1, []state.Command{
 	state.SetWant{}, state.UpdateDeployment{}, state.SetRoutes{}, state.SetReady{}, state.SetDesired{},
 	state.PutPool{}, state.SetNodeStatus{}, state.StartBuild{}, state.EndBuild{}, state.Reap{},
 	state.PutServer{}, state.RemoveServer{}, state.PutAuthority{}, state.RemoveAuthority{}, state.SwitchAuthority{}, state.LeaveBehind{}, state.PutHolding{},
-	state.RaiseFormat{},
+	state.RaiseFormat{}, state.PutRegistry{}, state.RemoveRegistry{},
 }, state.Later())
 
 // newDialect returns a dialect with commands of a format, and later ones.

@@ -28,6 +28,7 @@ func isDiskFull(err error) bool {
 }
 
 var (
+	deniedText   = regexp.MustCompile(`source metadata for (\S+): .*(?:40[13] |authorization failed|access denied|failed to authorize|supported auth scheme)`)
 	notFoundText = regexp.MustCompile(`source metadata for (\S+): .*not found`)
 	killedText   = regexp.MustCompile(`signal: killed|^Killed$|Out of memory`)
 	fullText     = regexp.MustCompile(`No space left on device|no space left on device`)
@@ -51,6 +52,10 @@ func failure(ctx context.Context, what string, err error, p *progress) error {
 	}
 	if step := p.failedStep(); step != nil && len(errdefs.Sources(err)) > 0 && exitText.MatchString(text) {
 		return stepFailure(what, err, step)
+	}
+	if m := deniedText.FindStringSubmatch(text); m != nil {
+		server, _, _ := strings.Cut(m[1], "/")
+		return api.Errorf(api.CodeInvalid, "%s: %sthe registry of image %s refuses it: it does not exist, or needs a login, or the one that the rack has is wrong; %s: %w", what, place(err), m[1], giveLogin(server), err)
 	}
 	if m := notFoundText.FindStringSubmatch(text); m != nil {
 		return api.Errorf(api.CodeInvalid, "%s: %sthe image %s was not found in the rack's registry, nor where its name leads, which may be out of reach: %w", what, place(err), m[1], err)

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -31,7 +32,7 @@ func (b *Builder) mirror(ctx context.Context, job *Job, image string) (api.Image
 	upstream := upstreamTransport(egress{deny: b.config.Deny, local: net.InterfaceAddrs})
 	defer upstream.CloseIdleConnections()
 
-	out, err := copyImage(ctx, job.App, image, b.rack.Transport, upstream)
+	out, err := copyImage(ctx, job.App, image, b.rack.Transport, foreign{upstream, job.Build.Registries})
 	if err != nil {
 		err = mirrorError(ctx, what, err)
 		if api.CodeOf(err) != api.CodeUnavailable {
@@ -51,8 +52,8 @@ func (b *Builder) mirror(ctx context.Context, job *Job, image string) (api.Image
 
 // copyImage finds an image and pushes it to the app's repository. What a tag names is asked for
 // once: the rest goes by digest, and every byte is checked against it.
-func copyImage(ctx context.Context, app api.AppName, image string, rack, upstream http.RoundTripper) (api.Image, error) {
-	sources, err := mirrorSources(app, image, rack, boundedAnswers{upstream})
+func copyImage(ctx context.Context, app api.AppName, image string, rack http.RoundTripper, upstream foreign) (api.Image, error) {
+	sources, err := mirrorSources(app, image, rack, upstream)
 	if err != nil {
 		return api.Image{}, err
 	}
@@ -161,9 +162,11 @@ func checkManifest(image v1.Image) error {
 type mirrorSource struct {
 	ref       name.Reference
 	transport http.RoundTripper
+	login     api.RegistryLogin // none for a registry that needs none
+	auth      authn.Authenticator
 }
 
-func mirrorSources(app api.AppName, image string, rack, upstream http.RoundTripper) ([]mirrorSource, error) {
+func mirrorSources(app api.AppName, image string, rack http.RoundTripper, upstream foreign) ([]mirrorSource, error) {
 	ref, err := name.ParseReference(image)
 	if err != nil {
 		return nil, api.Errorf(api.CodeInvalid, "image %.200q is not a name with an optional tag or digest: %w", image, err)
@@ -182,13 +185,14 @@ func mirrorSources(app api.AppName, image string, rack, upstream http.RoundTripp
 		return nil, api.Errorf(api.CodeInvalid, "image %.200q: %w", image, err)
 	}
 	if own {
-		return []mirrorSource{{inRack, rack}}, nil
+		return []mirrorSource{{ref: inRack, transport: rack, auth: authn.Anonymous}}, nil
 	}
-	sources := []mirrorSource{{ref, upstream}}
+	origin := mirrorSource{ref: ref, transport: boundedAnswers{upstream}}
+	origin.login, origin.auth = upstream.login(ref.Context().RegistryStr())
 	if strings.Contains(repository, "/") {
-		sources = append([]mirrorSource{{inRack, rack}}, sources...)
+		return []mirrorSource{{ref: inRack, transport: rack, auth: authn.Anonymous}, origin}, nil
 	}
-	return sources, nil
+	return []mirrorSource{origin}, nil
 }
 
 // pullFirst returns the image from the first source that has it. Without one, the error is that
@@ -196,11 +200,12 @@ func mirrorSources(app api.AppName, image string, rack, upstream http.RoundTripp
 func pullFirst(ctx context.Context, sources []mirrorSource) (v1.Image, error) {
 	var last error
 	for _, s := range sources {
-		d, err := remote.Get(s.ref, remote.WithContext(ctx), remote.WithTransport(s.transport),
+		d, err := remote.Get(s.ref, remote.WithContext(ctx), remote.WithTransport(s.transport), remote.WithAuth(s.auth),
 			remote.WithPlatform(v1.Platform{OS: "linux", Architecture: goruntime.GOARCH}))
 		if err == nil {
 			return d.Image()
 		}
+		err = refused(s.login, err)
 		if last != nil {
 			err = fmt.Errorf("%w (before that: %v)", err, last) //nolint:errorlint // it does not decide
 		}
@@ -222,7 +227,7 @@ func mirrorError(ctx context.Context, what string, err error) error {
 	if t, ok := errors.AsType[*transport.Error](err); ok {
 		switch t.StatusCode {
 		case http.StatusNotFound, http.StatusUnauthorized, http.StatusForbidden:
-			return api.Errorf(api.CodeInvalid, "%s does not exist, or needs a login: %w", what, err)
+			return api.Errorf(api.CodeInvalid, "%s does not exist, or needs a login, which is given with slipway registries add: %w", what, err)
 		case http.StatusBadRequest:
 			return api.Errorf(api.CodeInvalid, "%s is broken: the rack's registry refuses it: %w", what, err)
 		case http.StatusInsufficientStorage:

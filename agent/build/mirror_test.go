@@ -129,7 +129,7 @@ func TestMirrorCopiesByDigest(t *testing.T) {
 		}
 	})
 
-	got, err := copyImage(t.Context(), "hello", "redis:7", rack, up)
+	got, err := copyImage(t.Context(), "hello", "redis:7", rack, foreign{RoundTripper: up})
 	if err != nil || got.Digest != want.String() || got.Repository != "hello" || got.Size < 6000 {
 		t.Fatalf("%+v, %v; want %s", got, err, want)
 	}
@@ -146,7 +146,7 @@ func TestMirrorCopiesByDigest(t *testing.T) {
 	}
 	// The rack has it under the name of the app; under its own name it is asked for upstream.
 	up.handler = http.NotFoundHandler()
-	if _, err := copyImage(t.Context(), "hello", api.RackHost+"/hello@"+got.Digest, rack, up); err != nil {
+	if _, err := copyImage(t.Context(), "hello", api.RackHost+"/hello@"+got.Digest, rack, foreign{RoundTripper: up}); err != nil {
 		t.Errorf("from the rack: %v", err)
 	}
 }
@@ -214,7 +214,7 @@ func TestMirrorRefusesLies(t *testing.T) {
 			up, _ := upstream(t)
 			up.handler = change(up.handler, c.path, c.answer)
 			rack := registryInMemory()
-			_, err := copyImage(t.Context(), "hello", "redis:7", rack, up)
+			_, err := copyImage(t.Context(), "hello", "redis:7", rack, foreign{RoundTripper: up})
 			if err == nil {
 				t.Fatal("was mirrored")
 			}
@@ -249,7 +249,7 @@ func TestMirrorErrorsTellWhatToDo(t *testing.T) {
 		"redirects":   {t.Context(), &to{handler: http.RedirectHandler("/v2/x", http.StatusFound)}, api.CodeUnavailable, "redirects"},
 		"interrupted": {cancelled, &to{handler: status(404)}, "", "cancelled"},
 	} {
-		_, err := copyImage(c.ctx, "hello", "redis:7", registryInMemory(), c.upstream)
+		_, err := copyImage(c.ctx, "hello", "redis:7", registryInMemory(), foreign{RoundTripper: c.upstream})
 		err = mirrorError(c.ctx, "image x", err)
 		if c.code != "" && api.CodeOf(err) != c.code || !strings.Contains(fmt.Sprint(err), c.want) {
 			t.Errorf("%s: code %q, want %q with %q: %v", name, api.CodeOf(err), c.code, c.want, err)
@@ -265,7 +265,7 @@ func TestMirrorUsesAnEarlierCopy(t *testing.T) {
 	if _, err := earlierCopy(t.Context(), "hello", "redis:7", rack); err == nil {
 		t.Error("there is a copy of what was never mirrored")
 	}
-	first, err := copyImage(t.Context(), "hello", "redis:7", rack, up)
+	first, err := copyImage(t.Context(), "hello", "redis:7", rack, foreign{RoundTripper: up})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +282,7 @@ func TestMirrorUsesAnEarlierCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	up.push(t, "index.docker.io/library/redis:7", newer)
-	second, err := copyImage(t.Context(), "hello", "redis:7", rack, up)
+	second, err := copyImage(t.Context(), "hello", "redis:7", rack, foreign{RoundTripper: up})
 	if err != nil || second.Digest == first.Digest {
 		t.Fatalf("%+v, %v", second, err)
 	}
@@ -312,7 +312,7 @@ func TestMirrorTellsNobodyThePassword(t *testing.T) {
 				inner.ServeHTTP(w, req)
 			}
 		})
-		_, _ = copyImage(t.Context(), "hello", "redis:7", registryInMemory(), up)
+		_, _ = copyImage(t.Context(), "hello", "redis:7", registryInMemory(), foreign{RoundTripper: up})
 		if len(up.seen) < 2 {
 			t.Errorf("%s: nothing was asked", name)
 		}
@@ -338,7 +338,7 @@ func TestMirrorStaysOutside(t *testing.T) {
 	digest := "sha256:" + strings.Repeat("a", 64)
 	for _, image := range []string{addr + "/x", addr + "/x@" + digest, "localhost:" + port + "/a/b:1", "[::1]:" + port + "/x", addr + "@" + digest, "[::ffff:127.0.0.1]:" + port + "/x"} {
 		up := upstreamTransport(egress{local: net.InterfaceAddrs})
-		_, err := copyImage(t.Context(), "hello", image, registryInMemory(), up)
+		_, err := copyImage(t.Context(), "hello", image, registryInMemory(), foreign{RoundTripper: up})
 		if err == nil {
 			t.Errorf("%s: was mirrored", image)
 		}

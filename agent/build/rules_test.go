@@ -116,11 +116,11 @@ func TestMirrorHidesApps(t *testing.T) {
 	if diff := cmp.Diff([]string{"/v2/library/redis/manifests/7", "/v2/a/b/c/blobs/sha256:x"}, asked); diff != "" {
 		t.Error(diff)
 	}
-	if _, err := mirrorSources("hello", api.RackHost+"/other:latest", nil, nil); api.CodeOf(err) != api.CodeDenied {
+	if _, err := mirrorSources("hello", api.RackHost+"/other:latest", nil, foreign{}); api.CodeOf(err) != api.CodeDenied {
 		t.Errorf("image of another app: %v", err)
 	}
 	for _, bad := range []string{"", "UPPER", "a b", "a@sha256:zz", "$(id)"} {
-		if _, err := mirrorSources("hello", bad, nil, nil); api.CodeOf(err) != api.CodeInvalid {
+		if _, err := mirrorSources("hello", bad, nil, foreign{}); api.CodeOf(err) != api.CodeInvalid {
 			t.Errorf("image %q: %v", bad, err)
 		}
 	}

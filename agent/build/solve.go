@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/session"
 	spb "github.com/moby/buildkit/sourcepolicy/pb"
 	"github.com/tonistiigi/fsutil"
 
@@ -79,6 +80,7 @@ func solveOptions(job *Job, p *plan, dir fsutil.FS) client.SolveOpt {
 		// A stable key lets the engine ask only for files that changed since the last build.
 		SharedKey:    string(job.App) + "/" + string(p.services[0]),
 		SourcePolicy: sourcePolicy(job.App),
+		Session:      []session.Attachable{&logins{all: job.Build.Registries}},
 		Exports: []client.ExportEntry{{Type: client.ExporterImage, Attrs: map[string]string{
 			"name": name, "push": "true", "oci-mediatypes": "true",
 			"compression": "zstd", "compression-level": zstdLevel,

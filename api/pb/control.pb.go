@@ -2163,6 +2163,162 @@ func (x *BackupChunk) GetData() []byte {
 	return nil
 }
 
+type ListRegistriesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRegistriesRequest) Reset() {
+	*x = ListRegistriesRequest{}
+	mi := &file_control_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRegistriesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRegistriesRequest) ProtoMessage() {}
+
+func (x *ListRegistriesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRegistriesRequest.ProtoReflect.Descriptor instead.
+func (*ListRegistriesRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{38}
+}
+
+type PutRegistryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	Username      string                 `protobuf:"bytes,2,opt,name=username,proto3" json:"username,omitempty"`
+	Password      string                 `protobuf:"bytes,3,opt,name=password,proto3" json:"password,omitempty"`
+	RequestId     string                 `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutRegistryRequest) Reset() {
+	*x = PutRegistryRequest{}
+	mi := &file_control_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutRegistryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutRegistryRequest) ProtoMessage() {}
+
+func (x *PutRegistryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutRegistryRequest.ProtoReflect.Descriptor instead.
+func (*PutRegistryRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *PutRegistryRequest) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *PutRegistryRequest) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *PutRegistryRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+func (x *PutRegistryRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type RemoveRegistryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveRegistryRequest) Reset() {
+	*x = RemoveRegistryRequest{}
+	mi := &file_control_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveRegistryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveRegistryRequest) ProtoMessage() {}
+
+func (x *RemoveRegistryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveRegistryRequest.ProtoReflect.Descriptor instead.
+func (*RemoveRegistryRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *RemoveRegistryRequest) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *RemoveRegistryRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 type ListTokensRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2171,7 +2327,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_control_proto_msgTypes[38]
+	mi := &file_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +2339,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[38]
+	mi := &file_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +2352,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{38}
+	return file_control_proto_rawDescGZIP(), []int{41}
 }
 
 type CreateTokenRequest struct {
@@ -2212,7 +2368,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_control_proto_msgTypes[39]
+	mi := &file_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2224,7 +2380,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[39]
+	mi := &file_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2237,7 +2393,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{39}
+	return file_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *CreateTokenRequest) GetName() string {
@@ -2285,7 +2441,7 @@ type CreateTokenReply struct {
 
 func (x *CreateTokenReply) Reset() {
 	*x = CreateTokenReply{}
-	mi := &file_control_proto_msgTypes[40]
+	mi := &file_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2297,7 +2453,7 @@ func (x *CreateTokenReply) String() string {
 func (*CreateTokenReply) ProtoMessage() {}
 
 func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[40]
+	mi := &file_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2310,7 +2466,7 @@ func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenReply.ProtoReflect.Descriptor instead.
 func (*CreateTokenReply) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{40}
+	return file_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CreateTokenReply) GetToken() []byte {
@@ -2337,7 +2493,7 @@ type TokenRequest struct {
 
 func (x *TokenRequest) Reset() {
 	*x = TokenRequest{}
-	mi := &file_control_proto_msgTypes[41]
+	mi := &file_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2349,7 +2505,7 @@ func (x *TokenRequest) String() string {
 func (*TokenRequest) ProtoMessage() {}
 
 func (x *TokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[41]
+	mi := &file_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2362,7 +2518,7 @@ func (x *TokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenRequest.ProtoReflect.Descriptor instead.
 func (*TokenRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{41}
+	return file_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *TokenRequest) GetToken() string {
@@ -2389,7 +2545,7 @@ type RotateJoinTokenRequest struct {
 
 func (x *RotateJoinTokenRequest) Reset() {
 	*x = RotateJoinTokenRequest{}
-	mi := &file_control_proto_msgTypes[42]
+	mi := &file_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2401,7 +2557,7 @@ func (x *RotateJoinTokenRequest) String() string {
 func (*RotateJoinTokenRequest) ProtoMessage() {}
 
 func (x *RotateJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[42]
+	mi := &file_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2414,7 +2570,7 @@ func (x *RotateJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*RotateJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{42}
+	return file_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RotateJoinTokenRequest) GetRole() string {
@@ -2439,7 +2595,7 @@ type ListPoolsRequest struct {
 
 func (x *ListPoolsRequest) Reset() {
 	*x = ListPoolsRequest{}
-	mi := &file_control_proto_msgTypes[43]
+	mi := &file_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2451,7 +2607,7 @@ func (x *ListPoolsRequest) String() string {
 func (*ListPoolsRequest) ProtoMessage() {}
 
 func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[43]
+	mi := &file_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2464,7 +2620,7 @@ func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{43}
+	return file_control_proto_rawDescGZIP(), []int{46}
 }
 
 type PutPoolRequest struct {
@@ -2477,7 +2633,7 @@ type PutPoolRequest struct {
 
 func (x *PutPoolRequest) Reset() {
 	*x = PutPoolRequest{}
-	mi := &file_control_proto_msgTypes[44]
+	mi := &file_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2489,7 +2645,7 @@ func (x *PutPoolRequest) String() string {
 func (*PutPoolRequest) ProtoMessage() {}
 
 func (x *PutPoolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[44]
+	mi := &file_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2502,7 +2658,7 @@ func (x *PutPoolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutPoolRequest.ProtoReflect.Descriptor instead.
 func (*PutPoolRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{44}
+	return file_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PutPoolRequest) GetPool() []byte {
@@ -2531,7 +2687,7 @@ type ListProcessesRequest struct {
 
 func (x *ListProcessesRequest) Reset() {
 	*x = ListProcessesRequest{}
-	mi := &file_control_proto_msgTypes[45]
+	mi := &file_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2543,7 +2699,7 @@ func (x *ListProcessesRequest) String() string {
 func (*ListProcessesRequest) ProtoMessage() {}
 
 func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[45]
+	mi := &file_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2556,7 +2712,7 @@ func (x *ListProcessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProcessesRequest.ProtoReflect.Descriptor instead.
 func (*ListProcessesRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{45}
+	return file_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListProcessesRequest) GetApp() string {
@@ -2605,7 +2761,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_control_proto_msgTypes[46]
+	mi := &file_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2617,7 +2773,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[46]
+	mi := &file_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2630,7 +2786,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{46}
+	return file_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RunRequest) GetApp() string {
@@ -2725,7 +2881,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_control_proto_msgTypes[47]
+	mi := &file_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2737,7 +2893,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[47]
+	mi := &file_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2750,7 +2906,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{47}
+	return file_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Frame) GetKind() isFrame_Kind {
@@ -2938,7 +3094,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_control_proto_msgTypes[48]
+	mi := &file_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2950,7 +3106,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[48]
+	mi := &file_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2963,7 +3119,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{48}
+	return file_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Open) GetKind() string {
@@ -3081,7 +3237,7 @@ type Resize struct {
 
 func (x *Resize) Reset() {
 	*x = Resize{}
-	mi := &file_control_proto_msgTypes[49]
+	mi := &file_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3093,7 +3249,7 @@ func (x *Resize) String() string {
 func (*Resize) ProtoMessage() {}
 
 func (x *Resize) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[49]
+	mi := &file_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3106,7 +3262,7 @@ func (x *Resize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resize.ProtoReflect.Descriptor instead.
 func (*Resize) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{49}
+	return file_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Resize) GetRows() uint32 {
@@ -3132,7 +3288,7 @@ type Exit struct {
 
 func (x *Exit) Reset() {
 	*x = Exit{}
-	mi := &file_control_proto_msgTypes[50]
+	mi := &file_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3144,7 +3300,7 @@ func (x *Exit) String() string {
 func (*Exit) ProtoMessage() {}
 
 func (x *Exit) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[50]
+	mi := &file_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3157,7 +3313,7 @@ func (x *Exit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exit.ProtoReflect.Descriptor instead.
 func (*Exit) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{50}
+	return file_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Exit) GetCode() int32 {
@@ -3177,7 +3333,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_control_proto_msgTypes[51]
+	mi := &file_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3189,7 +3345,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[51]
+	mi := &file_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3202,7 +3358,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{51}
+	return file_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Failure) GetCode() string {
@@ -3389,7 +3545,18 @@ const file_control_proto_rawDesc = "" +
 	"passphrase\x18\x01 \x01(\tR\n" +
 	"passphrase\"!\n" +
 	"\vBackupChunk\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"\x13\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\x17\n" +
+	"\x15ListRegistriesRequest\"\x83\x01\n" +
+	"\x12PutRegistryRequest\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1a\n" +
+	"\busername\x18\x02 \x01(\tR\busername\x12\x1a\n" +
+	"\bpassword\x18\x03 \x01(\tR\bpassword\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tR\trequestId\"N\n" +
+	"\x15RemoveRegistryRequest\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\"\x13\n" +
 	"\x11ListTokensRequest\"\x98\x01\n" +
 	"\x12CreateTokenRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -3473,7 +3640,7 @@ const file_control_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\"7\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage2\xe1\x1c\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage2\xba\x1e\n" +
 	"\aControl\x12;\n" +
 	"\aGetRack\x12\x1a.slipway.v1.GetRackRequest\x1a\x14.slipway.v1.Document\x12;\n" +
 	"\x06Events\x12\x19.slipway.v1.EventsRequest\x1a\x14.slipway.v1.Document0\x01\x12>\n" +
@@ -3533,7 +3700,10 @@ const file_control_proto_rawDesc = "" +
 	"\rFinishUpgrade\x12 .slipway.v1.FinishUpgradeRequest\x1a\x14.slipway.v1.Document\x12L\n" +
 	"\x0fListAuthorities\x12\".slipway.v1.ListAuthoritiesRequest\x1a\x15.slipway.v1.Documents\x12L\n" +
 	"\x0fRotateAuthority\x12\".slipway.v1.RotateAuthorityRequest\x1a\x15.slipway.v1.Documents\x12>\n" +
-	"\x06Backup\x12\x19.slipway.v1.BackupRequest\x1a\x17.slipway.v1.BackupChunk0\x01\x12B\n" +
+	"\x06Backup\x12\x19.slipway.v1.BackupRequest\x1a\x17.slipway.v1.BackupChunk0\x01\x12J\n" +
+	"\x0eListRegistries\x12!.slipway.v1.ListRegistriesRequest\x1a\x15.slipway.v1.Documents\x12C\n" +
+	"\vPutRegistry\x12\x1e.slipway.v1.PutRegistryRequest\x1a\x14.slipway.v1.Document\x12F\n" +
+	"\x0eRemoveRegistry\x12!.slipway.v1.RemoveRegistryRequest\x1a\x11.slipway.v1.Empty\x12B\n" +
 	"\n" +
 	"ListTokens\x12\x1d.slipway.v1.ListTokensRequest\x1a\x15.slipway.v1.Documents\x12K\n" +
 	"\vCreateToken\x12\x1e.slipway.v1.CreateTokenRequest\x1a\x1c.slipway.v1.CreateTokenReply\x12:\n" +
@@ -3552,7 +3722,7 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_control_proto_goTypes = []any{
 	(*Empty)(nil),                  // 0: slipway.v1.Empty
 	(*Document)(nil),               // 1: slipway.v1.Document
@@ -3592,36 +3762,39 @@ var file_control_proto_goTypes = []any{
 	(*RotateAuthorityRequest)(nil), // 35: slipway.v1.RotateAuthorityRequest
 	(*BackupRequest)(nil),          // 36: slipway.v1.BackupRequest
 	(*BackupChunk)(nil),            // 37: slipway.v1.BackupChunk
-	(*ListTokensRequest)(nil),      // 38: slipway.v1.ListTokensRequest
-	(*CreateTokenRequest)(nil),     // 39: slipway.v1.CreateTokenRequest
-	(*CreateTokenReply)(nil),       // 40: slipway.v1.CreateTokenReply
-	(*TokenRequest)(nil),           // 41: slipway.v1.TokenRequest
-	(*RotateJoinTokenRequest)(nil), // 42: slipway.v1.RotateJoinTokenRequest
-	(*ListPoolsRequest)(nil),       // 43: slipway.v1.ListPoolsRequest
-	(*PutPoolRequest)(nil),         // 44: slipway.v1.PutPoolRequest
-	(*ListProcessesRequest)(nil),   // 45: slipway.v1.ListProcessesRequest
-	(*RunRequest)(nil),             // 46: slipway.v1.RunRequest
-	(*Frame)(nil),                  // 47: slipway.v1.Frame
-	(*Open)(nil),                   // 48: slipway.v1.Open
-	(*Resize)(nil),                 // 49: slipway.v1.Resize
-	(*Exit)(nil),                   // 50: slipway.v1.Exit
-	(*Failure)(nil),                // 51: slipway.v1.Failure
-	nil,                            // 52: slipway.v1.EnvReply.EnvEntry
-	nil,                            // 53: slipway.v1.SetEnvRequest.SetEntry
-	nil,                            // 54: slipway.v1.NewScale.CountsEntry
-	nil,                            // 55: slipway.v1.UpdateNodeRequest.LabelsEntry
+	(*ListRegistriesRequest)(nil),  // 38: slipway.v1.ListRegistriesRequest
+	(*PutRegistryRequest)(nil),     // 39: slipway.v1.PutRegistryRequest
+	(*RemoveRegistryRequest)(nil),  // 40: slipway.v1.RemoveRegistryRequest
+	(*ListTokensRequest)(nil),      // 41: slipway.v1.ListTokensRequest
+	(*CreateTokenRequest)(nil),     // 42: slipway.v1.CreateTokenRequest
+	(*CreateTokenReply)(nil),       // 43: slipway.v1.CreateTokenReply
+	(*TokenRequest)(nil),           // 44: slipway.v1.TokenRequest
+	(*RotateJoinTokenRequest)(nil), // 45: slipway.v1.RotateJoinTokenRequest
+	(*ListPoolsRequest)(nil),       // 46: slipway.v1.ListPoolsRequest
+	(*PutPoolRequest)(nil),         // 47: slipway.v1.PutPoolRequest
+	(*ListProcessesRequest)(nil),   // 48: slipway.v1.ListProcessesRequest
+	(*RunRequest)(nil),             // 49: slipway.v1.RunRequest
+	(*Frame)(nil),                  // 50: slipway.v1.Frame
+	(*Open)(nil),                   // 51: slipway.v1.Open
+	(*Resize)(nil),                 // 52: slipway.v1.Resize
+	(*Exit)(nil),                   // 53: slipway.v1.Exit
+	(*Failure)(nil),                // 54: slipway.v1.Failure
+	nil,                            // 55: slipway.v1.EnvReply.EnvEntry
+	nil,                            // 56: slipway.v1.SetEnvRequest.SetEntry
+	nil,                            // 57: slipway.v1.NewScale.CountsEntry
+	nil,                            // 58: slipway.v1.UpdateNodeRequest.LabelsEntry
 }
 var file_control_proto_depIdxs = []int32{
-	52, // 0: slipway.v1.EnvReply.env:type_name -> slipway.v1.EnvReply.EnvEntry
-	53, // 1: slipway.v1.SetEnvRequest.set:type_name -> slipway.v1.SetEnvRequest.SetEntry
+	55, // 0: slipway.v1.EnvReply.env:type_name -> slipway.v1.EnvReply.EnvEntry
+	56, // 1: slipway.v1.SetEnvRequest.set:type_name -> slipway.v1.SetEnvRequest.SetEntry
 	25, // 2: slipway.v1.WhatIfRequest.add_nodes:type_name -> slipway.v1.NewNodes
 	26, // 3: slipway.v1.WhatIfRequest.scale:type_name -> slipway.v1.NewScale
-	54, // 4: slipway.v1.NewScale.counts:type_name -> slipway.v1.NewScale.CountsEntry
-	55, // 5: slipway.v1.UpdateNodeRequest.labels:type_name -> slipway.v1.UpdateNodeRequest.LabelsEntry
-	48, // 6: slipway.v1.Frame.open:type_name -> slipway.v1.Open
-	49, // 7: slipway.v1.Frame.resize:type_name -> slipway.v1.Resize
-	50, // 8: slipway.v1.Frame.exit:type_name -> slipway.v1.Exit
-	51, // 9: slipway.v1.Frame.failure:type_name -> slipway.v1.Failure
+	57, // 4: slipway.v1.NewScale.counts:type_name -> slipway.v1.NewScale.CountsEntry
+	58, // 5: slipway.v1.UpdateNodeRequest.labels:type_name -> slipway.v1.UpdateNodeRequest.LabelsEntry
+	51, // 6: slipway.v1.Frame.open:type_name -> slipway.v1.Open
+	52, // 7: slipway.v1.Frame.resize:type_name -> slipway.v1.Resize
+	53, // 8: slipway.v1.Frame.exit:type_name -> slipway.v1.Exit
+	54, // 9: slipway.v1.Frame.failure:type_name -> slipway.v1.Failure
 	3,  // 10: slipway.v1.Control.GetRack:input_type -> slipway.v1.GetRackRequest
 	5,  // 11: slipway.v1.Control.Events:input_type -> slipway.v1.EventsRequest
 	6,  // 12: slipway.v1.Control.ListApps:input_type -> slipway.v1.ListAppsRequest
@@ -3651,11 +3824,11 @@ var file_control_proto_depIdxs = []int32{
 	7,  // 36: slipway.v1.Control.ListServices:input_type -> slipway.v1.AppRequest
 	22, // 37: slipway.v1.Control.Scale:input_type -> slipway.v1.ScaleRequest
 	9,  // 38: slipway.v1.Control.Restart:input_type -> slipway.v1.ServiceRequest
-	45, // 39: slipway.v1.Control.ListProcesses:input_type -> slipway.v1.ListProcessesRequest
+	48, // 39: slipway.v1.Control.ListProcesses:input_type -> slipway.v1.ListProcessesRequest
 	8,  // 40: slipway.v1.Control.GetProcess:input_type -> slipway.v1.ObjectRequest
 	8,  // 41: slipway.v1.Control.StopProcess:input_type -> slipway.v1.ObjectRequest
-	46, // 42: slipway.v1.Control.Run:input_type -> slipway.v1.RunRequest
-	47, // 43: slipway.v1.Control.Session:input_type -> slipway.v1.Frame
+	49, // 42: slipway.v1.Control.Run:input_type -> slipway.v1.RunRequest
+	50, // 43: slipway.v1.Control.Session:input_type -> slipway.v1.Frame
 	8,  // 44: slipway.v1.Control.GetWhy:input_type -> slipway.v1.ObjectRequest
 	9,  // 45: slipway.v1.Control.Explain:input_type -> slipway.v1.ServiceRequest
 	23, // 46: slipway.v1.Control.WhyNot:input_type -> slipway.v1.WhyNotRequest
@@ -3666,8 +3839,8 @@ var file_control_proto_depIdxs = []int32{
 	28, // 51: slipway.v1.Control.PlanDrain:input_type -> slipway.v1.NodeRequest
 	29, // 52: slipway.v1.Control.UpdateNode:input_type -> slipway.v1.UpdateNodeRequest
 	28, // 53: slipway.v1.Control.RemoveNode:input_type -> slipway.v1.NodeRequest
-	43, // 54: slipway.v1.Control.ListPools:input_type -> slipway.v1.ListPoolsRequest
-	44, // 55: slipway.v1.Control.PutPool:input_type -> slipway.v1.PutPoolRequest
+	46, // 54: slipway.v1.Control.ListPools:input_type -> slipway.v1.ListPoolsRequest
+	47, // 55: slipway.v1.Control.PutPool:input_type -> slipway.v1.PutPoolRequest
 	30, // 56: slipway.v1.Control.ListServers:input_type -> slipway.v1.ListServersRequest
 	33, // 57: slipway.v1.Control.RemoveServer:input_type -> slipway.v1.ServerRequest
 	31, // 58: slipway.v1.Control.PlanUpgrade:input_type -> slipway.v1.PlanUpgradeRequest
@@ -3675,69 +3848,75 @@ var file_control_proto_depIdxs = []int32{
 	34, // 60: slipway.v1.Control.ListAuthorities:input_type -> slipway.v1.ListAuthoritiesRequest
 	35, // 61: slipway.v1.Control.RotateAuthority:input_type -> slipway.v1.RotateAuthorityRequest
 	36, // 62: slipway.v1.Control.Backup:input_type -> slipway.v1.BackupRequest
-	38, // 63: slipway.v1.Control.ListTokens:input_type -> slipway.v1.ListTokensRequest
-	39, // 64: slipway.v1.Control.CreateToken:input_type -> slipway.v1.CreateTokenRequest
-	41, // 65: slipway.v1.Control.DeleteToken:input_type -> slipway.v1.TokenRequest
-	42, // 66: slipway.v1.Control.RotateJoinToken:input_type -> slipway.v1.RotateJoinTokenRequest
-	1,  // 67: slipway.v1.Control.GetRack:output_type -> slipway.v1.Document
-	1,  // 68: slipway.v1.Control.Events:output_type -> slipway.v1.Document
-	2,  // 69: slipway.v1.Control.ListApps:output_type -> slipway.v1.Documents
-	1,  // 70: slipway.v1.Control.GetApp:output_type -> slipway.v1.Document
-	1,  // 71: slipway.v1.Control.CreateApp:output_type -> slipway.v1.Document
-	0,  // 72: slipway.v1.Control.DeleteApp:output_type -> slipway.v1.Empty
-	0,  // 73: slipway.v1.Control.LockApp:output_type -> slipway.v1.Empty
-	1,  // 74: slipway.v1.Control.CancelDeployment:output_type -> slipway.v1.Document
-	12, // 75: slipway.v1.Control.HasSource:output_type -> slipway.v1.HasSourceReply
-	14, // 76: slipway.v1.Control.UploadSource:output_type -> slipway.v1.UploadSourceReply
-	1,  // 77: slipway.v1.Control.CreateBuild:output_type -> slipway.v1.Document
-	2,  // 78: slipway.v1.Control.ListBuilds:output_type -> slipway.v1.Documents
-	1,  // 79: slipway.v1.Control.GetBuild:output_type -> slipway.v1.Document
-	16, // 80: slipway.v1.Control.ExportBuild:output_type -> slipway.v1.BuildChunk
-	1,  // 81: slipway.v1.Control.ImportBuild:output_type -> slipway.v1.Document
-	47, // 82: slipway.v1.Control.WatchBuild:output_type -> slipway.v1.Frame
-	2,  // 83: slipway.v1.Control.ListReleases:output_type -> slipway.v1.Documents
-	1,  // 84: slipway.v1.Control.GetRelease:output_type -> slipway.v1.Document
-	1,  // 85: slipway.v1.Control.DiffReleases:output_type -> slipway.v1.Document
-	20, // 86: slipway.v1.Control.GetEnv:output_type -> slipway.v1.EnvReply
-	1,  // 87: slipway.v1.Control.SetEnv:output_type -> slipway.v1.Document
-	1,  // 88: slipway.v1.Control.Promote:output_type -> slipway.v1.Document
-	1,  // 89: slipway.v1.Control.Rollback:output_type -> slipway.v1.Document
-	2,  // 90: slipway.v1.Control.ListDeployments:output_type -> slipway.v1.Documents
-	1,  // 91: slipway.v1.Control.GetDeployment:output_type -> slipway.v1.Document
-	1,  // 92: slipway.v1.Control.WatchDeployment:output_type -> slipway.v1.Document
-	2,  // 93: slipway.v1.Control.ListServices:output_type -> slipway.v1.Documents
-	1,  // 94: slipway.v1.Control.Scale:output_type -> slipway.v1.Document
-	0,  // 95: slipway.v1.Control.Restart:output_type -> slipway.v1.Empty
-	2,  // 96: slipway.v1.Control.ListProcesses:output_type -> slipway.v1.Documents
-	1,  // 97: slipway.v1.Control.GetProcess:output_type -> slipway.v1.Document
-	0,  // 98: slipway.v1.Control.StopProcess:output_type -> slipway.v1.Empty
-	1,  // 99: slipway.v1.Control.Run:output_type -> slipway.v1.Document
-	47, // 100: slipway.v1.Control.Session:output_type -> slipway.v1.Frame
-	1,  // 101: slipway.v1.Control.GetWhy:output_type -> slipway.v1.Document
-	1,  // 102: slipway.v1.Control.Explain:output_type -> slipway.v1.Document
-	1,  // 103: slipway.v1.Control.WhyNot:output_type -> slipway.v1.Document
-	1,  // 104: slipway.v1.Control.WhatIf:output_type -> slipway.v1.Document
-	2,  // 105: slipway.v1.Control.Capacity:output_type -> slipway.v1.Documents
-	2,  // 106: slipway.v1.Control.ListNodes:output_type -> slipway.v1.Documents
-	1,  // 107: slipway.v1.Control.GetNode:output_type -> slipway.v1.Document
-	1,  // 108: slipway.v1.Control.PlanDrain:output_type -> slipway.v1.Document
-	1,  // 109: slipway.v1.Control.UpdateNode:output_type -> slipway.v1.Document
-	0,  // 110: slipway.v1.Control.RemoveNode:output_type -> slipway.v1.Empty
-	2,  // 111: slipway.v1.Control.ListPools:output_type -> slipway.v1.Documents
-	1,  // 112: slipway.v1.Control.PutPool:output_type -> slipway.v1.Document
-	2,  // 113: slipway.v1.Control.ListServers:output_type -> slipway.v1.Documents
-	0,  // 114: slipway.v1.Control.RemoveServer:output_type -> slipway.v1.Empty
-	1,  // 115: slipway.v1.Control.PlanUpgrade:output_type -> slipway.v1.Document
-	1,  // 116: slipway.v1.Control.FinishUpgrade:output_type -> slipway.v1.Document
-	2,  // 117: slipway.v1.Control.ListAuthorities:output_type -> slipway.v1.Documents
-	2,  // 118: slipway.v1.Control.RotateAuthority:output_type -> slipway.v1.Documents
-	37, // 119: slipway.v1.Control.Backup:output_type -> slipway.v1.BackupChunk
-	2,  // 120: slipway.v1.Control.ListTokens:output_type -> slipway.v1.Documents
-	40, // 121: slipway.v1.Control.CreateToken:output_type -> slipway.v1.CreateTokenReply
-	0,  // 122: slipway.v1.Control.DeleteToken:output_type -> slipway.v1.Empty
-	40, // 123: slipway.v1.Control.RotateJoinToken:output_type -> slipway.v1.CreateTokenReply
-	67, // [67:124] is the sub-list for method output_type
-	10, // [10:67] is the sub-list for method input_type
+	38, // 63: slipway.v1.Control.ListRegistries:input_type -> slipway.v1.ListRegistriesRequest
+	39, // 64: slipway.v1.Control.PutRegistry:input_type -> slipway.v1.PutRegistryRequest
+	40, // 65: slipway.v1.Control.RemoveRegistry:input_type -> slipway.v1.RemoveRegistryRequest
+	41, // 66: slipway.v1.Control.ListTokens:input_type -> slipway.v1.ListTokensRequest
+	42, // 67: slipway.v1.Control.CreateToken:input_type -> slipway.v1.CreateTokenRequest
+	44, // 68: slipway.v1.Control.DeleteToken:input_type -> slipway.v1.TokenRequest
+	45, // 69: slipway.v1.Control.RotateJoinToken:input_type -> slipway.v1.RotateJoinTokenRequest
+	1,  // 70: slipway.v1.Control.GetRack:output_type -> slipway.v1.Document
+	1,  // 71: slipway.v1.Control.Events:output_type -> slipway.v1.Document
+	2,  // 72: slipway.v1.Control.ListApps:output_type -> slipway.v1.Documents
+	1,  // 73: slipway.v1.Control.GetApp:output_type -> slipway.v1.Document
+	1,  // 74: slipway.v1.Control.CreateApp:output_type -> slipway.v1.Document
+	0,  // 75: slipway.v1.Control.DeleteApp:output_type -> slipway.v1.Empty
+	0,  // 76: slipway.v1.Control.LockApp:output_type -> slipway.v1.Empty
+	1,  // 77: slipway.v1.Control.CancelDeployment:output_type -> slipway.v1.Document
+	12, // 78: slipway.v1.Control.HasSource:output_type -> slipway.v1.HasSourceReply
+	14, // 79: slipway.v1.Control.UploadSource:output_type -> slipway.v1.UploadSourceReply
+	1,  // 80: slipway.v1.Control.CreateBuild:output_type -> slipway.v1.Document
+	2,  // 81: slipway.v1.Control.ListBuilds:output_type -> slipway.v1.Documents
+	1,  // 82: slipway.v1.Control.GetBuild:output_type -> slipway.v1.Document
+	16, // 83: slipway.v1.Control.ExportBuild:output_type -> slipway.v1.BuildChunk
+	1,  // 84: slipway.v1.Control.ImportBuild:output_type -> slipway.v1.Document
+	50, // 85: slipway.v1.Control.WatchBuild:output_type -> slipway.v1.Frame
+	2,  // 86: slipway.v1.Control.ListReleases:output_type -> slipway.v1.Documents
+	1,  // 87: slipway.v1.Control.GetRelease:output_type -> slipway.v1.Document
+	1,  // 88: slipway.v1.Control.DiffReleases:output_type -> slipway.v1.Document
+	20, // 89: slipway.v1.Control.GetEnv:output_type -> slipway.v1.EnvReply
+	1,  // 90: slipway.v1.Control.SetEnv:output_type -> slipway.v1.Document
+	1,  // 91: slipway.v1.Control.Promote:output_type -> slipway.v1.Document
+	1,  // 92: slipway.v1.Control.Rollback:output_type -> slipway.v1.Document
+	2,  // 93: slipway.v1.Control.ListDeployments:output_type -> slipway.v1.Documents
+	1,  // 94: slipway.v1.Control.GetDeployment:output_type -> slipway.v1.Document
+	1,  // 95: slipway.v1.Control.WatchDeployment:output_type -> slipway.v1.Document
+	2,  // 96: slipway.v1.Control.ListServices:output_type -> slipway.v1.Documents
+	1,  // 97: slipway.v1.Control.Scale:output_type -> slipway.v1.Document
+	0,  // 98: slipway.v1.Control.Restart:output_type -> slipway.v1.Empty
+	2,  // 99: slipway.v1.Control.ListProcesses:output_type -> slipway.v1.Documents
+	1,  // 100: slipway.v1.Control.GetProcess:output_type -> slipway.v1.Document
+	0,  // 101: slipway.v1.Control.StopProcess:output_type -> slipway.v1.Empty
+	1,  // 102: slipway.v1.Control.Run:output_type -> slipway.v1.Document
+	50, // 103: slipway.v1.Control.Session:output_type -> slipway.v1.Frame
+	1,  // 104: slipway.v1.Control.GetWhy:output_type -> slipway.v1.Document
+	1,  // 105: slipway.v1.Control.Explain:output_type -> slipway.v1.Document
+	1,  // 106: slipway.v1.Control.WhyNot:output_type -> slipway.v1.Document
+	1,  // 107: slipway.v1.Control.WhatIf:output_type -> slipway.v1.Document
+	2,  // 108: slipway.v1.Control.Capacity:output_type -> slipway.v1.Documents
+	2,  // 109: slipway.v1.Control.ListNodes:output_type -> slipway.v1.Documents
+	1,  // 110: slipway.v1.Control.GetNode:output_type -> slipway.v1.Document
+	1,  // 111: slipway.v1.Control.PlanDrain:output_type -> slipway.v1.Document
+	1,  // 112: slipway.v1.Control.UpdateNode:output_type -> slipway.v1.Document
+	0,  // 113: slipway.v1.Control.RemoveNode:output_type -> slipway.v1.Empty
+	2,  // 114: slipway.v1.Control.ListPools:output_type -> slipway.v1.Documents
+	1,  // 115: slipway.v1.Control.PutPool:output_type -> slipway.v1.Document
+	2,  // 116: slipway.v1.Control.ListServers:output_type -> slipway.v1.Documents
+	0,  // 117: slipway.v1.Control.RemoveServer:output_type -> slipway.v1.Empty
+	1,  // 118: slipway.v1.Control.PlanUpgrade:output_type -> slipway.v1.Document
+	1,  // 119: slipway.v1.Control.FinishUpgrade:output_type -> slipway.v1.Document
+	2,  // 120: slipway.v1.Control.ListAuthorities:output_type -> slipway.v1.Documents
+	2,  // 121: slipway.v1.Control.RotateAuthority:output_type -> slipway.v1.Documents
+	37, // 122: slipway.v1.Control.Backup:output_type -> slipway.v1.BackupChunk
+	2,  // 123: slipway.v1.Control.ListRegistries:output_type -> slipway.v1.Documents
+	1,  // 124: slipway.v1.Control.PutRegistry:output_type -> slipway.v1.Document
+	0,  // 125: slipway.v1.Control.RemoveRegistry:output_type -> slipway.v1.Empty
+	2,  // 126: slipway.v1.Control.ListTokens:output_type -> slipway.v1.Documents
+	43, // 127: slipway.v1.Control.CreateToken:output_type -> slipway.v1.CreateTokenReply
+	0,  // 128: slipway.v1.Control.DeleteToken:output_type -> slipway.v1.Empty
+	43, // 129: slipway.v1.Control.RotateJoinToken:output_type -> slipway.v1.CreateTokenReply
+	70, // [70:130] is the sub-list for method output_type
+	10, // [10:70] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
 	10, // [10:10] is the sub-list for extension extendee
 	0,  // [0:10] is the sub-list for field type_name
@@ -3757,7 +3936,7 @@ func file_control_proto_init() {
 		(*WhatIfRequest_Deploy)(nil),
 	}
 	file_control_proto_msgTypes[29].OneofWrappers = []any{}
-	file_control_proto_msgTypes[47].OneofWrappers = []any{
+	file_control_proto_msgTypes[50].OneofWrappers = []any{
 		(*Frame_Open)(nil),
 		(*Frame_Stdin)(nil),
 		(*Frame_StdinClose)(nil),
@@ -3775,7 +3954,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   56,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -78,6 +78,9 @@ const (
 	Control_ListAuthorities_FullMethodName  = "/slipway.v1.Control/ListAuthorities"
 	Control_RotateAuthority_FullMethodName  = "/slipway.v1.Control/RotateAuthority"
 	Control_Backup_FullMethodName           = "/slipway.v1.Control/Backup"
+	Control_ListRegistries_FullMethodName   = "/slipway.v1.Control/ListRegistries"
+	Control_PutRegistry_FullMethodName      = "/slipway.v1.Control/PutRegistry"
+	Control_RemoveRegistry_FullMethodName   = "/slipway.v1.Control/RemoveRegistry"
 	Control_ListTokens_FullMethodName       = "/slipway.v1.Control/ListTokens"
 	Control_CreateToken_FullMethodName      = "/slipway.v1.Control/CreateToken"
 	Control_DeleteToken_FullMethodName      = "/slipway.v1.Control/DeleteToken"
@@ -164,6 +167,10 @@ type ControlClient interface {
 	RotateAuthority(ctx context.Context, in *RotateAuthorityRequest, opts ...grpc.CallOption) (*Documents, error)
 	// Backup sends everything that is needed to restore the rack, encrypted.
 	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupChunk], error)
+	// Registries outside the rack that builds pull from. A password is never shown.
+	ListRegistries(ctx context.Context, in *ListRegistriesRequest, opts ...grpc.CallOption) (*Documents, error)
+	PutRegistry(ctx context.Context, in *PutRegistryRequest, opts ...grpc.CallOption) (*Document, error)
+	RemoveRegistry(ctx context.Context, in *RemoveRegistryRequest, opts ...grpc.CallOption) (*Empty, error)
 	// Tokens. A secret is shown once, when it is made.
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*Documents, error)
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenReply, error)
@@ -764,6 +771,36 @@ func (c *controlClient) Backup(ctx context.Context, in *BackupRequest, opts ...g
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Control_BackupClient = grpc.ServerStreamingClient[BackupChunk]
 
+func (c *controlClient) ListRegistries(ctx context.Context, in *ListRegistriesRequest, opts ...grpc.CallOption) (*Documents, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Documents)
+	err := c.cc.Invoke(ctx, Control_ListRegistries_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) PutRegistry(ctx context.Context, in *PutRegistryRequest, opts ...grpc.CallOption) (*Document, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Document)
+	err := c.cc.Invoke(ctx, Control_PutRegistry_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) RemoveRegistry(ctx context.Context, in *RemoveRegistryRequest, opts ...grpc.CallOption) (*Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Empty)
+	err := c.cc.Invoke(ctx, Control_RemoveRegistry_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlClient) ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*Documents, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Documents)
@@ -884,6 +921,10 @@ type ControlServer interface {
 	RotateAuthority(context.Context, *RotateAuthorityRequest) (*Documents, error)
 	// Backup sends everything that is needed to restore the rack, encrypted.
 	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error
+	// Registries outside the rack that builds pull from. A password is never shown.
+	ListRegistries(context.Context, *ListRegistriesRequest) (*Documents, error)
+	PutRegistry(context.Context, *PutRegistryRequest) (*Document, error)
+	RemoveRegistry(context.Context, *RemoveRegistryRequest) (*Empty, error)
 	// Tokens. A secret is shown once, when it is made.
 	ListTokens(context.Context, *ListTokensRequest) (*Documents, error)
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenReply, error)
@@ -1058,6 +1099,15 @@ func (UnimplementedControlServer) RotateAuthority(context.Context, *RotateAuthor
 }
 func (UnimplementedControlServer) Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error {
 	return status.Error(codes.Unimplemented, "method Backup not implemented")
+}
+func (UnimplementedControlServer) ListRegistries(context.Context, *ListRegistriesRequest) (*Documents, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRegistries not implemented")
+}
+func (UnimplementedControlServer) PutRegistry(context.Context, *PutRegistryRequest) (*Document, error) {
+	return nil, status.Error(codes.Unimplemented, "method PutRegistry not implemented")
+}
+func (UnimplementedControlServer) RemoveRegistry(context.Context, *RemoveRegistryRequest) (*Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveRegistry not implemented")
 }
 func (UnimplementedControlServer) ListTokens(context.Context, *ListTokensRequest) (*Documents, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTokens not implemented")
@@ -1978,6 +2028,60 @@ func _Control_Backup_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Control_BackupServer = grpc.ServerStreamingServer[BackupChunk]
 
+func _Control_ListRegistries_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRegistriesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).ListRegistries(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_ListRegistries_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).ListRegistries(ctx, req.(*ListRegistriesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_PutRegistry_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PutRegistryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).PutRegistry(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_PutRegistry_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).PutRegistry(ctx, req.(*PutRegistryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_RemoveRegistry_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveRegistryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).RemoveRegistry(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_RemoveRegistry_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).RemoveRegistry(ctx, req.(*RemoveRegistryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Control_ListTokens_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListTokensRequest)
 	if err := dec(in); err != nil {
@@ -2236,6 +2340,18 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RotateAuthority",
 			Handler:    _Control_RotateAuthority_Handler,
+		},
+		{
+			MethodName: "ListRegistries",
+			Handler:    _Control_ListRegistries_Handler,
+		},
+		{
+			MethodName: "PutRegistry",
+			Handler:    _Control_PutRegistry_Handler,
+		},
+		{
+			MethodName: "RemoveRegistry",
+			Handler:    _Control_RemoveRegistry_Handler,
 		},
 		{
 			MethodName: "ListTokens",

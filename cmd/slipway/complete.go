@@ -30,6 +30,7 @@ const (
 	nodeNames      named = "node"
 	poolNames      named = "pool"
 	tokenNames     named = "token"
+	registryNames  named = "registry"
 )
 
 // completion completes arguments, each with the names of one kind. A rack that does not answer
@@ -66,7 +67,7 @@ func (s *shell) find(ctx context.Context, what named) ([]string, error) {
 	case rackNames:
 		conf, err := s.loadConfig()
 		return conf.names(), err
-	case appNames, nodeNames, poolNames, tokenNames:
+	case appNames, nodeNames, poolNames, tokenNames, registryNames:
 		rack, err := s.connect(ctx)
 		switch {
 		case err != nil:
@@ -75,6 +76,8 @@ func (s *shell) find(ctx context.Context, what named) ([]string, error) {
 			return listed(func(n api.Node) string { return string(n.ID) + "\t" + oneLine(n.Name) })(rack.Nodes(ctx))
 		case what == tokenNames:
 			return listed(func(t api.Token) string { return t.Name + "\t" + t.Role })(rack.Tokens(ctx))
+		case what == registryNames:
+			return listed(func(r api.Registry) string { return r.Server + "\t" + oneLine(r.Username) })(rack.Registries(ctx))
 		case what == poolNames:
 			return listed(func(p api.Pool) string { return string(p.Name) + "\t" + string(p.Strategy) })(rack.Pools(ctx))
 		}

@@ -90,16 +90,16 @@ func otherServers(ctx context.Context, rack *client.Client, addr string) (others
 	return others, err
 }
 
-// secretMax bounds a token, in bytes.
-const secretMax = 4 << 10
+// secretMax bounds a token or a password, in bytes.
+const secretMax = 16 << 10
 
-// readSecret reads a token; from a terminal, one line without showing it.
+// readSecret reads a token or a password; from a terminal, one line without showing it.
 func (s *shell) readSecret(ctx context.Context, prompt string) (string, error) {
 	f := terminal(s.in)
 	if f == nil {
 		secret, err := s.readInput(ctx, secretMax)
 		if secret = strings.TrimSpace(secret); err == nil && secret == "" {
-			return "", usage("no token is given; write it to standard input, or use --token")
+			return "", usage("nothing is given on standard input, where the %s is read", strings.ToLower(strings.TrimSuffix(prompt, ": ")))
 		}
 		return secret, err
 	}

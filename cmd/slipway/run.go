@@ -186,7 +186,7 @@ func (s *shell) root() *cobra.Command {
 		s.rackCommand, s.appsCommand, s.buildCommand, s.buildsCommand, s.deployCommand, s.releasesCommand,
 		s.promoteCommand, s.envCommand, s.servicesCommand, s.scaleCommand, s.psCommand, s.logsCommand,
 		s.execCommand, s.runCommand, s.cpCommand, s.proxyCommand, s.restartCommand, s.whyCommand, s.explainCommand,
-		s.whyNotCommand, s.whatIfCommand, s.capacityCommand, s.poolsCommand, s.validateCommand, s.nodesCommand, s.tokensCommand, s.versionCommand, s.loginCommand, s.contextCommand, s.switchCommand, s.testCommand, s.importCommand, s.eventsCommand,
+		s.whyNotCommand, s.whatIfCommand, s.capacityCommand, s.poolsCommand, s.validateCommand, s.nodesCommand, s.tokensCommand, s.registriesCommand, s.versionCommand, s.loginCommand, s.contextCommand, s.switchCommand, s.testCommand, s.importCommand, s.eventsCommand,
 	} {
 		root.AddCommand(add())
 	}

@@ -167,6 +167,10 @@ func (c *change) applyToRack(cmd Command) *api.Error {
 		return c.leaveBehind(cmd)
 	case PutHolding:
 		return c.putHolding(cmd)
+	case PutRegistry:
+		return c.putRegistry(cmd)
+	case RemoveRegistry:
+		return c.removeRegistry(cmd)
 	case RaiseFormat:
 		return c.raiseFormat(cmd)
 	}

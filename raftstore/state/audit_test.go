@@ -56,6 +56,8 @@ func byUsers() []Command {
 		LeaveBehind{Machines: []string{"node/n9"}},
 		SwitchAuthority{Fingerprint: "f2"},
 		RemoveAuthority{Fingerprint: "f1"},
+		PutRegistry{Registry: Registry{Server: "r.test", Username: "ann", Sealed: []byte("s")}},
+		RemoveRegistry{Server: "r.test"},
 		DeleteApp{App: "shop"},
 	}
 }

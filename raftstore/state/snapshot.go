@@ -50,6 +50,7 @@ func (v *View) Encode(w io.Writer) error {
 		func() error { return encodeTable(enc, "server", v.servers) },
 		func() error { return encodeTable(enc, "authority", v.authorities) },
 		func() error { return encodeTable(enc, "holding", v.holdings) },
+		func() error { return encodeTable(enc, "registry", v.registries) },
 		func() error { return encodeTable(enc, "request", v.requests) },
 		func() error { return encodeTable(enc, "audit", v.audit) },
 		func() error { return encodeTable(enc, "history", v.history) },
@@ -153,6 +154,8 @@ func (c *change) restore(rec snapshotRecord) error {
 		return restore(rec, func(r Holding) { put(c, &c.holdings, rec.Key, &r) })
 	case "authority":
 		return restore(rec, func(r Authority) { put(c, &c.authorities, rec.Key, &r) })
+	case "registry":
+		return restore(rec, func(r Registry) { put(c, &c.registries, rec.Key, &r) })
 	case "audit":
 		return c.restoreEvent(&c.audit, rec)
 	case "history":

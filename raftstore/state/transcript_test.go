@@ -24,7 +24,7 @@ var commands = func() map[string]reflect.Type {
 		RegisterNode{}, UpdateProcesses{}, AckRoutes{}, ApplyPlan{}, SetWant{}, UpdateDeployment{}, SetRoutes{}, SetReady{},
 		SetDesired{}, SetNodeStatus{}, StartBuild{}, EndBuild{}, Reap{}, PutPool{}, RemoveNode{},
 		PutServer{}, RemoveServer{}, PutAuthority{}, SwitchAuthority{}, LeaveBehind{}, RemoveAuthority{}, PutHolding{},
-		PutServer{}, RaiseFormat{},
+		PutServer{}, RaiseFormat{}, PutRegistry{}, RemoveRegistry{},
 	} {
 		out[c.Type()] = reflect.TypeOf(c)
 	}

@@ -34,6 +34,7 @@ type View struct {
 	servers     *table[*api.Server]
 	authorities *table[*Authority]
 	holdings    *table[*Holding]
+	registries  *table[*Registry]
 	requests    *table[*outcome]
 	audit       *table[*api.Event] // by users; audit and history by number
 	history     *table[*api.Event]
@@ -75,7 +76,7 @@ func newView() View {
 		apps:   newTable[*api.App](), builds: newTable[*api.Build](), releases: newTable[*api.Release](),
 		deployments: newTable[*api.Deployment](), services: newTable[*api.Service](),
 		processes: &roster{}, nodes: newTable[*api.Node](), pools: newTable[*api.Pool](), routes: newTable[*appRoutes](),
-		tokens: newTable[*Token](), removed: newTable[*removal](), servers: newTable[*api.Server](), authorities: newTable[*Authority](), holdings: newTable[*Holding](), requests: newTable[*outcome](),
+		tokens: newTable[*Token](), removed: newTable[*removal](), servers: newTable[*api.Server](), authorities: newTable[*Authority](), holdings: newTable[*Holding](), registries: newTable[*Registry](), requests: newTable[*outcome](),
 		audit: newTable[*api.Event](), history: newTable[*api.Event](),
 		buildsOf: newTable[string](), buildsOpen: newTable[string](), releasesOf: newTable[string](),
 		deploymentsOf: newTable[string](), deploysOpen: newTable[string](), processesOf: newTable[*roster](), pending: &roster{},

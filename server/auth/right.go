@@ -137,6 +137,10 @@ func machineRules() map[string]rule {
 		control + "ListAuthorities": read,
 		control + "RotateAuthority": admin,
 
+		control + "ListRegistries": read,
+		control + "PutRegistry":    admin,
+		control + "RemoveRegistry": admin,
+
 		control + "ListTokens":      admin,
 		control + "CreateToken":     admin,
 		control + "DeleteToken":     admin,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"slipway/api"
+	"slipway/raftstore/state"
 )
 
 // Keyring encrypts what the state holds of secrets; raftstore/keyring has one. The additional
@@ -73,6 +74,19 @@ func (s *Secrets) Command(p *api.Process) ([]string, error) {
 func (s *Secrets) SealCommand(p *api.Process, command []string) error {
 	var err error
 	p.Run.Sealed, err = seal(s.keyring, command, "process/"+string(p.ID))
+	return err
+}
+
+// Registry opens the login of a registry.
+func (s *Secrets) Registry(r *state.Registry) (api.RegistryLogin, error) {
+	password, err := open[string](s.keyring, r.Sealed, "registry/"+r.Server)
+	return api.RegistryLogin{Server: r.Server, Username: r.Username, Password: password}, err
+}
+
+// SealRegistry sets the sealed part of the login of a registry.
+func (s *Secrets) SealRegistry(r *state.Registry, password string) error {
+	var err error
+	r.Sealed, err = seal(s.keyring, password, "registry/"+r.Server)
 	return err
 }
 

@@ -13,6 +13,7 @@ type secrets interface {
 	Release(r *api.Release) (api.ReleaseSecrets, error)
 	Build(b *api.Build) (api.BuildSecrets, error)
 	Command(p *api.Process) ([]string, error)
+	Registry(r *state.Registry) (api.RegistryLogin, error)
 }
 
 // assignment derives what one process needs.
@@ -109,5 +110,12 @@ func buildAssignment(v *state.View, p *api.Process, a api.Assignment, open secre
 	args := maps.Clone(secrets.Env)
 	maps.Copy(args, secrets.Args)
 	a.Build = &api.BuildAssignment{ID: build.ID, Source: build.Source, Services: build.Services, Args: args, Options: options}
+	for r := range v.Registries() {
+		login, err := open.Registry(r)
+		if err != nil {
+			return a, err
+		}
+		a.Build.Registries = append(a.Build.Registries, login)
+	}
 	return a, nil
 }

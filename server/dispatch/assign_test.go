@@ -3,6 +3,7 @@ package dispatch
 import (
 	"maps"
 	"reflect"
+	"slices"
 	"testing"
 
 	"slipway/api"
@@ -45,6 +46,25 @@ func (plain) Release(*api.Release) (api.ReleaseSecrets, error) {
 }
 func (plain) Build(*api.Build) (api.BuildSecrets, error) { return api.BuildSecrets{}, nil }
 func (plain) Command(*api.Process) ([]string, error)     { return nil, nil }
+func (plain) Registry(r *state.Registry) (api.RegistryLogin, error) {
+	return api.RegistryLogin{Server: r.Server, Username: r.Username, Password: string(r.Sealed)}, nil
+}
+
+// TestBuildsGetTheLogins: a build may pull from every registry that the rack has a login for.
+func TestBuildsGetTheLogins(t *testing.T) {
+	s := state.New()
+	s.ApplyAll(1, []state.Entry{
+		{Command: state.CreateApp{App: api.App{Name: "shop"}}},
+		{Command: state.CreateBuild{Build: api.Build{ID: "B1", App: "shop"}}},
+		{Command: state.PutRegistry{Registry: state.Registry{Server: "b.test", Username: "bob", Sealed: []byte("two")}}},
+		{Command: state.PutRegistry{Registry: state.Registry{Server: "a.test", Username: "ann", Sealed: []byte("one")}}},
+	})
+	a, err := assignment(s.View(), &api.Process{Kind: api.KindBuild, App: "shop", Build: "B1"}, plain{})
+	want := []api.RegistryLogin{{Server: "a.test", Username: "ann", Password: "one"}, {Server: "b.test", Username: "bob", Password: "two"}}
+	if err != nil || a.Build == nil || !slices.Equal(a.Build.Registries, want) {
+		t.Errorf("%+v, %v", a.Build, err)
+	}
+}
 
 // TestAssignmentCarriesTheGrant: what a plan grants reaches the agent, and the process by its
 // environment, where the app's own word wins.

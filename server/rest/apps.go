@@ -44,6 +44,14 @@ func appRoutes() []route {
 				return c.ok(err)
 			},
 		},
+		{
+			// Clients ask for them to export an app.
+			method: "GET", path: "/apps/{app}/resources", summary: "List what backing services the rack runs for the app: none yet", right: rightRead, calls: []string{"GetApp"},
+			answer: []struct{}{}, serve: func(c *call) error {
+				_, err := c.rack.App(c, c.app())
+				return c.json([]struct{}{}, err)
+			},
+		},
 	}
 }
 

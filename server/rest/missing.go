@@ -9,7 +9,7 @@ func missingRoutes() []route {
 		routes [][2]string
 	}{
 		{"the rack has no backing services yet; give the app the URL of one in its environment", [][2]string{
-			{"GET", "/apps/{app}/resources"}, {"GET", "/apps/{app}/resources/{name}"}, {"GET", "/apps/{app}/resources/{name}/data"},
+			{"GET", "/apps/{app}/resources/{name}"}, {"GET", "/apps/{app}/resources/{name}/data"},
 			{"PUT", "/apps/{app}/resources/{name}/data"}, {socketMethod, "/apps/{app}/resources/{name}/console"},
 			{"GET", "/resources"}, {"POST", "/resources"}, {"OPTIONS", "/resources"}, {"GET", "/resources/{name}"}, {"PUT", "/resources/{name}"},
 			{"DELETE", "/resources/{name}"}, {"POST", "/resources/{name}/links"}, {"DELETE", "/resources/{name}/links/{app}"},
@@ -17,9 +17,6 @@ func missingRoutes() []route {
 		{"the rack makes the certificates of its routes itself; it takes none yet", [][2]string{
 			{"GET", "/certificates"}, {"POST", "/certificates"}, {"POST", "/certificates/generate"}, {"DELETE", "/certificates/{id}"},
 			{"POST", "/certificates/{id}/renew"}, {"PUT", "/apps/{app}/ssl/{service}/{port}"}, {"GET", "/letsencrypt/config"}, {"PUT", "/letsencrypt/config"},
-		}},
-		{"the rack keeps no passwords of other registries yet", [][2]string{
-			{"GET", "/registries"}, {"POST", "/registries"}, {"DELETE", "/registries/{server...}"},
 		}},
 		{"the rack has no balancers for raw TCP and UDP yet; give the service host ports (hostPorts)", [][2]string{{"GET", "/apps/{app}/balancers"}}},
 		{"apps have no config files yet; use the environment", [][2]string{

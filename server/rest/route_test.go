@@ -117,7 +117,7 @@ func sample(rt *route, with map[string]string) *http.Request {
 			if p.name == "key" && value == "x" {
 				value = "tmp/x"
 			}
-			target = strings.NewReplacer("{"+p.name+"}", url.PathEscape(value), "{"+p.name+"...}", value).Replace(target)
+			target = strings.NewReplacer("{"+p.name+"}", url.PathEscape(value), "{"+p.name+"...}", strings.ReplaceAll(url.PathEscape(value), "%2F", "/")).Replace(target)
 		case inQuery:
 			query.Set(p.name, value)
 		case inForm:

@@ -6,7 +6,7 @@ import "slices"
 // with 501.
 func routes() []route {
 	return slices.Concat(
-		systemRoutes(), appRoutes(), buildRoutes(), releaseRoutes(), processRoutes(), fileRoutes(), serviceRoutes(), instanceRoutes(), proxyRoutes(),
+		systemRoutes(), appRoutes(), buildRoutes(), releaseRoutes(), processRoutes(), fileRoutes(), serviceRoutes(), instanceRoutes(), proxyRoutes(), registryRoutes(),
 		missingRoutes(),
 	)
 }
