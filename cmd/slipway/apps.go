@@ -64,6 +64,7 @@ func (s *shell) appsCommand() *cobra.Command {
 			long: "Take the protection off that lock gave.", args: between(0, 1),
 			run: s.withApp(s.lockApp(false)),
 		}),
+		s.exportAppCommand(), s.importAppCommand(),
 	)
 	return c
 }
@@ -71,11 +72,8 @@ func (s *shell) appsCommand() *cobra.Command {
 // withApp makes a body of a function of one app, which an argument may name.
 func (s *shell) withApp(do func(context.Context, *client.Client, api.AppName) error) func(context.Context, []string) error {
 	return func(ctx context.Context, args []string) error {
-		if len(args) > 0 {
-			if s.appFlag != "" && s.appFlag != args[0] {
-				return usage("two apps are named: %q and -a %q", args[0], s.appFlag)
-			}
-			s.appFlag = args[0]
+		if err := s.nameApp(args); err != nil {
+			return err
 		}
 		rack, app, err := s.open(ctx)
 		if err != nil {
@@ -83,6 +81,18 @@ func (s *shell) withApp(do func(context.Context, *client.Client, api.AppName) er
 		}
 		return do(ctx, rack, app)
 	}
+}
+
+// nameApp lets an argument name the app.
+func (s *shell) nameApp(args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if s.appFlag != "" && s.appFlag != args[0] {
+		return usage("two apps are named: %q and -a %q", args[0], s.appFlag)
+	}
+	s.appFlag = args[0]
+	return nil
 }
 
 func (s *shell) listApps(ctx context.Context) error {

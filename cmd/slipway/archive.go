@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -15,8 +16,8 @@ import (
 	"slipway/api"
 )
 
-// exported is what `convox apps export` wrote of an app: a compressed tar of app.json, env, build.tgz
-// and a dump of each resource.
+// exported is what `slipway apps export` or `convox apps export` wrote of an app: a compressed tar
+// of app.json, env, build.tgz and, by Convox, a dump of each resource.
 type exported struct {
 	App exportedApp
 	Env map[string]string
@@ -28,11 +29,16 @@ type exported struct {
 }
 
 type exportedApp struct {
+	Generation string            `json:"generation"`
 	Name       string            `json:"name"`
 	Locked     bool              `json:"locked"`
 	Release    string            `json:"release"`
+	Status     string            `json:"status"`
 	Parameters map[string]string `json:"parameters"`
-	found      bool
+	// Multiline are the variables that have line breaks, which the file env cannot hold. Convox has
+	// no such variables.
+	Multiline map[string]string `json:"multiline,omitempty"`
+	found     bool
 }
 
 type exportedBuild struct {
@@ -60,7 +66,7 @@ func openArchive(file string) (exported, error) {
 		err = errors.New("it has no app.json")
 	}
 	if err != nil {
-		return a, api.Errorf(api.CodeInvalid, "%s is no archive of `convox apps export`: %w", file, err)
+		return a, api.Errorf(api.CodeInvalid, "%s is no archive of an app: %w", file, err)
 	}
 	return a, nil
 }
@@ -86,6 +92,10 @@ func (a *exported) read(r io.Reader) error {
 		return nil
 	})
 	slices.Sort(a.Dumps)
+	if a.Env == nil {
+		a.Env = map[string]string{}
+	}
+	maps.Copy(a.Env, a.App.Multiline)
 	return err
 }
 

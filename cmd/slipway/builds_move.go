@@ -27,11 +27,8 @@ func (s *shell) exportBuildCommand() *cobra.Command {
 }
 
 func (s *shell) exportBuild(ctx context.Context, id, file string) error {
-	if file == "" && terminal(s.out) != nil {
-		return usage("a build is no text for a terminal; give a file with -f")
-	}
-	if file == "" && s.json {
-		return usage("with --json, a file is needed: standard output is for the answer; give one with -f")
+	if err := s.checkTarget(file); err != nil {
+		return err
 	}
 	rack, app, err := s.open(ctx)
 	if err != nil {
@@ -42,18 +39,35 @@ func (s *shell) exportBuild(ctx context.Context, id, file string) error {
 			return err
 		}
 	}
-	if file == "" {
-		return rack.ExportBuild(ctx, app, id, s.out)
+	write := func(w io.Writer) error { return rack.ExportBuild(ctx, app, id, w) }
+	return s.writeTarget(file, write, map[string]any{"build": id})
+}
+
+// checkTarget refuses to mix bytes with what else a terminal or a program would read.
+func (s *shell) checkTarget(file string) error {
+	if file == "" && terminal(s.out) != nil {
+		return usage("an archive is no text for a terminal; give a file with -f")
 	}
-	var size int64
-	err = s.step("Writing "+oneLine(file), func() (string, error) {
-		size, err = durable.Write(file, func(w io.Writer) error { return rack.ExportBuild(ctx, app, id, w) })
+	if file == "" && s.json {
+		return usage("with --json, a file is needed: standard output is for the answer; give one with -f")
+	}
+	return nil
+}
+
+// writeTarget writes an archive to a file, whole or not at all, or to standard output.
+func (s *shell) writeTarget(file string, write func(io.Writer) error, doc map[string]any) error {
+	if file == "" {
+		return write(s.out)
+	}
+	err := s.step("Writing "+oneLine(file), func() (string, error) {
+		size, err := durable.Write(file, write)
+		doc["file"], doc["bytes"] = file, size
 		return api.Bytes(size).String(), err
 	})
 	if err != nil {
 		return err
 	}
-	return s.print(map[string]any{"build": id, "file": file, "bytes": size}, nothing)
+	return s.print(doc, nothing)
 }
 
 // newestComplete returns the newest build that can be exported.

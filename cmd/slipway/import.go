@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -43,15 +44,19 @@ func (s *shell) importCommand() *cobra.Command {
 			"  slipway import convox shop.tgz -a store --source . --yes",
 		run: func(ctx context.Context, args []string) error { return s.importConvox(ctx, args[0], f) },
 	})
-	flags := convox.Flags()
+	f.add(convox)
+	convox.Flags().BoolVarP(&f.confirmed, "yes", "y", false, "do not ask")
+	c.AddCommand(convox)
+	return c
+}
+
+func (f *importFlags) add(c *cobra.Command) {
+	flags := c.Flags()
 	flags.StringVar(&f.source, "source", "", "build this directory instead of taking the images")
 	flags.StringArrayVarP(&f.env, "env", "e", nil, "a variable to set beside those of the archive, NAME=VALUE; may be repeated")
 	flags.BoolVarP(&f.promote, "promote", "p", true, "deploy the release")
 	flags.BoolVarP(&f.wait, "wait", "w", true, "wait until the deployment has ended")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "say what would be done, and do nothing")
-	flags.BoolVarP(&f.confirmed, "yes", "y", false, "do not ask")
-	c.AddCommand(convox)
-	return c
 }
 
 // importPlan is what an import does, and what it does not.
@@ -261,7 +266,7 @@ func (s *shell) runImport(ctx context.Context, rack *client.Client, file string,
 		return s.print(info, nothing)
 	}
 	if f.source != "" {
-		b, err := s.build(ctx, rack, p.App, f.source, &buildFlags{manifest: p.source.name, description: "import of " + oneLine(file), promote: f.promote})
+		b, err := s.build(ctx, rack, p.App, f.source, &buildFlags{manifest: p.source.name, description: "import of " + oneLine(filepath.Base(file)), promote: f.promote})
 		if err != nil {
 			return err
 		}
@@ -286,7 +291,7 @@ func (s *shell) afterImport(app api.AppName, b api.BuildInfo) error {
 
 // sendBuild gives the build of an archive to the rack.
 func (s *shell) sendBuild(ctx context.Context, rack *client.Client, app api.AppName, file string) (b api.BuildInfo, err error) {
-	err = s.step("Sending the images of "+oneLine(file), func() (string, error) {
+	err = s.step("Sending the images of "+oneLine(filepath.Base(file)), func() (string, error) {
 		f, err := os.Open(file)
 		if err != nil {
 			return "", fmt.Errorf("read the archive: %w", err)

@@ -30,7 +30,7 @@ func TestImportRefuses(t *testing.T) {
 		code       int
 		files      []string
 	}{
-		{"text", "is no archive of `convox apps export`", 1, nil},
+		{"text", "is no archive of an app", 1, nil},
 		{"empty", "has no app.json", 1, []string{"other", ""}},
 		{"broken", "read app.json", 1, []string{"app.json", "{"}},
 		{"env", "line 1 is not of the form NAME=VALUE", 2, []string{"app.json", `{"name":"shop"}`, "env", "secret"}},

@@ -136,28 +136,35 @@ func (s *shell) openIn(ctx context.Context, dir string) (*client.Client, api.App
 	return rack, app, err
 }
 
-// readInput reads standard input to its end, at most limit bytes. An interrupt ends the wait for
-// it; the read itself is left behind.
+// readInput reads standard input to its end, at most limit bytes.
 func (s *shell) readInput(ctx context.Context, limit int64) (string, error) {
-	var text []byte
+	var text strings.Builder
+	if err := s.copyInput(ctx, &text, limit+1); err != nil {
+		return "", err
+	}
+	if int64(text.Len()) > limit {
+		return "", usage("standard input is longer than %s", api.Bytes(limit))
+	}
+	return text.String(), nil
+}
+
+// copyInput copies standard input up to its end or a limit. An interrupt ends the wait for it; the
+// read itself is left behind.
+func (s *shell) copyInput(ctx context.Context, to io.Writer, limit int64) error {
 	ended := make(chan error, 1)
 	go func() {
-		var err error
-		text, err = io.ReadAll(io.LimitReader(s.in, limit+1))
+		_, err := io.Copy(to, io.LimitReader(s.in, limit))
 		ended <- err
 	}()
 	select {
 	case <-ctx.Done():
-		return "", ctx.Err()
+		return ctx.Err()
 	case err := <-ended:
 		if err != nil {
-			return "", fmt.Errorf("read standard input: %w", err)
+			return fmt.Errorf("read standard input: %w", err)
 		}
+		return nil
 	}
-	if int64(len(text)) > limit {
-		return "", usage("standard input is longer than %s", api.Bytes(limit))
-	}
-	return string(text), nil
 }
 
 // terminal returns the file of a stream that is a terminal, or nil.

@@ -242,11 +242,9 @@ func TestConvoxUsers(t *testing.T) {
 	t.Run("cancel", func(t *testing.T) { c.on(t).cancels(src) })
 	t.Run("neighbours", func(t *testing.T) { c.on(t).neighbours(src) })
 	t.Run("scale", func(t *testing.T) { c.on(t).scales() })
-	c.call("DELETE", "/apps/shop", nil)
-	c.awaitState("end of the app", 30*time.Second, func() (string, bool) {
-		status, text := c.try("GET", "/apps/shop", "", nil)
-		return text, status == http.StatusNotFound && strings.HasPrefix(text, "no such app")
-	})
+	t.Run("moves", func(t *testing.T) { c.on(t).moves(build) })
+	t.Run("archives", func(t *testing.T) { c.on(t).archives() })
+	c.deleted("shop")
 }
 
 // on is the client of a part of the test.
