@@ -141,7 +141,7 @@ func (l *line) Close() error {
 var _ net.Conn = (*line)(nil)
 
 // handshakes is how many machines connect at once.
-const handshakes = 8
+const handshakes = 64
 
 // retry is the wait before an agent attaches again.
 const retry = 200 * time.Millisecond

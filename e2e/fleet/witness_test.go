@@ -136,11 +136,13 @@ func (w *witness) knowing() int64 {
 	return int64(len(w.knows))
 }
 
-// lost is how many nodes lose their power while a loss is measured, one each lossGap: not all at
-// the same moment between two heartbeats.
+// lost is how many nodes lose their power while a loss is measured, at most one of lossShare at a time,
+// for a process of theirs may be placed anew on the next; one each lossGap, not all at the same moment
+// between two heartbeats.
 const (
-	lost    = 20
-	lossGap = 130 * time.Millisecond
+	lost      = 20
+	lossShare = 50
+	lossGap   = 130 * time.Millisecond
 )
 
 // nodeLoss gives each of n nodes three processes on average, takes the power of some, and returns how
@@ -157,8 +159,10 @@ func (r *rack) nodeLoss(f *Fleet, w *witness, n int) []time.Duration {
 		w.lose(node)
 		f.Kill(node)
 		time.Sleep(lossGap) // on purpose, see there
+		if (i+1)%max(1, n/lossShare) == 0 || i == lost-1 {
+			r.await(f, "lost processes that have a place", func() int64 { return -w.homeless() }, 0)
+		}
 	}
-	r.await(f, "lost processes that have a place", func() int64 { return -w.homeless() }, 0)
 	return w.taken()
 }
 
