@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -14,6 +15,8 @@ import (
 
 	"slipway/api"
 	"slipway/api/client"
+	"slipway/api/machine"
+	"slipway/api/pb"
 )
 
 // member is one server of a rack in this process.
@@ -233,6 +236,41 @@ func TestRogueServers(t *testing.T) {
 		}
 	}
 	if servers, err := first.Servers(); err != nil || len(servers) != 1 {
+		t.Errorf("the rack has %d servers, %v", len(servers), err)
+	}
+}
+
+// TestServersThatDoNotReadTheRackAreNotLetIn: a server of a version from before the upgrade was
+// finished, or of one that has left the rack's format behind, is told so, and leaves nothing.
+func TestServersThatDoNotReadTheRackAreNotLetIn(t *testing.T) {
+	cfg := among(t, 1)
+	cfg.Bootstrap = true
+	m := start(t, cfg)
+	<-m.Ready()
+	secret, _, err := machine.ParseJoinToken(m.file(t, JoinServerTokenFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	format := m.store.View().Format()
+	for version, formats := range map[string]api.Formats{
+		"v0.9": {Oldest: 1, Newest: format - 1}, "v7.0": {Oldest: format + 1, Newest: format + 4},
+	} {
+		_, request, err := machine.NewRequest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		about, err := json.Marshal(api.Server{Name: "other", Raft: freeAddr(t), Version: version, Formats: formats})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = pb.NewMachinesClient(dialAs(t, m, nil).grpc).Join(t.Context(),
+			&pb.JoinRequest{Role: machine.RoleServer, Id: "other", Token: secret, Request: request, Server: about})
+		want := fmt.Sprintf("the rack has format %d, and slipway %s of the new server reads formats %s; install version v1 there", format, version, formats)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", version, err, want)
+		}
+	}
+	if servers, err := m.Servers(); err != nil || len(servers) != 1 {
 		t.Errorf("the rack has %d servers, %v", len(servers), err)
 	}
 }
