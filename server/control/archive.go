@@ -159,7 +159,7 @@ func (s *Server) createImported(ctx context.Context, app api.AppName, requestID 
 	req := s.request(ctx, requestID)
 	build, err := s.newBuild(v, a, req.ids.Build(), &pb.CreateBuildRequest{
 		App: string(app), Description: found.Description, GitSha: found.GitSHA, Manifest: found.Manifest, ManifestFile: "convox.yml",
-	})
+	}, true) // whoever imports an app sends its build before its environment
 	if err != nil {
 		return "", err
 	}

@@ -68,7 +68,7 @@ func (s *Server) CreateBuild(ctx context.Context, r *pb.CreateBuildRequest) (*pb
 		return nil, pb.Error(api.Errorf(api.CodeConflict, "app %q is being deleted", a.Name))
 	}
 	req := s.request(ctx, r.GetRequestId())
-	build, err := s.newBuild(v, a, req.ids.Build(), r)
+	build, err := s.newBuild(v, a, req.ids.Build(), r, false)
 	if err == nil {
 		err = s.checkSource(build.Services, r.GetSource())
 	}
@@ -85,8 +85,8 @@ func (s *Server) CreateBuild(ctx context.Context, r *pb.CreateBuildRequest) (*pb
 // remarkMax bounds what a user says of a build, in bytes: lists show it.
 const remarkMax = 4 << 10
 
-// newBuild checks a request and makes the record of the build.
-func (s *Server) newBuild(v *state.View, a *api.App, id api.BuildID, r *pb.CreateBuildRequest) (*api.Build, error) {
+// newBuild checks a request and makes the record of the build; lenient as in release.
+func (s *Server) newBuild(v *state.View, a *api.App, id api.BuildID, r *pb.CreateBuildRequest, lenient bool) (*api.Build, error) {
 	options, err := buildOptions(r.GetOptions())
 	if err != nil {
 		return nil, err
@@ -102,7 +102,7 @@ func (s *Server) newBuild(v *state.View, a *api.App, id api.BuildID, r *pb.Creat
 			return nil, err
 		}
 	}
-	m, err := manifest.Load(r.GetManifest(), manifest.Options{Env: env, AllowPrivileged: s.cfg.AllowPrivileged})
+	m, err := manifest.Load(r.GetManifest(), manifest.Options{Env: env, SkipRequired: lenient, AllowPrivileged: s.cfg.AllowPrivileged})
 	if err != nil {
 		return nil, err
 	}

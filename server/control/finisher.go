@@ -115,7 +115,7 @@ func (s *Server) buildRelease(b *api.Build, images map[api.ServiceName]api.Image
 	}
 	r, err := s.compile(release{
 		id: api.NewIDs(s.cfg.Mint()).Release(), app: b.App, build: b.ID, manifest: b.Manifest,
-		author: b.Author, description: b.Description,
+		author: b.Author, description: b.Description, lenient: b.Imported(),
 	}, env)
 	if _, invalid := errors.AsType[*manifest.Problems](err); invalid {
 		return nil, api.Errorf(api.CodeInvalid, "the manifest does not fit the environment: %w", err)
