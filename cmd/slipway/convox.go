@@ -109,7 +109,6 @@ func elsewhere() map[string]string {
 		"rack update":         "a rack is upgraded machine by machine: slipway rack upgrade",
 		"rack releases":       packages,
 		"rack scale":          scaling,
-		"rack access":         "make a token: slipway tokens create NAME --role deployer --expires 12h",
 		"rack runtime":        scaling,
 		"rack sync":           "a rack has nothing to sync with",
 		"rack kubeconfig":     "there is no Kubernetes",

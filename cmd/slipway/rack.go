@@ -35,7 +35,7 @@ func (s *shell) rackCommand() *cobra.Command {
 			})
 		},
 	})
-	c.AddCommand(s.serversCommand(), s.upgradeCommand(), s.caCommand(), s.joinTokenCommand(), s.backupCommand(), s.rackPsCommand(), s.rackLogsCommand())
+	c.AddCommand(s.serversCommand(), s.upgradeCommand(), s.caCommand(), s.joinTokenCommand(), s.backupCommand(), s.rackPsCommand(), s.rackLogsCommand(), s.accessCommand())
 	return c
 }
 

@@ -112,3 +112,17 @@ func (c *convox) importApp(app, archive string) {
 	release := answerOf[thing](c, c.call("POST", "/apps/"+app+"/releases", url.Values{"env": {files["env"]}}))
 	c.promote(app, release.ID)
 }
+
+// registries gives the rack a login, sees it in the list, and takes it back.
+func (c *convox) registries() {
+	form := url.Values{"server": {"registry.example.com"}, "username": {"ann"}, "password": {"canary"}}
+	c.call("POST", "/registries", form)
+	if got, want := c.call("GET", "/registries", nil), `[{"server":"registry.example.com","username":"ann","password":""}]`; strings.TrimSpace(got) != want {
+		c.t.Errorf("registries %s, want %s", got, want)
+	}
+	c.call("DELETE", "/registries/registry.example.com", nil)
+	if list := c.list("/registries"); len(list) != 0 {
+		c.t.Errorf("registries %+v after the removal", list)
+	}
+	contains(c.t, "rack logs", c.socket("/system/logs", "", "Follow", "false", "Since", "30m0s"), "system/slipway/registry.example.com registry.added user ann by jwt-admin-", "registry.removed user ann")
+}

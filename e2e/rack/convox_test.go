@@ -34,9 +34,13 @@ type convox struct {
 func newConvox(r *rack) *convox {
 	r.t.Helper()
 	c := &convox{rack: r, http: r.client()}
-	c.base = "https://" + r.args[slices.Index(r.args, "--registry-addr")+1]
 	c.http.Timeout = 0 // streams last
-	c.token = document[struct{ Secret string }](r, "tokens", "create", "convox", "--role", "admin", "--json").Secret
+	at, err := url.Parse(document[struct{ URL string }](r, "rack", "access", "--role", "admin", "--json").URL)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	c.base = "https://" + at.Host
+	c.token, _ = at.User.Password()
 	return c
 }
 
@@ -236,6 +240,7 @@ func TestConvoxUsers(t *testing.T) {
 	}
 	c.promote("shop", build.Release)
 	t.Run("rack", c.rackIsDescribed)
+	t.Run("registries", func(t *testing.T) { c.on(t).registries() })
 	t.Run("releases", func(t *testing.T) { c.on(t).releases(build) })
 	t.Run("commands", func(t *testing.T) { c.on(t).commands() })
 	t.Run("copies", func(t *testing.T) { c.on(t).copies() })
@@ -262,7 +267,7 @@ func (c *convox) rackIsDescribed(t *testing.T) {
 	if list := c.list("/instances"); len(list) != 1 || list[0].Status != "active" {
 		t.Errorf("instances %+v", list)
 	}
-	contains(t, "rack logs", c.socket("/system/logs", "", "Follow", "false", "Since", "30m0s"), "system/slipway/shop app.created shop by convox", "deployment.started")
+	contains(t, "rack logs", c.socket("/system/logs", "", "Follow", "false", "Since", "30m0s"), "system/slipway/shop app.created shop by jwt-admin-", "deployment.started")
 	if list := c.list("/system/processes"); len(list) != 1 || list[0].Service != "web" && list[0].Name != "web" {
 		t.Errorf("rack ps %+v", list)
 	}
