@@ -14,5 +14,5 @@
 // manifest inside an uploaded source (source.go).
 //
 // No request holds more memory than a few chunks: sources, copies and logs are streamed, forms are
-// bounded. The package starts one goroutine per open websocket, which ends with it.
+// bounded. The package starts two goroutines per open websocket, which end with it.
 package rest

@@ -37,7 +37,8 @@ type socket struct {
 // serveSocket opens a websocket and serves it. Clients show nothing of a handshake that is refused,
 // so that every error after it is a line of the stream; of a command it is an exit status as well.
 func (a *API) serveSocket(c *call, rt *route, failed error) error {
-	conn, err := websocket.Accept(c.w, c.r, nil)
+	over := &taken{ResponseWriter: c.w}
+	conn, err := websocket.Accept(over, c.r, nil)
 	if err != nil {
 		a.cfg.Log.Debug("websocket refused", "request", c.id, "err", err)
 		return nil // Accept has answered
@@ -53,6 +54,7 @@ func (a *API) serveSocket(c *call, rt *route, failed error) error {
 		input.Close() // nobody reads it: what comes is dropped
 	}
 	go c.socket.receive(feed, cancel) // ends with the connection
+	go watch(ctx, over.conn, cancel)  // ends with this function
 	if rt.answer == exitStatus {
 		// Clients take the last status that they read, and 0 where the connection broke before one.
 		c.socket.exit(exitUnknown)
