@@ -283,9 +283,21 @@ func maxTime(a, b time.Time) time.Time {
 	return b
 }
 
-// wakeBatch is how many sessions are woken at once. What follows of thousands would stand in the way of
-// the heartbeats between servers, and the leader would be one no more.
-const wakeBatch = 512
+// wakeBatch is how many sessions are woken at once; more follow when most of them have begun, or after
+// wakeMax. What thousands have to do would stand in the way of the heartbeats between servers, and the
+// leader would be one no more.
+const (
+	wakeBatch = 512
+	wakeMax   = 200 * time.Millisecond
+)
+
+// asleep counts those who were woken and have not looked yet.
+func asleep(sessions []*session) (n int) {
+	for _, c := range sessions {
+		n += len(c.wake)
+	}
+	return n
+}
 
 // wake wakes the sessions whose assignments changed, or all of them, and returns how many there
 // are.
@@ -298,8 +310,8 @@ func (s *Server) wake(ch state.Changes, all bool) int {
 			for _, c := range batch {
 				c.poke()
 			}
-			if len(batch) == wakeBatch {
-				time.Sleep(wakeBatch * documentCost / 2) // they have begun, on two processors or more
+			for until := time.Now().Add(wakeMax); len(batch) == wakeBatch && asleep(batch) > wakeBatch/4 && time.Now().Before(until); {
+				time.Sleep(time.Millisecond) // as much as nobody notices
 			}
 		}
 		return len(sessions)
