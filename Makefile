@@ -68,7 +68,7 @@ sim:
 
 ## mutants: realistic bugs, each of which the simulator or a property has to find
 mutants:
-	SLIPWAY_MUTANTS=1 $(GO) test -count=1 -timeout 30m -run TestMutants ./e2e/mutants
+	SLIPWAY_MUTANTS=1 $(GO) test -count=1 -timeout 30m -v -run TestMutants ./e2e/mutants
 
 ## bench: figures beside a peer or a floor of the same run, also written to bench.json
 bench: build

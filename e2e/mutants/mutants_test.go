@@ -1,6 +1,7 @@
 package mutants
 
 import (
+	"cmp"
 	"encoding/json"
 	"flag"
 	"os"
@@ -44,6 +45,7 @@ func TestMutants(t *testing.T) {
 			case !failed:
 				t.Fatalf("%s %s %s does not find it", m.Package, m.Run, m.Args)
 			}
+			t.Logf("found by %s", finding(out))
 		})
 	}
 }
@@ -80,6 +82,13 @@ func (f Finder) find(root string, flags ...string) (out string, failed bool) {
 	cmd.Dir = root
 	b, err := cmd.CombinedOutput()
 	return string(b), err != nil
+}
+
+// finding is the test that failed, with the seed if that is a part of its name.
+func finding(out string) string {
+	_, after, _ := strings.Cut(out[max(0, strings.LastIndex(out, "--- FAIL: ")):], "--- FAIL: ")
+	name, _, _ := strings.Cut(after, " ")
+	return cmp.Or(name, "a panic")
 }
 
 // TestTableIsTrue: every bug is still a change of what it names, and there are enough of them.

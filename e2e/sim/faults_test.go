@@ -8,6 +8,7 @@ import (
 
 var (
 	seed  = flag.Uint64("seed", 0, "run this one seed instead of the usual ones")
+	tries = flag.Uint64("tries", 1, "with -seed: run so many, from that one on, until one breaks something")
 	hours = flag.Int("hours", 60, "simulated hours in all")
 )
 
@@ -20,23 +21,32 @@ var shapes = []struct{ servers, nodes int }{{1, 4}, {3, 4}, {5, 6}, {3, 12}}
 // TestFaults runs many racks through every fault there is. In the calm at the end of each hour
 // every rack must converge.
 func TestFaults(t *testing.T) {
-	const each = 3 // hours
+	if *seed != 0 {
+		for s := *seed; s < *seed+*tries && t.Run(fmt.Sprint("seed ", s), func(t *testing.T) { storm(t, s) }); s++ {
+		}
+		return
+	}
 	var seeds []uint64
 	for s := uint64(1); s <= uint64(max(1, *hours/each)); s++ {
 		seeds = append(seeds, s)
 	}
-	if seeds = append(seeds, regressions...); *seed != 0 {
-		seeds = []uint64{*seed}
-	}
-	for _, s := range seeds {
+	for _, s := range append(seeds, regressions...) {
 		t.Run(fmt.Sprint("seed ", s), func(t *testing.T) {
 			t.Parallel()
-			shape := shapes[s%uint64(len(shapes))]
-			r := Run(Config{Seed: s, Servers: shape.servers, Nodes: shape.nodes, Hours: each, Faults: Faults})
-			if len(r.Broken) > 0 {
-				t.Fatalf("%s\n%s", r.Text(), r.Trace)
-			}
+			storm(t, s)
 		})
+	}
+}
+
+// each is how many hours of a seed are simulated.
+const each = 3
+
+// storm runs the rack of a seed.
+func storm(t *testing.T, seed uint64) {
+	shape := shapes[seed%uint64(len(shapes))]
+	r := Run(Config{Seed: seed, Servers: shape.servers, Nodes: shape.nodes, Hours: each, Faults: Faults})
+	if len(r.Broken) > 0 {
+		t.Fatalf("%s\n%s", r.Text(), r.Trace)
 	}
 }
 
