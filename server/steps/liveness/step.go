@@ -18,6 +18,10 @@ const SilenceMax = 10 * time.Second
 // silent has lost its power or its network. Agents speak each second, or every other.
 const brokenMax = 4 * time.Second
 
+// greetCost is what a leader may take to let a node in: those of a large rack come to a new leader one
+// after the other, and one that waits for its turn is not silent.
+const greetCost = 5 * time.Millisecond
+
 // When many nodes fall silent at once, the fault is more likely here than there, and replacing
 // everything at once makes things worse: nothing is replaced for holdMax longer. A fault that
 // lasts is a real one.
@@ -43,11 +47,15 @@ func Step(v *state.View, _ state.Changes, in steps.Input) (cmds []state.Command,
 	var gone []silent
 	ready := 0
 	for n := range v.Nodes() {
+		if n.Status == api.NodeReady {
+			ready++
+		}
+	}
+	for n := range v.Nodes() {
 		if n.Status != api.NodeReady {
 			continue
 		}
-		ready++
-		s := silent{n.ID, heard(n, in), limit}
+		s := silent{n.ID, heard(n, in, time.Duration(ready)*greetCost), limit}
 		if in.Attached[n.ID] {
 			s.limit = min(limit, brokenMax)
 		}
@@ -70,15 +78,18 @@ func Step(v *state.View, _ state.Changes, in steps.Input) (cmds []state.Command,
 	return cmds, wake
 }
 
-// heard is when a node last gave a sign of life. This leader has heard nothing from before its
-// election, and a node that has just become ready may not have sent its first heartbeat.
-func heard(n *api.Node, in steps.Input) time.Time {
+// heard is when a node last gave a sign of life, or may have waited to give one: this leader has heard
+// nothing from before its election, and a node that has just become ready may not have sent its first
+// heartbeat. greet is how long the leader may take to let all nodes in.
+func heard(n *api.Node, in steps.Input, greet time.Duration) time.Time {
 	at := in.Leader
-	if n.Since.After(at) {
-		at = n.Since
-	}
 	if beat, ok := in.Heartbeats[n.ID]; ok && beat.After(at) {
 		at = beat
+	} else {
+		at = at.Add(greet)
+	}
+	if n.Since.After(at) {
+		at = n.Since
 	}
 	return at
 }
