@@ -299,29 +299,31 @@ func asleep(sessions []*session) (n int) {
 	return n
 }
 
-// wake wakes the sessions whose assignments changed, or all of them, and returns how many there
-// are.
+// wake wakes the sessions whose assignments changed, or all of them, and returns how many there are.
 func (s *Server) wake(ch state.Changes, all bool) int {
-	if all || ch.All {
-		s.mu.Lock()
-		sessions := slices.Collect(maps.Values(s.sessions))
-		s.mu.Unlock()
-		for batch := range slices.Chunk(sessions, wakeBatch) {
-			for _, c := range batch {
-				c.poke()
-			}
-			for until := time.Now().Add(wakeMax); len(batch) == wakeBatch && asleep(batch) > wakeBatch/4 && time.Now().Before(until); {
-				time.Sleep(time.Millisecond) // as much as nobody notices
-			}
-		}
-		return len(sessions)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for node := range ch.Assigned {
-		if c := s.sessions[node]; c != nil {
+	sessions, total := s.concerned(ch, all || ch.All)
+	for batch := range slices.Chunk(sessions, wakeBatch) {
+		for _, c := range batch {
 			c.poke()
 		}
+		for until := time.Now().Add(wakeMax); len(batch) == wakeBatch && asleep(batch) > wakeBatch/4 && time.Now().Before(until); {
+			time.Sleep(time.Millisecond) // as much as nobody notices
+		}
 	}
-	return len(s.sessions)
+	return total
+}
+
+// concerned returns the sessions to wake, and how many there are in all.
+func (s *Server) concerned(ch state.Changes, all bool) (out []*session, total int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if all {
+		return slices.Collect(maps.Values(s.sessions)), len(s.sessions)
+	}
+	for node := range ch.Assigned {
+		if c := s.sessions[node]; c != nil {
+			out = append(out, c)
+		}
+	}
+	return out, len(s.sessions)
 }

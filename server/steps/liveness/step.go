@@ -83,7 +83,7 @@ func Step(v *state.View, _ state.Changes, in steps.Input) (cmds []state.Command,
 // heartbeat. greet is how long the leader may take to let all nodes in.
 func heard(n *api.Node, in steps.Input, greet time.Duration) time.Time {
 	at := in.Leader
-	if beat, ok := in.Heartbeats[n.ID]; ok && beat.After(at) {
+	if beat, ok := in.Heartbeats[n.ID]; ok && !beat.Before(at) {
 		at = beat
 	} else {
 		at = at.Add(greet)
