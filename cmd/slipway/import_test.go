@@ -1,11 +1,7 @@
 package main
 
 import (
-	"archive/tar"
-	"bytes"
-	"compress/gzip"
 	"encoding/json"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,10 +10,10 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"slipway/e2e/images"
 )
 
 // What is no archive, or lacks what an app needs, is refused before anything is done.
@@ -95,27 +91,15 @@ func buildJSON(text string) string {
 }
 
 // ociBuild is what a rack of generation 3 exports of a build.
-func ociBuild(t testing.TB, text string, images map[string]v1.Image) []byte {
+func ociBuild(t testing.TB, text string, of map[string]v1.Image) []byte {
 	t.Helper()
 	files := []string{"build.json", buildJSON(text)}
-	for service, image := range images {
-		dir := t.TempDir()
-		l, err := layout.Write(dir, empty.Index)
-		if err == nil {
-			err = l.AppendImage(image)
-		}
+	for service, image := range of {
+		b, err := images.Layout(mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: image}))
 		if err != nil {
 			t.Fatal(err)
 		}
-		var b bytes.Buffer
-		w := tar.NewWriter(&b)
-		if err := w.AddFS(os.DirFS(dir)); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		files = append(files, service+"."+exportedID+".tar", b.String())
+		files = append(files, service+"."+exportedID+".tar", string(b))
 	}
 	return tgz(t, files...)
 }
@@ -132,20 +116,11 @@ func fileImage(t testing.TB, file string) v1.Image {
 
 func layer(t testing.TB, files ...string) v1.Layer {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
+	var entries []images.Entry
 	for _, file := range files {
-		if err := w.WriteHeader(&tar.Header{Name: file, Mode: 0o755, Size: int64(len(file)), Typeflag: tar.TypeReg}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, file); err != nil {
-			t.Fatal(err)
-		}
+		entries = append(entries, images.File(file, file))
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+	l, err := images.Layer(entries...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,24 +130,15 @@ func layer(t testing.TB, files ...string) v1.Layer {
 // tgz packs names and contents.
 func tgz(t testing.TB, files ...string) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	w := tar.NewWriter(z)
+	var entries []images.Entry
 	for i := 0; i < len(files); i += 2 {
-		if err := w.WriteHeader(&tar.Header{Name: files[i], Mode: 0o600, Size: int64(len(files[i+1])), Typeflag: tar.TypeReg}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, files[i+1]); err != nil {
-			t.Fatal(err)
-		}
+		entries = append(entries, images.File(files[i], files[i+1]))
 	}
-	if err := w.Close(); err != nil {
+	b, err := images.Zipped(entries...)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return b
 }
 
 func writeFile(t testing.TB, file string, content []byte) {

@@ -3,10 +3,7 @@ package rack
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
-	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,9 +11,10 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"slipway/e2e/images"
 )
 
 // TestImportedImagesRun takes over an app as each generation of Convox exports it. The processes
@@ -25,7 +23,7 @@ func TestImportedImagesRun(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	image := foreignImage(t)
-	for app, images := range map[string]string{"second": savedImage(t, image), "third": imageLayout(t, image)} {
+	for app, archive := range map[string]string{"second": savedImage(t, image), "third": imageLayout(t, image)} {
 		file := filepath.Join(r.dir, app+".tgz")
 		build := map[string]string{"id": "BAAAAAAAAAA", "description": "from elsewhere", "manifest": "environment:\n  - VERSION\nservices:\n  web:\n    build: .\n    port: 3000\n    health: /check\n    tls:\n      redirect: false\n"}
 		text, err := json.Marshal(build)
@@ -33,7 +31,7 @@ func TestImportedImagesRun(t *testing.T) {
 			t.Fatal(err)
 		}
 		writeFile(t, file, packed(t, "app.json", `{"name":"`+app+`","locked":true}`, "env", "VERSION=imported",
-			"build.tgz", packed(t, "build.json", string(text), "web.BAAAAAAAAAA.tar", images)))
+			"build.tgz", packed(t, "build.json", string(text), "web.BAAAAAAAAAA.tar", archive)))
 
 		out := r.must("", "import", "convox", file, "--yes")
 		if !strings.Contains(out, "web v2 is live (1/1") {
@@ -70,8 +68,8 @@ func foreignImage(t *testing.T) v1.Image {
 	roots := tar.Header{Name: "home/roots", Mode: 0o600, Typeflag: tar.TypeReg}
 	removed := tar.Header{Name: "home/removed", Mode: 0o644, Typeflag: tar.TypeReg}
 	whiteout := tar.Header{Name: "home/.wh.removed", Mode: 0o600, Typeflag: tar.TypeReg}
-	lower := layerOf(t, entry{program, readFile(t, bin.Dir+"/testapp")}, entry{home, ""}, entry{removed, "gone"})
-	upper := layerOf(t, entry{whiteout, ""}, entry{roots, "for root"}, entry{secret, "for 1000"})
+	lower := layerOf(t, images.Entry{Header: program, Content: readFile(t, bin.Dir+"/testapp")}, images.Entry{Header: home}, images.Entry{Header: removed, Content: "gone"})
+	upper := layerOf(t, images.Entry{Header: whiteout}, images.Entry{Header: roots, Content: "for root"}, images.Entry{Header: secret, Content: "for 1000"})
 	image, err := mutate.AppendLayers(empty.Image, lower, upper)
 	if err == nil {
 		image, err = mutate.Config(image, v1.Config{
@@ -84,29 +82,9 @@ func foreignImage(t *testing.T) v1.Image {
 	return image
 }
 
-// entry is a file of a layer.
-type entry struct {
-	header  tar.Header
-	content string
-}
-
-func layerOf(t *testing.T, entries ...entry) v1.Layer {
+func layerOf(t *testing.T, entries ...images.Entry) v1.Layer {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, e := range entries {
-		e.header.Size = int64(len(e.content))
-		if err := w.WriteHeader(&e.header); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, e.content); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+	l, err := images.Layer(entries...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,44 +108,23 @@ func savedImage(t *testing.T, image v1.Image) string {
 // imageLayout is an OCI archive.
 func imageLayout(t *testing.T, image v1.Image) string {
 	t.Helper()
-	dir := t.TempDir()
-	l, err := layout.Write(dir, empty.Index)
-	if err == nil {
-		err = l.AppendImage(image)
-	}
+	b, err := images.Layout(mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: image}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	if err := w.AddFS(os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
+	return string(b)
 }
 
 // packed is a compressed tar of names and contents.
 func packed(t *testing.T, files ...string) string {
 	t.Helper()
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	w := tar.NewWriter(z)
+	var entries []images.Entry
 	for i := 0; i < len(files); i += 2 {
-		if err := w.WriteHeader(&tar.Header{Name: files[i], Mode: 0o600, Size: int64(len(files[i+1])), Typeflag: tar.TypeReg}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, files[i+1]); err != nil {
-			t.Fatal(err)
-		}
+		entries = append(entries, images.File(files[i], files[i+1]))
 	}
-	if err := w.Close(); err != nil {
+	b, err := images.Zipped(entries...)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
+	return string(b)
 }

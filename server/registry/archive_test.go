@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
@@ -23,6 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
 	"slipway/api"
+	"slipway/e2e/images"
 )
 
 // fetched reads an image completely and compares every digest with its content.
@@ -186,19 +185,11 @@ func TestLoadOfLayouts(t *testing.T) {
 // layoutOf writes an index as a tar of an OCI layout.
 func layoutOf(t *testing.T, index v1.ImageIndex) io.Reader {
 	t.Helper()
-	dir := t.TempDir()
-	if _, err := layout.Write(dir, index); err != nil {
+	b, err := images.Layout(index)
+	if err != nil {
 		t.Fatal(err)
 	}
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	if err := w.AddFS(os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return &b
+	return bytes.NewReader(b)
 }
 
 // entry is a file of an archive made by hand.
@@ -210,27 +201,22 @@ type entry struct {
 
 func archiveOf(t *testing.T, entries ...entry) io.Reader {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
+	var all []images.Entry
 	for _, e := range entries {
-		h := &tar.Header{Typeflag: tar.TypeReg, Name: e.name, Mode: 0o644, Size: int64(len(e.text)), Linkname: e.link}
-		if e.link != "" {
-			h.Typeflag = tar.TypeSymlink
+		f := images.File(e.name, e.text)
+		if f.Linkname = e.link; e.link != "" {
+			f.Typeflag = tar.TypeSymlink
 		}
 		if e.hard {
-			h.Typeflag = tar.TypeLink
+			f.Typeflag = tar.TypeLink
 		}
-		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, e.text); err != nil {
-			t.Fatal(err)
-		}
+		all = append(all, f)
 	}
-	if err := w.Close(); err != nil {
+	b, err := images.Archive(all...)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return &b
+	return bytes.NewReader(b)
 }
 
 // layerText is a layer, which is not compressed: old archives have such.
