@@ -366,7 +366,7 @@ func convoxDay() []ask {
 		{row: "SOCKET /apps/{app}/logs", path: "/apps/nope/logs", want: `^ERROR: no such app: "nope"`},
 		{row: "SOCKET /apps/{app}/processes/{pid}/logs", path: "/apps/shop/processes/{web}/logs", headers: map[string]string{"Follow": "false"}, want: "^(version two\n)?"},
 		{row: "SOCKET /apps/{app}/services/{service}/logs", path: "/apps/shop/services/web/logs", headers: map[string]string{"Follow": "false", "Since": "20m0s"}, want: "version two\n"},
-		{row: "SOCKET /system/logs", headers: map[string]string{"Follow": "false", "Since": "30m0s", "Prefix": "true"}, want: `(?m)^2000-01-01T..:..:..Z system/slipway/shop app.created shop by jwt-rw-[0-9a-f]+$`},
+		{row: "SOCKET /system/logs", headers: map[string]string{"Follow": "false", "Since": "30m0s", "Prefix": "true"}, want: `(?m)^2000-01-01T..:..:..Z service/rack/shop app.created shop by jwt-rw-[0-9a-f]+$`},
 		{row: "PUT /apps/{app}/services/{service}", path: "/apps/shop/services/web", form: url.Values{"count": {"3"}, "cpu": {"500"}, "memory": {"256"}}, want: "^ok\n$"},
 		{row: "PUT /apps/{app}/services/{service}", path: "/apps/shop/services/web", form: url.Values{}, status: 400, want: "neither count, cpu nor memory"},
 		{row: "GET /apps/{app}/services", path: "/apps/shop/services", want: `"count":3,"cpu":500,.*"memory":256`},

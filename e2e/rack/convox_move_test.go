@@ -124,5 +124,5 @@ func (c *convox) registries() {
 	if list := c.list("/registries"); len(list) != 0 {
 		c.t.Errorf("registries %+v after the removal", list)
 	}
-	contains(c.t, "rack logs", c.socket("/system/logs", "", "Follow", "false", "Since", "30m0s"), "system/slipway/registry.example.com registry.added user ann by jwt-admin-", "registry.removed user ann")
+	contains(c.t, "rack logs", c.socket("/system/logs", "", "Follow", "false", "Since", "30m0s"), "service/rack/registry.example.com registry.added user ann by jwt-admin-", "registry.removed user ann")
 }

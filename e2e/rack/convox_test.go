@@ -267,7 +267,7 @@ func (c *convox) rackIsDescribed(t *testing.T) {
 	if list := c.list("/instances"); len(list) != 1 || list[0].Status != "active" {
 		t.Errorf("instances %+v", list)
 	}
-	contains(t, "rack logs", c.socket("/system/logs", "", "Follow", "false", "Since", "30m0s"), "system/slipway/shop app.created shop by jwt-admin-", "deployment.started")
+	contains(t, "rack logs", c.socket("/system/logs", "", "Follow", "false", "Since", "30m0s"), "service/rack/shop app.created shop by jwt-admin-", "deployment.started")
 	if list := c.list("/system/processes"); len(list) != 1 || list[0].Service != "web" && list[0].Name != "web" {
 		t.Errorf("rack ps %+v", list)
 	}

@@ -81,7 +81,7 @@ func (w *logWriter) event(e api.Event) error { return w.write(w.text(&e)) }
 
 // text is the line of an event. Those of processes are in the log already.
 func (w *logWriter) text(e *api.Event) string {
-	text := eventText(*e)
+	text := eventText(ofSystem, *e)
 	if strings.HasPrefix(e.Type, "process.") || !strings.Contains(text, w.filter) {
 		return ""
 	}
@@ -131,7 +131,7 @@ func lineText(l *api.LogLine, prefix bool) string {
 	}
 	source := fmt.Sprintf("service/%s/%s", l.Service, l.Process)
 	if l.Stream == "system" {
-		source = fmt.Sprintf("system/slipway/%s", l.Process)
+		source = fmt.Sprintf("%s/%s", ofSystem, l.Process)
 	}
 	var b strings.Builder
 	for line := range strings.SplitSeq(text, "\n") {

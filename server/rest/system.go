@@ -97,14 +97,21 @@ func createToken(c *call) error {
 	return c.json(jwt{secret}, err)
 }
 
+// Where events come from, as lines of a log say it: in an app's beside what its services say, in the
+// rack's as what its only service says, which scripts look for.
+const (
+	ofSystem = "system/slipway"
+	ofRack   = "service/rack"
+)
+
 // eventLine writes an event as a line of the rack's log.
 func (c *call) eventLine(e api.Event) error {
-	_, err := c.socket.Write([]byte(eventText(e)))
+	_, err := c.socket.Write([]byte(eventText(ofRack, e)))
 	return err
 }
 
 // eventText is an event in the form of a line of the log.
-func eventText(e api.Event) string {
+func eventText(from string, e api.Event) string {
 	parts := []string{e.Type}
 	for _, part := range []string{string(e.App), e.Message} {
 		if part != "" {
@@ -118,7 +125,7 @@ func eventText(e api.Event) string {
 	if object == "" {
 		object = "rack"
 	}
-	return fmt.Sprintf("%s system/slipway/%s %s\n", e.At.UTC().Format(time.RFC3339), object, oneLine(strings.Join(parts, " ")))
+	return fmt.Sprintf("%s %s/%s %s\n", e.At.UTC().Format(time.RFC3339), from, object, oneLine(strings.Join(parts, " ")))
 }
 
 // oneLine makes one line of a text.
