@@ -268,8 +268,8 @@ func (d *desk) hurries() bool {
 func (s *Server) publish(d *desk, ch state.Changes) (next, calm time.Time) {
 	began := time.Now()
 	moved, endpoints := d.write()
-	sessions := time.Duration(s.wake(ch, moved))
 	next = began.Add(writeShare * time.Since(began))
+	sessions := time.Duration(s.wake(ch, moved))
 	if !moved {
 		return next, next
 	}
@@ -291,10 +291,12 @@ const (
 	wakeMax   = 200 * time.Millisecond
 )
 
-// asleep counts those who were woken and have not looked yet.
+// asleep counts those who were woken and have not looked yet, for want of a processor.
 func asleep(sessions []*session) (n int) {
 	for _, c := range sessions {
-		n += len(c.wake)
+		if !c.rests.Load() {
+			n += len(c.wake)
+		}
 	}
 	return n
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -223,6 +224,7 @@ type session struct {
 	changes      bool
 	peers, names digest        // what it knew when it attached
 	wake         chan struct{} // capacity 1: there may be news
+	rests        atomic.Bool   // it lets news come together
 
 	mu sync.Mutex // guards stream.Send
 
