@@ -20,7 +20,7 @@ const (
 	redirectsMax = 3
 	// retryMax is how long a call tries other servers when one cannot be reached, retryWait the
 	// wait in between.
-	retryMax  = 10 * time.Second
+	retryMax  = 20 * time.Second
 	retryWait = 100 * time.Millisecond
 )
 

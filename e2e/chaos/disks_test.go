@@ -72,7 +72,18 @@ func run(name string, args ...string) error {
 	return nil
 }
 
-func (d *disk) mount() error { return run("mount", "-o", "loop", d.image, d.path) }
+// mount mounts the file system, through a block device that nobody had before: where a mount namespace
+// of somebody else still holds the one that was shut down, mount would come back to that, which answers
+// nothing any more.
+func (d *disk) mount() error {
+	out, err := exec.Command("losetup", "--find", "--show", d.image).Output()
+	if err != nil {
+		return fmt.Errorf("losetup %s: %w", d.image, err)
+	}
+	device := strings.TrimSpace(string(out))
+	// Let go of here, it goes with the mount.
+	return errors.Join(run("mount", device, d.path), run("losetup", "--detach", device))
+}
 
 // close takes the file system away again.
 func (d *disk) close() error {

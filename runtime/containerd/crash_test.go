@@ -109,7 +109,12 @@ func TestDaemonKilledAtAnyMoment(t *testing.T) {
 	}
 	m.kill()
 	m.launch(t) // it drops its own directories of what it has lost when it starts
-	if left, _ := filepath.Glob(m.dir + "/state/io.containerd.runtime.v2.task/*/*"); len(left) > 0 {
-		t.Errorf("the daemon keeps %q", left)
+	left, _ := filepath.Glob(m.dir + "/state/io.containerd.runtime.v2.task/*/*")
+	for _, dir := range left {
+		// One that it was killed over before it noted the runtime it keeps until the machine restarts:
+		// it does not know whom to ask.
+		if _, err := os.Stat(dir + "/runtime"); err == nil {
+			t.Errorf("the daemon keeps %s", dir)
+		}
 	}
 }
