@@ -36,10 +36,10 @@ func open(t *testing.T, dir string, bootstrap bool) *Store {
 
 func wait(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("no %s within 30 s", what)
+			t.Fatalf("no %s within two minutes", what)
 		}
 		time.Sleep(time.Millisecond) // polls, does not order anything
 	}
