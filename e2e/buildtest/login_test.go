@@ -26,7 +26,6 @@ import (
 
 	"slipway/api"
 	"slipway/e2e/images"
-	"slipway/server/registry"
 )
 
 // TestBaseOfAPrivateRegistry builds on an image that a registry outside the rack gives to those who
@@ -67,18 +66,7 @@ func TestBaseOfAPrivateRegistry(t *testing.T) {
 func privateRegistry(t *testing.T) (addr string) {
 	t.Helper()
 	l, ip := outsideListener(t)
-	reg, err := registry.New(registry.Config{
-		Root: t.TempDir(), HTTPSecret: "s", Grace: -1, FreeMin: 1, Logger: slog.New(slog.DiscardHandler),
-		Authorize: func(u, p, _, _ string) error {
-			if u != user || p != password {
-				return errors.New("wrong name or password")
-			}
-			return nil
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	reg := newRegistry(t, t.TempDir())
 	cert, ca := certificateOf(t, ip)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(reg.ServeHTTP))
 	server.Listener.Close()

@@ -65,9 +65,9 @@ type rack struct {
 // switchTo makes another registry answer in place of the rack's.
 func (r *rack) switchTo(other *registry.Registry) { r.serves.Store(other) }
 
-func newRack(t *testing.T) *rack {
+// newRegistry returns a registry that lets one user in.
+func newRegistry(t *testing.T, root string) *registry.Registry {
 	t.Helper()
-	root := t.TempDir()
 	reg, err := registry.New(registry.Config{
 		Root: root, HTTPSecret: "s", Grace: -1, FreeMin: 1, Logger: slog.New(slog.DiscardHandler),
 		Authorize: func(u, p, _, _ string) error {
@@ -80,6 +80,13 @@ func newRack(t *testing.T) *rack {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return reg
+}
+
+func newRack(t *testing.T) *rack {
+	t.Helper()
+	root := t.TempDir()
+	reg := newRegistry(t, root)
 	cert, ca := certificate(t)
 	mux := http.NewServeMux()
 	serves := &atomic.Pointer[registry.Registry]{}

@@ -309,7 +309,7 @@ func (s *Server) wake(ch state.Changes, all bool) int {
 			c.poke()
 		}
 		for until := time.Now().Add(wakeMax); len(batch) == wakeBatch && asleep(batch) > wakeBatch/4 && time.Now().Before(until); {
-			time.Sleep(time.Millisecond) // as much as nobody notices
+			time.Sleep(time.Millisecond) // polls: a session tells nobody that it has begun
 		}
 	}
 	return total
