@@ -35,30 +35,10 @@ func TestSourcesAreTheirOwn(t *testing.T) {
 		"ip addr add 10.88.2.99/32 dev lo", "ip route add 10.88.1.0/24 via 10.99.0.11")
 	// Packets within a bridge meet the rules where the kernel is told so, and nowhere else.
 	filtered := strings.TrimSpace(commands(t, one.ns, "sysctl -n -e net.bridge.bridge-nf-call-iptables")) == "1"
+	ears := map[string]net.PacketConn{near.NetNS: listen(t, near.NetNS, ":99"), there.NetNS: listen(t, there.NetNS, ":99")}
 	seen := func(from, source string, to Endpoint, at, word string) bool {
-		heard := make(chan string, 10)
-		err := within(t, to.NetNS, func() error {
-			u, err := net.ListenPacket("udp4", ":99")
-			if err != nil {
-				return err
-			}
-			go func() {
-				b := make([]byte, 64)
-				u.SetReadDeadline(time.Now().Add(700 * time.Millisecond)) // nobody asks twice
-				k, who, err := u.ReadFrom(b)
-				u.Close()
-				if err == nil {
-					heard <- fmt.Sprint(string(b[:k]), " of ", who)
-				}
-				close(heard)
-			}()
-			return nil
-		})
-		if err != nil {
-			t.Error(err)
-			return false
-		}
-		err = within(t, from, func() error {
+		word += " of " + source
+		err := within(t, from, func() error {
 			d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(source)}}
 			c, err := d.Dial("udp4", at)
 			if err != nil {
@@ -71,7 +51,7 @@ func TestSourcesAreTheirOwn(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", word, err)
 		}
-		return strings.HasPrefix(<-heard, word)
+		return heard(ears[to.NetNS], word)
 	}
 	for _, x := range []struct {
 		what, from, source string
@@ -117,6 +97,31 @@ func TestSourcesAreTheirOwn(t *testing.T) {
 	}
 	if ip6 := commands(t, one.ns, "ip -6 addr show dev "+one.Bridge()); ip6 != "" {
 		t.Errorf("processes reach the node past the rules at\n%s", ip6)
+	}
+}
+
+// listen opens a UDP port of a network namespace until the test ends.
+func listen(t *testing.T, netns, at string) (u net.PacketConn) {
+	t.Helper()
+	if err := within(t, netns, func() (err error) {
+		u, err = net.ListenPacket("udp4", at)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { u.Close() })
+	return u
+}
+
+// heard tells whether the word arrives; nobody says it twice.
+func heard(u net.PacketConn, word string) bool {
+	u.SetReadDeadline(time.Now().Add(700 * time.Millisecond))
+	b := make([]byte, 512)
+	for {
+		k, _, err := u.ReadFrom(b)
+		if err != nil || string(b[:k]) == word {
+			return err == nil
+		}
 	}
 }
 
