@@ -85,6 +85,9 @@ func (m *machine) Restore(r io.ReadCloser) error {
 		}
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
+	if was, is := m.state.View().Index(), s.View().Index(); is < was {
+		return fmt.Errorf("restore snapshot: it is of index %d, this replica has applied %d", is, was)
+	}
 	before := m.state.View().Format()
 	m.state = s
 	m.tellFormat(before)

@@ -148,7 +148,7 @@ func (s *Store) start() error {
 	}
 	transport = s.watchdog.gate.around(transport)
 	s.witness = newWitness(transport)
-	transport = s.witness
+	incoming := newReceiver(s.witness, s.log)
 	known, err := raft.HasExistingState(s.log, s.log, snaps)
 	if err != nil {
 		return fmt.Errorf("read raft state: %w", err)
@@ -165,17 +165,18 @@ func (s *Store) start() error {
 			}
 		}
 		voter := raft.Configuration{Servers: []raft.Server{{ID: conf.LocalID, Address: transport.LocalAddr()}}}
-		if err := raft.BootstrapCluster(conf, s.log, s.log, snaps, transport, voter); err != nil {
+		if err := raft.BootstrapCluster(conf, s.log, s.log, snaps, incoming, voter); err != nil {
 			return fmt.Errorf("bootstrap: %w", err)
 		}
 	}
 	m := &machine{state: state.New(), publish: s.hub.publish, restored: s.hub.restored, raised: s.keepFormat, dialect: s.cfg.dialect}
 	s.machine = m
 	s.hub.publish(m.state.View(), nil)
-	s.raft, err = raft.NewRaft(conf, m, s.log, s.log, snaps, transport)
+	s.raft, err = raft.NewRaft(conf, m, s.log, s.log, snaps, incoming)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
+	go incoming.run(s.raft, s.closed)
 	return nil
 }
 
