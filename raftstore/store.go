@@ -25,8 +25,10 @@ import (
 const (
 	// entryMax is the largest Raft entry. Larger ones would hold up heartbeats.
 	entryMax = 512 << 10
-	// groupMax is how many waiting proposals share one Raft entry.
-	groupMax = 256
+	// groupMax is how many waiting proposals share one Raft entry, and flightMax how many of those
+	// are under way: what comes meanwhile shares the next, and so costs each replica less.
+	groupMax  = 1024
+	flightMax = 2
 	// queueMax is how many proposals may wait; the next one waits outside.
 	queueMax = 4096
 	// snapshotsKept is how many snapshots stay on disk.
@@ -314,7 +316,13 @@ func errClosed() error { return api.Errorf(api.CodeUnavailable, "this server is 
 func (s *Store) group() {
 	defer close(s.grouped)
 	var carry *proposal
+	flights := make(chan struct{}, flightMax) // holds one for each entry that is under way
 	for {
+		select {
+		case flights <- struct{}{}:
+		case <-s.closed:
+			return
+		}
 		var first proposal
 		if carry != nil {
 			first, carry = *carry, nil
@@ -339,13 +347,13 @@ func (s *Store) group() {
 				break join
 			}
 		}
-		s.propose(batch)
+		s.propose(batch, func() { <-flights })
 	}
 }
 
-// propose gives one entry to Raft; a goroutine waits for it, so that the next can follow. The
-// encodings of batches one after the other are the encoding of one batch.
-func (s *Store) propose(batch []proposal) {
+// propose gives one entry to Raft; a goroutine waits for it and calls landed, so that the next can
+// follow. The encodings of batches one after the other are the encoding of one batch.
+func (s *Store) propose(batch []proposal, landed func()) {
 	var b []byte
 	for _, p := range batch {
 		b = append(b, p.encoded...)
@@ -353,7 +361,9 @@ func (s *Store) propose(batch []proposal) {
 	began := time.Now()
 	future := s.raft.Apply(b, applyTimeout)
 	go func() {
-		if err := future.Error(); err != nil {
+		err := future.Error()
+		landed()
+		if err != nil {
 			answerAll(batch, nil, s.explain(err))
 			return
 		}

@@ -35,34 +35,52 @@ type Result struct {
 // Apply is one of the pure verbs: state + entry → state' + result. It is total (an invalid
 // command is rejected, never a panic) and deterministic. Indexes must rise.
 func (s *State) Apply(index uint64, e Entry) Result {
-	return s.apply(index, e, false)
+	r, _ := s.apply(index, e, false)
+	return r
 }
 
 // ApplyAll applies the entries of one Raft entry, in order. It does what Apply does for each of
-// them, but nobody may look at the states in between: plans, which are never rejected as a whole,
-// write to the tables of the entry before, and copy nothing twice.
+// them, but nobody may look at the states in between: they write to the tables of the entry before, and
+// copy nothing twice.
 func (s *State) ApplyAll(index uint64, entries []Entry) []Result {
-	results := make([]Result, len(entries))
+	before, results := s.view, make([]Result, len(entries))
 	for i, e := range entries {
-		_, plan := e.Command.(ApplyPlan)
-		results[i] = s.apply(index, e, plan && i > 0)
+		r, clean := s.apply(index, e, i > 0)
+		if !clean {
+			s.view = before
+			return s.applyEach(index, entries)
+		}
+		results[i] = r
 	}
 	return results
 }
 
-// apply applies an entry. joined: the tables of the change before are not seen by anybody.
-func (s *State) apply(index uint64, e Entry, joined bool) Result {
+// applyEach is ApplyAll with tables of its own for each entry.
+func (s *State) applyEach(index uint64, entries []Entry) []Result {
+	results := make([]Result, len(entries))
+	for i, e := range entries {
+		results[i] = s.Apply(index, e)
+	}
+	return results
+}
+
+// apply applies an entry. joined: it writes to the tables of the entry before, which nobody sees. It
+// is not clean when it was rejected after it had written to those.
+func (s *State) apply(index uint64, e Entry, joined bool) (r Result, clean bool) {
 	c := s.change(index, joined)
 	c.at, c.actor, c.reason = e.At, e.Actor, e.Reason
 	if e.Request != "" {
 		if o, known := c.requests.get(string(e.Request)); known {
 			s.view = &c.View
-			return Result{Err: o.Err, Duplicate: true, Value: o.Value}
+			return Result{Err: o.Err, Duplicate: true, Value: o.Value}, true
 		}
 	}
 	if err := c.apply(e.Command); err != nil {
+		if joined && c.wrote {
+			return r, false
+		}
 		// What a rejected command wrote before it failed is thrown away with c.
-		c = s.change(index, false)
+		c = s.change(index, joined)
 		c.res.Err = err
 	}
 	c.keepEvents()
@@ -70,7 +88,7 @@ func (s *State) apply(index uint64, e Entry, joined bool) Result {
 		put(c, &c.requests, string(e.Request), &outcome{At: e.At, Err: c.res.Err, Value: c.res.Value})
 	}
 	s.view = &c.View
-	return c.res
+	return c.res, true
 }
 
 // change begins a change of the present state.

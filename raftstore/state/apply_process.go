@@ -273,8 +273,7 @@ func (c *change) placeCopy(g *placing, cp *api.Copy) string {
 		Ask: g.Ask, Grant: cp.Grant, Attempt: cp.Attempt, Cause: cp.Cause, Created: c.at,
 		Observed: api.ProcessStatus{State: api.StateAssigned, Health: api.HealthUnknown},
 	}
-	c.processes = c.processes.own(c.tx)
-	c.processes.put(p)
+	c.ownProcesses().put(p)
 	if g.members == nil {
 		g.members = enlist(c, &c.processesOf, true, g.Key.String(), p)
 	} else {

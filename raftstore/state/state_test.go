@@ -3,6 +3,8 @@ package state
 import (
 	"bytes"
 	"fmt"
+	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -133,6 +135,75 @@ func TestReplicasStayEqual(t *testing.T) {
 			t.Fatalf("the replicas differ:\n%s\n%s", x, y)
 		}
 	})
+}
+
+// TestEntriesTogether: entries of one Raft entry come to what they come to one by one, and leave the
+// view of before alone.
+func TestEntriesTogether(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := New(), New()
+		index := settled(a, b)
+		for range rapid.IntRange(1, 10).Draw(t, "times") {
+			index++
+			var entries []Entry
+			for i := range rapid.IntRange(1, 12).Draw(t, "entries") {
+				e := Entry{At: time.Unix(int64(index), int64(i)).UTC(), Actor: "test", Command: draw(t)}
+				if rapid.Bool().Draw(t, "has request") {
+					e.Request = api.RequestID(fmt.Sprint("q", rapid.IntRange(1, 20).Draw(t, "request")))
+				}
+				entries = append(entries, e)
+			}
+			before, kept := b.View(), encoded(t, b)
+			all := b.ApplyAll(index, entries)
+			for i, e := range entries {
+				if one := a.Apply(index, e); !reflect.DeepEqual(one, all[i]) {
+					t.Fatalf("entry %d, %T: alone %+v, with others %+v", i, e.Command, one, all[i])
+				}
+			}
+			if got := encoded(t, &State{view: before}); !bytes.Equal(got, kept) {
+				t.Fatal("the view of before has changed")
+			}
+			if broken := append(before.Check(), b.View().Check()...); len(broken) > 0 {
+				t.Fatalf("%q", broken)
+			}
+		}
+		if x, y := encoded(t, a), encoded(t, b); !bytes.Equal(x, y) {
+			t.Fatalf("alone and together differ:\n%s\n%s", x, y)
+		}
+	})
+}
+
+// TestRejectedTogether: what a command wrote before it was rejected is gone, and what came before it in
+// the same Raft entry is there.
+func TestRejectedTogether(t *testing.T) {
+	s := New()
+	index := settled(s)
+	s.Apply(index+1, Entry{Command: CreateBuild{Build: api.Build{ID: "B1", App: "app1"}}})
+	before := s.View()
+	results := s.ApplyAll(index+2, []Entry{
+		{Command: CreateRelease{Release: api.Release{ID: "R3", App: "app1"}}},
+		{Command: EndBuild{
+			Build: "B1", Release: &api.Release{ID: "R2", App: "app1", Services: []api.ServiceSpec{{Name: "web"}}},
+			Deployment: &api.Deployment{ID: "D0", App: "app1", Release: "R2"}, // which there is
+		}},
+		{Command: CreateRelease{Release: api.Release{ID: "R4", App: "app1"}}},
+	})
+	if a, b, c := results[0].Err, results[1].Err, results[2].Err; a != nil || b == nil || b.Code != api.CodeConflict || c != nil {
+		t.Errorf("results %v, %v and %v", a, b, c)
+	} else if !strings.Contains(b.Message, "D0") {
+		t.Error(b)
+	}
+	if _, there := s.View().Release("R2"); there {
+		t.Error("the release of a command that was rejected is there")
+	}
+	for i, id := range []api.ReleaseID{"R3", "R4"} {
+		if r, there := s.View().Release(id); !there || r.Number != 2+i {
+			t.Errorf("release %s: %+v", id, r)
+		}
+		if _, there := before.Release(id); there {
+			t.Errorf("release %s is in the view of before", id)
+		}
+	}
 }
 
 func TestProcessStatesNeverGoBack(t *testing.T) {

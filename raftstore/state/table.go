@@ -61,14 +61,14 @@ func (t *table[V]) own(tx uint64) *table[V] {
 
 // put sets a key in a table of a change.
 func put[V any](c *change, t **table[V], key string, v V) {
-	*t = (*t).own(c.tx)
+	c.wrote, *t = true, (*t).own(c.tx)
 	(*t).tree.Set(record[V]{key, v})
 }
 
 // drop removes a key from a table of a change.
 func drop[V any](c *change, t **table[V], key string) {
 	if _, ok := (*t).get(key); ok {
-		*t = (*t).own(c.tx)
+		c.wrote, *t = true, (*t).own(c.tx)
 		(*t).tree.Delete(record[V]{key: key})
 	}
 }

@@ -19,6 +19,8 @@ type change struct {
 	res    Result
 	// planned is the index of the state that the plan at hand was made from; 0 for no plan.
 	planned uint64
+	// wrote: a table is not what it was.
+	wrote bool
 }
 
 // event records something for people.
@@ -93,6 +95,12 @@ func (c *change) putPool(p api.Pool) {
 	c.res.Changes.All = true // the order of all nodes of the pool may have changed
 }
 
+// ownProcesses returns the roster of all processes, to be written to.
+func (c *change) ownProcesses() *roster {
+	c.wrote, c.processes = true, c.processes.own(c.tx)
+	return c.processes
+}
+
 // putProcess stores a process and keeps every index and the reserved amounts right.
 func (c *change) putProcess(p api.Process) {
 	if old, ok := c.Process(p.ID); ok {
@@ -100,8 +108,7 @@ func (c *change) putProcess(p api.Process) {
 		c.count(old, -1)
 		c.res.Changes.moved(old, &p)
 	}
-	c.processes = c.processes.own(c.tx)
-	c.processes.put(&p)
+	c.ownProcesses().put(&p)
 	c.indexProcess(&p)
 	c.res.Changes.process(&p)
 }
@@ -167,8 +174,7 @@ func (c *change) reserve(p *api.Process, sign int) {
 
 // dropProcess removes an ended process.
 func (c *change) dropProcess(p *api.Process) {
-	c.processes = c.processes.own(c.tx)
-	c.processes.drop(p.ID)
+	c.ownProcesses().drop(p.ID)
 	enlist(c, &c.processesOf, false, p.Key().String(), p)
 	c.res.Changes.process(p)
 }
