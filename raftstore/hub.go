@@ -35,8 +35,10 @@ type hub struct {
 
 // subscriber holds at most one pending update; more merge into it.
 type subscriber struct {
-	wake    chan struct{} // capacity 1
-	pending *Update       // guarded by the hub
+	wake chan struct{} // capacity 1
+	// keep returns what of changes the subscriber looks at; it gets no events then. nil keeps all.
+	keep    func(state.Changes) state.Changes
+	pending *Update // guarded by the hub
 }
 
 func (h *hub) view() *state.View {
@@ -89,6 +91,10 @@ func (s *subscriber) add(v *state.View, results []state.Result) {
 	}
 	s.pending.View = v
 	for i := range results {
+		if s.keep != nil {
+			s.pending.Changes.Merge(s.keep(results[i].Changes))
+			continue
+		}
 		s.pending.Changes.Merge(results[i].Changes)
 		s.pending.Events = append(s.pending.Events, results[i].Events...)
 	}
@@ -121,8 +127,8 @@ func (h *hub) next(ctx context.Context, after uint64) (*state.View, error) {
 	}
 }
 
-func (h *hub) subscribe(ctx context.Context) (*state.View, <-chan Update) {
-	s := &subscriber{wake: make(chan struct{}, 1)}
+func (h *hub) subscribe(ctx context.Context, keep func(state.Changes) state.Changes) (*state.View, <-chan Update) {
+	s := &subscriber{wake: make(chan struct{}, 1), keep: keep}
 	out := make(chan Update)
 	h.mu.Lock()
 	if h.subs == nil {

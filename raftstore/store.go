@@ -451,7 +451,13 @@ func (s *Store) Next(ctx context.Context, after uint64) (*state.View, error) {
 
 // Subscribe follows the state from the returned view on, without a gap, until ctx ends.
 func (s *Store) Subscribe(ctx context.Context) (*state.View, <-chan Update) {
-	return s.hub.subscribe(ctx)
+	return s.hub.subscribe(ctx, nil)
+}
+
+// Follow is Subscribe for who needs no events, and of the changes only those that keep returns. What
+// nobody looks at costs nothing: an entry may change a thousand processes.
+func (s *Store) Follow(ctx context.Context, keep func(state.Changes) state.Changes) (*state.View, <-chan Update) {
+	return s.hub.subscribe(ctx, keep)
 }
 
 // Servers returns how many voters the rack has.

@@ -56,7 +56,9 @@ func shared(repo string) bool { return api.CheckName("app", repo) != nil }
 // was there when they came in or not.
 func (s *Server) keepContent(ctx context.Context) error {
 	images, sources := make(chan struct{}, 1), make(chan struct{}, 1)
-	_, updates := s.store.Subscribe(ctx)
+	_, updates := s.store.Follow(ctx, func(ch state.Changes) state.Changes {
+		return state.Changes{All: ch.All, Apps: ch.Apps, Builds: ch.Builds}
+	})
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		for u := range updates {

@@ -49,7 +49,7 @@ const wakeSoonest = 5 * time.Millisecond
 type loopStore interface {
 	// View returns the newest state, which holds whatever ProposeEach has applied.
 	View() *state.View
-	Subscribe(ctx context.Context) (*state.View, <-chan raftstore.Update)
+	Follow(ctx context.Context, keep func(state.Changes) state.Changes) (*state.View, <-chan raftstore.Update)
 	ProposeEach(ctx context.Context, entries []state.Entry) ([]state.Result, error)
 }
 
@@ -77,7 +77,7 @@ type loop struct {
 
 // run leads until ctx ends, which it does when leadership is lost.
 func (l *loop) run(ctx context.Context) error {
-	v, updates := l.store.Subscribe(ctx)
+	v, updates := l.store.Follow(ctx, func(ch state.Changes) state.Changes { return ch })
 	changes, leader := state.Everything(), l.now()
 	var due time.Time // zero for never
 	timer := time.NewTimer(0)

@@ -37,7 +37,7 @@ func (f *fakeStore) View() *state.View {
 	return f.state.View()
 }
 
-func (f *fakeStore) Subscribe(context.Context) (*state.View, <-chan raftstore.Update) {
+func (f *fakeStore) Follow(context.Context, func(state.Changes) state.Changes) (*state.View, <-chan raftstore.Update) {
 	return f.View(), f.updates
 }
 

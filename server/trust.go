@@ -62,7 +62,8 @@ func (s *Server) keepTrust(ctx context.Context) error {
 	defer again.Stop()
 	recheck := time.NewTicker(recheckLinks)
 	defer recheck.Stop()
-	_, updates := s.store.Subscribe(ctx)
+	// It looks at the view, whatever has changed.
+	_, updates := s.store.Follow(ctx, func(state.Changes) state.Changes { return state.Changes{} })
 	for {
 		if s.link != nil {
 			s.link.Recheck()

@@ -103,18 +103,51 @@ func (c *change) ownProcesses() *roster {
 
 // putProcess stores a process and keeps every index and the reserved amounts right.
 func (c *change) putProcess(p api.Process) {
-	if old, ok := c.Process(p.ID); ok {
-		c.reserve(old, -1)
-		c.count(old, -1)
+	old, known := c.Process(p.ID)
+	if known {
 		c.res.Changes.moved(old, &p)
 	}
 	c.ownProcesses().put(&p)
-	c.indexProcess(&p)
+	c.list(&p)
+	switch {
+	case !known:
+		c.reserve(&p, 1)
+		c.count(&p, 1)
+	case p.Live() && p.Node != "" && holds(old) == holds(&p): // as most reports of nodes
+		c.ownUsage(p.Node).live.put(&p)
+	default:
+		c.reserve(old, -1)
+		c.count(old, -1)
+		c.reserve(&p, 1)
+		c.count(&p, 1)
+	}
 	c.res.Changes.process(&p)
 }
 
-// indexProcess enters a process into the indexes.
+// holding is what a process has of its node and of the tallies.
+type holding struct {
+	live    bool
+	node    api.NodeID
+	ask     api.Amount
+	grant   *api.Grant
+	desired api.Desired
+	slot    int
+	release api.ReleaseID
+}
+
+func holds(p *api.Process) holding {
+	return holding{p.Live(), p.Node, p.Ask, p.Grant, p.Desired, p.Slot, p.Release}
+}
+
+// indexProcess enters a process of a snapshot into the indexes.
 func (c *change) indexProcess(p *api.Process) {
+	c.list(p)
+	c.reserve(p, 1)
+	c.count(p, 1)
+}
+
+// list enters a process into the lists that it belongs to.
+func (c *change) list(p *api.Process) {
 	enlist(c, &c.processesOf, true, p.Key().String(), p)
 	waits := p.Live() && p.Node == ""
 	if _, known := c.pending.get(p.ID); known || waits {
@@ -125,8 +158,6 @@ func (c *change) indexProcess(p *api.Process) {
 			c.pending.drop(p.ID)
 		}
 	}
-	c.reserve(p, 1)
-	c.count(p, 1)
 }
 
 // usage is what a node's processes hold, and which those are. The change that owns it may write
@@ -150,15 +181,7 @@ func (c *change) reserve(p *api.Process, sign int) {
 	if !p.Live() || p.Node == "" {
 		return
 	}
-	u, ok := c.used.get(string(p.Node))
-	switch {
-	case !ok:
-		u = &usage{tx: c.tx, live: roster{tx: c.tx}}
-		put(c, &c.used, string(p.Node), u)
-	case u.tx != c.tx:
-		u = &usage{tx: c.tx, Usage: u.Usage, live: *u.live.own(c.tx)}
-		put(c, &c.used, string(p.Node), u)
-	}
+	u := c.ownUsage(p.Node)
 	if sign > 0 {
 		u.Usage = u.Add(p.Ask, p.Grant)
 		u.live.put(p)
@@ -170,6 +193,21 @@ func (c *change) reserve(p *api.Process, sign int) {
 		drop(c, &c.used, string(p.Node))
 	}
 	c.res.Changes.use(p.Node)
+}
+
+// ownUsage returns what is held of a node, to be written to.
+func (c *change) ownUsage(node api.NodeID) *usage {
+	u, ok := c.used.get(string(node))
+	switch {
+	case !ok:
+		u = &usage{tx: c.tx, live: roster{tx: c.tx}}
+	case u.tx != c.tx:
+		u = &usage{tx: c.tx, Usage: u.Usage, live: *u.live.own(c.tx)}
+	default:
+		return u
+	}
+	put(c, &c.used, string(node), u)
+	return u
 }
 
 // dropProcess removes an ended process.

@@ -22,8 +22,8 @@ import (
 type Store interface {
 	Propose(ctx context.Context, e state.Entry) (state.Result, error)
 	View() *state.View
-	// Subscribe follows the state from the returned view on, without a gap, until ctx ends.
-	Subscribe(ctx context.Context) (*state.View, <-chan raftstore.Update)
+	// Follow follows the state from the returned view on, without a gap, until ctx ends.
+	Follow(ctx context.Context, keep func(state.Changes) state.Changes) (*state.View, <-chan raftstore.Update)
 }
 
 // Sources serves uploaded sources to the nodes that build them.
@@ -80,7 +80,9 @@ func New(cfg Config) *Server {
 // their heartbeats. end ends their sessions, so that they look for the next leader at once.
 func (s *Server) Lead() (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	v, updates := s.cfg.Store.Subscribe(ctx)
+	v, updates := s.cfg.Store.Follow(ctx, func(ch state.Changes) state.Changes {
+		return state.Changes{All: ch.All, Nodes: ch.Nodes, Named: ch.Named, Assigned: ch.Assigned}
+	})
 	d := &desk{servers: s.cfg.Servers}
 	d.see(v, state.Everything())
 	d.write()
