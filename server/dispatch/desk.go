@@ -51,8 +51,8 @@ func (d *desk) see(v *state.View, ch state.Changes) {
 }
 
 // write brings the documents up to date. It reports whether any of them changed, and how many
-// endpoints of names did.
-func (d *desk) write() (moved bool, changed int) {
+// endpoints of names and how many peers did.
+func (d *desk) write() (moved bool, named, peers int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	v, stale := d.view, d.stale
@@ -82,7 +82,7 @@ func (d *desk) write() (moved bool, changed int) {
 	if moved {
 		d.changes = map[changesKey]*pb.ServerMessage{}
 	}
-	return moved, int(d.names.at - was[0])
+	return moved, int(d.names.at - was[0]), int(d.peers.at - was[1])
 }
 
 func nameOf(k api.ServiceKey) string { return string(k.Service) + "." + string(k.App) }
@@ -203,6 +203,7 @@ const (
 	documentCost   = 50 * time.Microsecond // a document that changed, for one session
 	peersCost      = 10 * documentCost     // when only the peers did
 	endpointCost   = 20 * time.Nanosecond  // each endpoint of it
+	peerCost       = 100 * time.Nanosecond // each peer
 	assignmentCost = 20 * time.Microsecond // an assignment set
 	// writeShare is which share of the time may go into writing documents: one of so many.
 	writeShare = 4
@@ -233,13 +234,13 @@ func (s *Server) keep(ctx context.Context, d *desk, updates <-chan raftstore.Upd
 					due = at
 					timer.Reset(at.Sub(now))
 				}
-				s.wake(u.Changes, false)
+				s.wake(ctx, u.Changes, false, 0)
 				continue
 			}
-			next, calm = s.publish(d, u.Changes)
+			next, calm = s.publish(ctx, d, u.Changes)
 		case <-timer.C:
 			due = time.Time{}
-			next, calm = s.publish(d, state.Changes{})
+			next, calm = s.publish(ctx, d, state.Changes{})
 		}
 	}
 }
@@ -265,15 +266,17 @@ func (d *desk) hurries() bool {
 
 // publish writes the documents and wakes those who have not heard of them. It returns when the
 // next time may be, and when if only the peers change until then.
-func (s *Server) publish(d *desk, ch state.Changes) (next, calm time.Time) {
+func (s *Server) publish(ctx context.Context, d *desk, ch state.Changes) (next, calm time.Time) {
 	began := time.Now()
-	moved, endpoints := d.write()
+	moved, endpoints, peers := d.write()
 	next = began.Add(writeShare * time.Since(began))
-	sessions := time.Duration(s.wake(ch, moved))
 	if !moved {
+		s.wake(ctx, ch, false, 0)
 		return next, next
 	}
-	return maxTime(next, began.Add(sessions*(documentCost+time.Duration(endpoints)*endpointCost))), maxTime(next, began.Add(sessions*peersCost))
+	cost := documentCost + time.Duration(endpoints)*endpointCost
+	sessions := time.Duration(s.wake(ctx, ch, true, cost+time.Duration(peers)*peerCost))
+	return maxTime(next, began.Add(sessions*cost)), maxTime(next, began.Add(sessions*peersCost))
 }
 
 func maxTime(a, b time.Time) time.Time {
@@ -291,6 +294,25 @@ const (
 	wakeMax   = 200 * time.Millisecond
 )
 
+// What one session that is woken costs a server comes after it was woken: messages are encrypted, and a
+// node that has a new assignment answers with a report, which is made durable. Only so much of that is
+// begun ahead of time.
+const (
+	assignedCost = 200 * time.Microsecond
+	aheadMax     = 200 * time.Millisecond
+)
+
+// pace knows until when the work that was begun will last.
+type pace struct{ until time.Time }
+
+// begin adds work, and returns how long to wait before it.
+func (p *pace) begin(now time.Time, work time.Duration) time.Duration {
+	p.until = maxTime(p.until, now)
+	wait := p.until.Sub(now) - aheadMax
+	p.until = p.until.Add(work)
+	return wait
+}
+
 // asleep counts those who were woken and have not looked yet, for want of a processor.
 func asleep(sessions []*session) (n int) {
 	for _, c := range sessions {
@@ -301,31 +323,51 @@ func asleep(sessions []*session) (n int) {
 	return n
 }
 
-// wake wakes the sessions whose assignments changed, or all of them, and returns how many there are.
-func (s *Server) wake(ch state.Changes, all bool) int {
-	sessions, total := s.concerned(ch, all || ch.All)
-	for batch := range slices.Chunk(sessions, wakeBatch) {
-		for _, c := range batch {
-			c.poke()
-		}
-		for until := time.Now().Add(wakeMax); len(batch) == wakeBatch && asleep(batch) > wakeBatch/4 && time.Now().Before(until); {
-			time.Sleep(time.Millisecond) // polls: a session tells nobody that it has begun
-		}
+// wake wakes the sessions whose assignments changed, and all others if documents have moved, which cost
+// each of them that much. It returns how many there are.
+func (s *Server) wake(ctx context.Context, ch state.Changes, moved bool, document time.Duration) int {
+	assigned, others := s.concerned(ch, moved || ch.All)
+	for batch := range slices.Chunk(assigned, wakeBatch) {
+		s.wakeSome(ctx, batch, document+assignedCost)
 	}
-	return total
-}
-
-// concerned returns the sessions to wake, and how many there are in all.
-func (s *Server) concerned(ch state.Changes, all bool) (out []*session, total int) {
+	for batch := range slices.Chunk(others, wakeBatch) {
+		s.wakeSome(ctx, batch, document)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if all {
-		return slices.Collect(maps.Values(s.sessions)), len(s.sessions)
-	}
-	for node := range ch.Assigned {
-		if c := s.sessions[node]; c != nil {
-			out = append(out, c)
+	return len(s.sessions)
+}
+
+// wakeSome wakes sessions when it is their turn, unless ctx ends before.
+func (s *Server) wakeSome(ctx context.Context, batch []*session, cost time.Duration) {
+	if wait := s.pace.begin(time.Now(), time.Duration(len(batch))*cost); wait > 0 {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
 		}
 	}
-	return out, len(s.sessions)
+	for _, c := range batch {
+		c.poke()
+	}
+	for until := time.Now().Add(wakeMax); len(batch) == wakeBatch && asleep(batch) > wakeBatch/4 && time.Now().Before(until); {
+		time.Sleep(time.Millisecond) // polls: a session tells nobody that it has begun
+	}
+}
+
+// concerned returns the sessions whose assignments changed, and the others, if all are to be woken.
+func (s *Server) concerned(ch state.Changes, all bool) (assigned, others []*session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for node := range ch.Assigned {
+		if c := s.sessions[node]; c != nil {
+			assigned = append(assigned, c)
+		}
+	}
+	for node, c := range s.sessions {
+		if all && !ch.Assigned[node] {
+			others = append(others, c)
+		}
+	}
+	return assigned, others
 }

@@ -63,6 +63,7 @@ type Server struct {
 	lastID   uint64
 
 	documents documents
+	pace      pace // of keep
 }
 
 // New returns a Server.
@@ -230,8 +231,15 @@ type session struct {
 
 	mu sync.Mutex // guards stream.Send
 
-	routers routerReport
+	// inbox has reports that wait to be made durable, which one goroutine does while there are any:
+	// the node is heard meanwhile.
+	inbox   chan *pb.AgentMessage
+	working atomic.Bool
+	routers routerReport // of that goroutine
 }
+
+// inboxMax is how many reports of a session may wait; the next is not received before.
+const inboxMax = 16
 
 // routerReport is what was last proposed of a node's router.
 type routerReport struct {
@@ -270,10 +278,10 @@ func (s *Server) Attach(stream pb.Agents_AttachServer) error {
 	if _, known := s.cfg.Store.View().Node(node); !known {
 		return pb.Error(api.Errorf(api.CodeConflict, "node %q is not registered", node))
 	}
-	ctx, cancel := context.WithCancel(stream.Context())
-	defer cancel()
-	c := &session{node: node, stream: stream, end: cancel, changes: first.GetChanges(),
-		peers: digest(first.GetPeers()), names: digest(first.GetNames()), wake: make(chan struct{}, 1)}
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
+	c := &session{node: node, stream: stream, end: func() { cancel(nil) }, changes: first.GetChanges(),
+		peers: digest(first.GetPeers()), names: digest(first.GetNames()), wake: make(chan struct{}, 1), inbox: make(chan *pb.AgentMessage, inboxMax)}
 	s.mu.Lock()
 	if c.desk = s.desk; c.desk == nil {
 		s.mu.Unlock()
@@ -298,8 +306,8 @@ func (s *Server) Attach(stream pb.Agents_AttachServer) error {
 	}
 	received := make(chan error, 1)
 	go func() {
-		defer cancel()
-		received <- s.receive(ctx, c)
+		defer cancel(nil)
+		received <- s.receive(ctx, c, cancel)
 	}()
 	err = s.tell(ctx, c)
 	select {
@@ -312,31 +320,54 @@ func (s *Server) Attach(stream pb.Agents_AttachServer) error {
 	return pb.Error(err)
 }
 
-// receive takes in what the agent reports.
-func (s *Server) receive(ctx context.Context, c *session) error {
+// receive hears what the agent says; fail is told of a report that was not stored.
+func (s *Server) receive(ctx context.Context, c *session, fail func(error)) error {
 	for {
 		m, err := c.stream.Recv()
 		if err != nil {
 			return err
 		}
 		s.heard(c.node)
-		switch k := m.Kind.(type) {
-		case *pb.AgentMessage_Heartbeat:
-			err = s.heartbeat(ctx, c, k.Heartbeat)
-		case *pb.AgentMessage_Statuses:
-			err = s.statuses(ctx, c, k.Statuses)
+		if m.GetStatuses() == nil && len(m.GetHeartbeat()) == 0 { // nothing has changed
+			continue
+		}
+		select {
+		case c.inbox <- m:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if c.working.CompareAndSwap(false, true) {
+			go s.work(ctx, c, fail)
+		}
+	}
+}
+
+// work takes in what has come, in order, until there is nothing more.
+func (s *Server) work(ctx context.Context, c *session, fail func(error)) {
+	for {
+		var err error
+		select {
+		case m := <-c.inbox:
+			if statuses := m.GetStatuses(); statuses != nil {
+				err = s.statuses(ctx, c, statuses)
+			} else {
+				err = s.heartbeat(ctx, c, m.GetHeartbeat())
+			}
+		default:
+			c.working.Store(false)
+			if len(c.inbox) == 0 || !c.working.CompareAndSwap(false, true) {
+				return
+			}
 		}
 		if err != nil {
-			return err
+			fail(err)
+			return
 		}
 	}
 }
 
 // heartbeat proposes what changed about the node's router; most heartbeats change nothing.
 func (s *Server) heartbeat(ctx context.Context, c *session, doc []byte) error {
-	if len(doc) == 0 { // nothing has changed
-		return nil
-	}
 	beat, err := pb.Unmarshal[api.Heartbeat](doc)
 	if err != nil || beat.Router == nil {
 		return err
