@@ -147,10 +147,11 @@ func (a *agent) send(ctx context.Context, stream grpc.BidiStreamingClient[pb.Age
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-a.wake:
-		case <-tick.C:
+		case due := <-tick.C:
 			if err := stream.Send(beat); err != nil {
 				return err
 			}
+			a.fleet.late(time.Since(due))
 		}
 	}
 }

@@ -39,6 +39,7 @@ type Fleet struct {
 	reported  atomic.Int64 // statuses that are durable
 	broken    atomic.Int64 // sessions that ended
 	lastError atomic.Value // why one of them did
+	latest    atomic.Int64 // by how much a heartbeat was late, at most
 }
 
 // Joined is how long it took to bring a fleet up.
@@ -116,10 +117,21 @@ func (f *Fleet) Held() (n int64) {
 	return n
 }
 
-// Broken tells how many sessions have ended against the will of their agents, and why the last did.
+// late notes by how much a heartbeat came late.
+func (f *Fleet) late(by time.Duration) {
+	for {
+		most := f.latest.Load()
+		if int64(by) <= most || f.latest.CompareAndSwap(most, int64(by)) {
+			return
+		}
+	}
+}
+
+// Broken tells how many sessions have ended against the will of their agents, why the last did, and by how
+// much a heartbeat was sent late: what servers make of those says nothing about them.
 func (f *Fleet) Broken() string {
 	err, _ := f.lastError.Load().(error)
-	return fmt.Sprintf("%d sessions broken, the last by: %v", f.broken.Load(), err)
+	return fmt.Sprintf("%d sessions broken, the last by: %v; heartbeats up to %s late", f.broken.Load(), err, time.Duration(f.latest.Load()).Round(time.Millisecond))
 }
 
 // Alive is how many nodes have power.

@@ -48,7 +48,7 @@ func (r *rack) deploy(f *Fleet, l Load) (m measured) {
 	}, l.Apps)
 	m.Settled = time.Since(began)
 	if n := f.Held() - held; n != int64(l.Total()) {
-		r.t.Fatalf("the nodes hold %d processes more than before, want %d", n, l.Total())
+		r.t.Fatalf("the nodes hold %d processes more than before, want %d; %s", n, l.Total(), f.Broken())
 	}
 	r.t.Logf("%d processes on %d nodes: submitted in %s, delivered in %s, durable in %s, settled in %s; servers: %s busy, peak %s; %s",
 		l.Total(), f.Alive(), m.Submit, m.Delivered, m.Durable, m.Settled, m.Busy, m.Peak, f.Broken())
