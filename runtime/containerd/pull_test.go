@@ -226,31 +226,26 @@ func TestCutOffCreateCanBeRepeated(t *testing.T) {
 	if err := m.engine.Create(t.Context(), spec); api.CodeOf(err) != api.CodeConflict {
 		t.Fatalf("create over what is left: %v", err)
 	}
-	for what, cut := range map[string]func() error{
-		"a file system": func() error { return nil },
-		"a container": func() error {
-			if err := m.engine.Create(t.Context(), spec); err != nil {
-				return err
-			}
-			tk, err := m.engine.task(t.Context(), "pcut")
-			if err == nil {
-				_, err = tk.Delete(t.Context(), client.WithProcessKill)
-			}
-			return err
-		},
-	} {
-		if err := cut(); err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
+	repeat := func(what string) {
+		t.Helper()
 		if err := m.engine.Remove(t.Context(), "pcut"); err != nil {
 			t.Fatalf("%s: remove: %v", what, err)
 		}
 		if err := m.engine.Create(t.Context(), spec); err != nil {
-			t.Errorf("%s: create again: %v", what, err)
+			t.Fatalf("%s: create again: %v", what, err)
 		}
-		if err := m.engine.Remove(t.Context(), "pcut"); err != nil {
-			t.Error(err)
-		}
+	}
+	repeat("a file system")
+	tk, err := m.engine.task(t.Context(), "pcut")
+	if err == nil {
+		_, err = tk.Delete(t.Context(), client.WithProcessKill)
+	}
+	if err != nil {
+		t.Fatalf("take the task from its container: %v", err)
+	}
+	repeat("a container")
+	if err := m.engine.Remove(t.Context(), "pcut"); err != nil {
+		t.Error(err)
 	}
 }
 
