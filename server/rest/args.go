@@ -159,7 +159,7 @@ func parsePairs(name, text string) (map[string]string, error) {
 func parseEnv(text string) (map[string]string, error) {
 	env := map[string]string{}
 	for n, line := range strings.Split(text, "\n") {
-		line = strings.TrimSuffix(line, "\r")
+		line = strings.TrimRight(line, "\r") // else a value that ends in one would change when it is written and read again
 		if strings.TrimSpace(line) == "" {
 			continue
 		}

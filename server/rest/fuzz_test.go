@@ -98,7 +98,7 @@ func FuzzSource(f *testing.F) {
 
 // FuzzText parses what stands in parameters. What is understood can be written and read again.
 func FuzzText(f *testing.F) {
-	for _, text := range []string{"A=1\nB=a=b\r\n\n", "A", "=", "A=1,B=2,3", ",", "object://a/sha256:" + strings.Repeat("0", 64), "object:///", "a 'b c' \\", "A=1&B=%31", "2m0s", "-1"} {
+	for _, text := range []string{"A=1\nB=a=b\r\n\n", "A=1\r\r", "A", "=", "A=1,B=2,3", ",", "object://a/sha256:" + strings.Repeat("0", 64), "object:///", "a 'b c' \\", "A=1&B=%31", "2m0s", "-1"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
