@@ -1,17 +1,14 @@
 package dispatch
 
 import (
-	"context"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"slipway/api"
 	"slipway/api/pb"
-	"slipway/raftstore"
 	"slipway/raftstore/state"
 )
 
@@ -197,177 +194,9 @@ func listed(servers *pb.Servers) string {
 	return b.String()
 }
 
-// How often a rack is told: each session waits as long as all of them together may need. Machines
-// that join are no hurry, and come in crowds: telling each of each would keep a server from leading.
-const (
-	documentCost   = 50 * time.Microsecond // a document that changed, for one session
-	peersCost      = 10 * documentCost     // when only the peers did
-	endpointCost   = 20 * time.Nanosecond  // each endpoint of it
-	peerCost       = 100 * time.Nanosecond // each peer
-	assignmentCost = 20 * time.Microsecond // an assignment set
-	// writeShare is which share of the time may go into writing documents: one of so many.
-	writeShare = 4
-)
-
-// keep follows the state until ctx ends, and wakes the sessions that have something to hear.
-func (s *Server) keep(ctx context.Context, d *desk, updates <-chan raftstore.Update) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	var next, calm time.Time // when documents may be written; and when, if there is no hurry
-	due := time.Now()        // when the timer fires; zero for never
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case u, ok := <-updates:
-			if !ok {
-				return
-			}
-			s.dismiss(u.View, u.Changes)
-			d.see(u.View, u.Changes)
-			at := next
-			if !d.hurries() {
-				at = maxTime(next, calm)
-			}
-			if now := time.Now(); now.Before(at) {
-				if due.IsZero() || at.Before(due) {
-					due = at
-					timer.Reset(at.Sub(now))
-				}
-				s.wake(ctx, u.Changes, false, 0)
-				continue
-			}
-			next, calm = s.publish(ctx, d, u.Changes)
-		case <-timer.C:
-			due = time.Time{}
-			next, calm = s.publish(ctx, d, state.Changes{})
-		}
-	}
-}
-
-// dismiss ends the sessions of nodes that were given up. They were silent; one that speaks again has to
-// register before it counts.
-func (s *Server) dismiss(v *state.View, ch state.Changes) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for id := range ch.Nodes {
-		if n, known := v.Node(id); known && n.Status == api.NodeDown && s.sessions[id] != nil {
-			s.sessions[id].end()
-		}
-	}
-}
-
 // hurries reports whether more than the peers may have changed since the documents were written.
 func (d *desk) hurries() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.stale.All || len(d.stale.Named) > 0 || d.version != d.view.RoutesVersion()
-}
-
-// publish writes the documents and wakes those who have not heard of them. It returns when the
-// next time may be, and when if only the peers change until then.
-func (s *Server) publish(ctx context.Context, d *desk, ch state.Changes) (next, calm time.Time) {
-	began := time.Now()
-	moved, endpoints, peers := d.write()
-	next = began.Add(writeShare * time.Since(began))
-	if !moved {
-		s.wake(ctx, ch, false, 0)
-		return next, next
-	}
-	cost := documentCost + time.Duration(endpoints)*endpointCost
-	sessions := time.Duration(s.wake(ctx, ch, true, cost+time.Duration(peers)*peerCost))
-	return maxTime(next, began.Add(sessions*cost)), maxTime(next, began.Add(sessions*peersCost))
-}
-
-func maxTime(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-// wakeBatch is how many sessions are woken at once; more follow when most of them have begun, or after
-// wakeMax. What thousands have to do would stand in the way of the heartbeats between servers, and the
-// leader would be one no more.
-const (
-	wakeBatch = 512
-	wakeMax   = 200 * time.Millisecond
-)
-
-// What one session that is woken costs a server comes after it was woken: messages are encrypted, and a
-// node that has a new assignment answers with a report, which is made durable. Only so much of that is
-// begun ahead of time.
-const (
-	assignedCost = 200 * time.Microsecond
-	aheadMax     = 200 * time.Millisecond
-)
-
-// pace knows until when the work that was begun will last.
-type pace struct{ until time.Time }
-
-// begin adds work, and returns how long to wait before it.
-func (p *pace) begin(now time.Time, work time.Duration) time.Duration {
-	p.until = maxTime(p.until, now)
-	wait := p.until.Sub(now) - aheadMax
-	p.until = p.until.Add(work)
-	return wait
-}
-
-// asleep counts those who were woken and have not looked yet, for want of a processor.
-func asleep(sessions []*session) (n int) {
-	for _, c := range sessions {
-		if !c.rests.Load() {
-			n += len(c.wake)
-		}
-	}
-	return n
-}
-
-// wake wakes the sessions whose assignments changed, and all others if documents have moved, which cost
-// each of them that much. It returns how many there are.
-func (s *Server) wake(ctx context.Context, ch state.Changes, moved bool, document time.Duration) int {
-	assigned, others := s.concerned(ch, moved || ch.All)
-	for batch := range slices.Chunk(assigned, wakeBatch) {
-		s.wakeSome(ctx, batch, document+assignedCost)
-	}
-	for batch := range slices.Chunk(others, wakeBatch) {
-		s.wakeSome(ctx, batch, document)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.sessions)
-}
-
-// wakeSome wakes sessions when it is their turn, unless ctx ends before.
-func (s *Server) wakeSome(ctx context.Context, batch []*session, cost time.Duration) {
-	if wait := s.pace.begin(time.Now(), time.Duration(len(batch))*cost); wait > 0 {
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return
-		}
-	}
-	for _, c := range batch {
-		c.poke()
-	}
-	for until := time.Now().Add(wakeMax); len(batch) == wakeBatch && asleep(batch) > wakeBatch/4 && time.Now().Before(until); {
-		time.Sleep(time.Millisecond) // polls: a session tells nobody that it has begun
-	}
-}
-
-// concerned returns the sessions whose assignments changed, and the others, if all are to be woken.
-func (s *Server) concerned(ch state.Changes, all bool) (assigned, others []*session) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for node := range ch.Assigned {
-		if c := s.sessions[node]; c != nil {
-			assigned = append(assigned, c)
-		}
-	}
-	for node, c := range s.sessions {
-		if all && !ch.Assigned[node] {
-			others = append(others, c)
-		}
-	}
-	return assigned, others
 }

@@ -63,7 +63,6 @@ type Server struct {
 	lastID   uint64
 
 	documents documents
-	pace      pace // of keep
 }
 
 // New returns a Server.

@@ -104,17 +104,3 @@ func TestAReportThatIsNotStoredEndsTheSession(t *testing.T) {
 		close(agent.says)
 	})
 }
-
-// TestWorkIsPaced: a little may begin at once, more of it not before its turn.
-func TestWorkIsPaced(t *testing.T) {
-	var p pace
-	now := time.Now()
-	for i, want := range []time.Duration{-aheadMax, 0, aheadMax} {
-		if got := p.begin(now, aheadMax); got != want {
-			t.Errorf("work %d waits for %s, want %s", i, got, want)
-		}
-	}
-	if got := p.begin(now.Add(time.Hour), time.Second); got != -aheadMax {
-		t.Errorf("after a rest, work waits for %s", got)
-	}
-}
