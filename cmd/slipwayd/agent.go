@@ -66,7 +66,7 @@ func agentCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p, err := locate(dir)
+			p, err := create(dir)
 			if err != nil {
 				return err
 			}

@@ -55,7 +55,7 @@ func devCommand() *cobra.Command {
 
 // dev runs server and agent in one process, over the same connections as on two machines.
 func dev(ctx context.Context, s serverFlags, a agentFlags, log *slog.Logger) error {
-	p, err := locate(s.dir)
+	p, err := create(s.dir)
 	if err != nil {
 		return err
 	}

@@ -121,7 +121,7 @@ func newBay(t *testing.T) *bay {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	p, err := locate(dir)
+	p, err := create(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ type paths struct {
 	Tag string // tells racks on this machine apart
 }
 
-// locate derives all paths from the data directory, and makes the two roots.
+// locate derives all paths from the data directory.
 func locate(dir string) (paths, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -28,6 +28,15 @@ func locate(dir string) (paths, error) {
 	sum := sha256.Sum256([]byte(abs))
 	p := paths{Dir: abs, Tag: hex.EncodeToString(sum[:4])}
 	p.Run = filepath.Join(runRoot, p.Tag)
+	return p, nil
+}
+
+// create is locate for a program that keeps things there: it makes the two roots.
+func create(dir string) (paths, error) {
+	p, err := locate(dir)
+	if err != nil {
+		return paths{}, err
+	}
 	for _, d := range []string{p.Dir, p.Run} {
 		if err := os.MkdirAll(d, 0o711); err != nil {
 			return paths{}, fmt.Errorf("directory: %w", err)
