@@ -80,7 +80,8 @@ func (s *Server) keep(ctx context.Context, d *desk, updates <-chan raftstore.Upd
 	}
 }
 
-// hear takes a newer state in, and wakes those whose assignments changed.
+// hear takes a newer state in, and wakes those whose assignments changed: after those who wait, unless they
+// are few.
 func (k *keeper) hear(ctx context.Context, u raftstore.Update) {
 	if u.Changes.All || len(u.Changes.Assigned) > fewMax {
 		for len(k.waiting) > 0 && k.rest(ctx) {
@@ -145,7 +146,8 @@ func (k *keeper) publish(ctx context.Context, ch state.Changes) {
 }
 
 // wake wakes the sessions whose assignments changed, unless ctx ends before. All others wait for their
-// turn if documents have moved, which cost each of them that much. It returns how many there are.
+// turn if documents have moved, which cost each of them that much. It returns how many those are
+// together.
 func (k *keeper) wake(ctx context.Context, ch state.Changes, moved bool, document time.Duration) int {
 	all := moved || ch.All
 	assigned, others := k.server.concerned(ch, all)
@@ -155,10 +157,7 @@ func (k *keeper) wake(ctx context.Context, ch state.Changes, moved bool, documen
 		k.poke(assigned[:n], document+assignedCost)
 		assigned = assigned[n:]
 	}
-	if all {
-		if len(k.waiting) > 0 { // they are among the others
-			document = max(document, k.cost)
-		}
+	if all { // nobody waits already
 		k.waiting, k.cost = others, document
 	}
 	return sessions

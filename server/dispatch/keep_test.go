@@ -52,22 +52,66 @@ func TestCrowdsBeginInTurn(t *testing.T) {
 	})
 }
 
-// TestAssignmentsComeFirst: who has a new assignment does not wait until all others were told of names,
-// which still hear of them.
+// TestPeersWaitForOneAnother: machines that join in a crowd are told of together, at the latest
+// with the next document that is in a hurry.
+func TestPeersWaitForOneAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const sessions = 500 // which are woken at once
+		s, st := New(Config{}), state.New()
+		crowd(s, sessions)
+		apply := func(c state.Command) raftstore.Update {
+			r := st.Apply(st.View().Index()+1, state.Entry{At: time.Now(), Command: c})
+			if r.Err != nil {
+				t.Fatal(r.Err)
+			}
+			return raftstore.Update{View: st.View(), Changes: r.Changes}
+		}
+		apply(state.ConfigureRack{Rack: state.Rack{Name: "shop", Domain: "shop.test", Network: "10.0.0.0/8"}})
+		d, updates := keeping(t, s, st.View())
+		told := func() bool {
+			synctest.Wait()
+			select {
+			case <-s.sessions["s0"].wake:
+				return true
+			default:
+				return false
+			}
+		}
+		join := func(id api.NodeID) {
+			updates <- apply(state.RegisterNode{Node: api.Node{ID: id, Name: string(id), Addr: "192.0.2.1", Capacity: api.Amount{CPU: 1000, Memory: api.GiB}}})
+		}
+		told()
+		join("n1")
+		if !told() {
+			t.Error("nobody is told of the first machine")
+		}
+		join("n2")
+		time.Sleep(sessions*peersCost - 1) // virtual
+		if told() {
+			t.Error("a second machine is told of at once")
+		}
+		time.Sleep(1) // virtual
+		if !told() || d.peers.all["n2"] == nil {
+			t.Errorf("nobody is told of the second machine; known are %v", d.peers.all)
+		}
+		join("n3")
+		updates <- raftstore.Update{View: st.View(), Changes: state.Changes{Named: map[api.ServiceKey]bool{{App: "shop", Service: "web"}: true}}}
+		time.Sleep(sessions * documentCost) // virtual
+		if !told() || d.peers.all["n3"] == nil {
+			t.Errorf("a name did not take the third machine along; known are %v", d.peers.all)
+		}
+		close(updates)
+	})
+}
+
+// TestAssignmentsComeFirst: who has a new assignment does not wait until all others were told of a
+// document, who still hear of it.
 func TestAssignmentsComeFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const sessions = 20 * wakeBatch
 		s, st := New(Config{}), state.New()
 		all := crowd(s, sessions)
-		d := &desk{servers: func() *pb.Servers { return nil }}
-		d.see(st.View(), state.Everything())
-		d.write()
-		updates := make(chan raftstore.Update)
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			s.keep(t.Context(), d, updates)
-		}()
+		d, updates := keeping(t, s, st.View())
 		woken := func() (n int) {
 			synctest.Wait()
 			for _, c := range all {
@@ -75,9 +119,8 @@ func TestAssignmentsComeFirst(t *testing.T) {
 			}
 			return n
 		}
-		list := &pb.Servers{Server: []*pb.ServerAddress{{Addr: "192.0.2.1:1"}}}
 		synctest.Wait()
-		d.servers = func() *pb.Servers { return list } // a document that moves
+		d.servers = func() *pb.Servers { return &pb.Servers{Server: []*pb.ServerAddress{{Addr: "192.0.2.1:1"}}} } // a document that moves
 		updates <- raftstore.Update{View: st.View()}
 		for woken() == 0 {
 			time.Sleep(time.Millisecond) // virtual
@@ -93,10 +136,8 @@ func TestAssignmentsComeFirst(t *testing.T) {
 		}
 		updates <- raftstore.Update{View: st.View(), Changes: state.Changes{Assigned: map[api.NodeID]bool{late.node: true}}}
 		before := woken()
-		if len(late.wake) == 0 {
-			time.Sleep(aheadMax) // virtual
-			woken()
-		}
+		time.Sleep(wakeMax) // virtual: those who were woken have not looked
+		synctest.Wait()
 		if len(late.wake) == 0 || before > sessions/2 {
 			t.Errorf("the assigned session waits, while %d of %d are woken", woken(), sessions)
 		}
@@ -105,8 +146,17 @@ func TestAssignmentsComeFirst(t *testing.T) {
 			t.Errorf("%d of %d sessions were told", n, sessions)
 		}
 		close(updates)
-		<-ended
 	})
+}
+
+// keeping has s keep what agents are told from v on, until updates are closed.
+func keeping(t *testing.T, s *Server, v *state.View) (*desk, chan raftstore.Update) {
+	d := &desk{servers: func() *pb.Servers { return nil }}
+	d.see(v, state.Everything())
+	d.write()
+	updates := make(chan raftstore.Update)
+	go s.keep(t.Context(), d, updates)
+	return d, updates
 }
 
 // crowd attaches n sessions.
