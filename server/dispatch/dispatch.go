@@ -93,7 +93,7 @@ func (s *Server) Lead() (end func()) {
 	kept := make(chan struct{})
 	go func() {
 		defer close(kept)
-		s.keep(ctx, d, updates)
+		(&keeper{server: s, desk: d, queue: runnable}).keep(ctx, updates)
 	}()
 	return func() {
 		cancel()
@@ -226,7 +226,6 @@ type session struct {
 	changes      bool
 	peers, names digest        // what it knew when it attached
 	wake         chan struct{} // capacity 1: there may be news
-	rests        atomic.Bool   // it lets news come together
 
 	mu sync.Mutex // guards stream.Send
 

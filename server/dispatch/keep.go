@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"math"
+	"runtime/metrics"
 	"time"
 
 	"slipway/api"
@@ -24,18 +25,21 @@ const (
 
 // What one session that is woken costs a server comes after it was woken: messages are encrypted, and a
 // node that has a new assignment answers with a report, which is made durable. Only so much of that is
-// begun ahead of time.
+// begun ahead of time; documents too follow each other at once as long as that is enough for them.
 const (
 	assignedCost = 200 * time.Microsecond
 	aheadMax     = 200 * time.Millisecond
 )
 
-// wakeBatch is how many sessions are woken at once; more follow when most of them have begun, or after
-// wakeMax. What thousands have to do would stand in the way of the heartbeats between servers, and the
-// leader would be one no more.
+// Sessions are woken in batches of batchWork, by what one costs. Another batch follows when no more
+// goroutines wait for a processor than it has sessions, or after wakeMax: whoever is woken has others work
+// for it (who encrypts, who sends, who hears the answer), and the heartbeats between servers stand in the
+// same queue. The leader would be one no more.
 const (
-	wakeBatch = 512
-	wakeMax   = 200 * time.Millisecond
+	batchWork = 20 * time.Millisecond
+	batchMin  = 16
+	batchMax  = 512
+	wakeMax   = 500 * time.Millisecond
 )
 
 // fewMax is how many sessions with new assignments are woken ahead of those who are told of documents
@@ -50,18 +54,19 @@ type keeper struct {
 
 	news       bool      // something has come since the documents were written
 	next, calm time.Time // when they may be written again; and when, if there is no hurry
+	told       time.Time // when all will have been told of those that were written
 
 	waiting []*session    // who has not been woken yet for the documents that were written
 	cost    time.Duration // of telling one of them
 
-	until   time.Time  // when the work that was begun will be done
-	batch   []*session // who was woken last, if they were many
-	batchAt time.Time
+	until time.Time  // when the work that was begun will be done
+	woke  time.Time  // when the last batch was woken
+	queue func() int // how many goroutines wait for a processor
 }
 
 // keep follows the state until ctx or updates end.
-func (s *Server) keep(ctx context.Context, d *desk, updates <-chan raftstore.Update) {
-	k := &keeper{server: s, desk: d, news: true}
+func (k *keeper) keep(ctx context.Context, updates <-chan raftstore.Update) {
+	k.news = true
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -74,7 +79,9 @@ func (s *Server) keep(ctx context.Context, d *desk, updates <-chan raftstore.Upd
 			}
 			k.hear(ctx, u)
 		case <-timer.C:
-			k.act(ctx)
+			if k.idle(time.Now()) <= 0 {
+				k.act(ctx)
+			}
 		}
 		timer.Reset(k.idle(time.Now()))
 	}
@@ -84,7 +91,7 @@ func (s *Server) keep(ctx context.Context, d *desk, updates <-chan raftstore.Upd
 // are few.
 func (k *keeper) hear(ctx context.Context, u raftstore.Update) {
 	if u.Changes.All || len(u.Changes.Assigned) > fewMax {
-		for len(k.waiting) > 0 && k.rest(ctx) {
+		for len(k.waiting) > 0 && k.rest(ctx, k.cost) {
 			k.act(ctx)
 		}
 	}
@@ -106,7 +113,7 @@ func (k *keeper) hear(ctx context.Context, u raftstore.Update) {
 func (k *keeper) act(ctx context.Context) {
 	switch {
 	case len(k.waiting) > 0:
-		n := min(len(k.waiting), wakeBatch)
+		n := min(len(k.waiting), batch(k.cost))
 		k.poke(k.waiting[:n], k.cost)
 		k.waiting = k.waiting[n:]
 	case k.news:
@@ -118,7 +125,7 @@ func (k *keeper) act(ctx context.Context) {
 func (k *keeper) idle(now time.Time) time.Duration {
 	switch {
 	case len(k.waiting) > 0:
-		return k.turn(now)
+		return k.turn(now, k.cost)
 	case !k.news:
 		return math.MaxInt64
 	case k.desk.hurries():
@@ -141,7 +148,9 @@ func (k *keeper) publish(ctx context.Context, ch state.Changes) {
 	}
 	cost := documentCost + time.Duration(endpoints)*endpointCost
 	sessions := time.Duration(k.wake(ctx, ch, true, cost+time.Duration(peers)*peerCost))
-	k.next = maxTime(k.next, began.Add(sessions*cost))
+	round := sessions * cost
+	k.told = maxTime(k.told, began).Add(round)
+	k.next = maxTime(k.next, k.told.Add(-max(0, aheadMax-round)))
 	k.calm = maxTime(k.next, began.Add(sessions*peersCost))
 }
 
@@ -152,8 +161,8 @@ func (k *keeper) wake(ctx context.Context, ch state.Changes, moved bool, documen
 	all := moved || ch.All
 	assigned, others := k.server.concerned(ch, all)
 	sessions := len(assigned) + len(others)
-	for len(assigned) > 0 && k.rest(ctx) {
-		n := min(len(assigned), wakeBatch)
+	for len(assigned) > 0 && k.rest(ctx, document+assignedCost) {
+		n := min(len(assigned), batch(document+assignedCost))
 		k.poke(assigned[:n], document+assignedCost)
 		assigned = assigned[n:]
 	}
@@ -163,9 +172,10 @@ func (k *keeper) wake(ctx context.Context, ch state.Changes, moved bool, documen
 	return sessions
 }
 
-// rest waits for the turn of the next batch. It reports whether ctx has not ended.
-func (k *keeper) rest(ctx context.Context) bool {
-	for wait := k.turn(time.Now()); wait > 0; wait = k.turn(time.Now()) {
+// rest waits for the turn of the next batch, of sessions that cost that much each. It reports whether ctx
+// has not ended.
+func (k *keeper) rest(ctx context.Context, cost time.Duration) bool {
+	for wait := k.turn(time.Now(), cost); wait > 0; wait = k.turn(time.Now(), cost) {
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -176,12 +186,12 @@ func (k *keeper) rest(ctx context.Context) bool {
 }
 
 // turn returns how long the next batch has to wait.
-func (k *keeper) turn(now time.Time) time.Duration {
+func (k *keeper) turn(now time.Time, cost time.Duration) time.Duration {
 	if wait := k.until.Add(-aheadMax).Sub(now); wait > 0 {
 		return wait
 	}
-	if now.Sub(k.batchAt) < wakeMax && asleep(k.batch) > wakeBatch/4 {
-		return time.Millisecond // a session tells nobody that it has begun
+	if now.Sub(k.woke) < wakeMax && k.queue() > batch(cost) {
+		return time.Millisecond // nobody tells when it is shorter
 	}
 	return 0
 }
@@ -189,24 +199,22 @@ func (k *keeper) turn(now time.Time) time.Duration {
 // poke wakes sessions, and counts on what each of them costs.
 func (k *keeper) poke(sessions []*session, cost time.Duration) {
 	now := time.Now()
-	k.until = maxTime(k.until, now).Add(time.Duration(len(sessions)) * cost)
-	k.batch, k.batchAt = nil, now
-	if len(sessions) == wakeBatch {
-		k.batch = sessions
-	}
+	k.until, k.woke = maxTime(k.until, now).Add(time.Duration(len(sessions))*cost), now
 	for _, c := range sessions {
 		c.poke()
 	}
 }
 
-// asleep counts those who were woken and have not looked yet, for want of a processor.
-func asleep(sessions []*session) (n int) {
-	for _, c := range sessions {
-		if !c.rests.Load() {
-			n += len(c.wake)
-		}
-	}
-	return n
+// batch returns how many sessions are woken at once if each of them costs that much.
+func batch(cost time.Duration) int {
+	return int(min(max(batchWork/max(cost, 1), batchMin), batchMax))
+}
+
+// runnable returns how many goroutines of this process wait for a processor, about.
+func runnable() int {
+	waiting := []metrics.Sample{{Name: "/sched/goroutines/runnable:goroutines"}}
+	metrics.Read(waiting)
+	return int(waiting[0].Value.Uint64())
 }
 
 func maxTime(a, b time.Time) time.Time {

@@ -15,41 +15,91 @@ import (
 // TestWorkIsPaced: a little may begin at once, more of it not before its turn.
 func TestWorkIsPaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k, one := &keeper{}, []*session{{wake: make(chan struct{}, 1)}}
+		k, one := &keeper{queue: nobody}, []*session{{wake: make(chan struct{}, 1)}}
 		for i, want := range []time.Duration{0, 0, aheadMax, 2 * aheadMax} {
-			if got := k.turn(time.Now()); got != want {
+			if got := k.turn(time.Now(), 0); got != want {
 				t.Errorf("work %d waits for %s, want %s", i, got, want)
 			}
 			k.poke(one, aheadMax)
 		}
 		time.Sleep(time.Hour) // virtual
-		if got := k.turn(time.Now()); got != 0 {
+		if got := k.turn(time.Now(), 0); got != 0 {
 			t.Errorf("after a rest, work waits for %s", got)
 		}
 	})
 }
 
-// TestCrowdsBeginInTurn: the next many are not woken before most of those before have begun, and nobody
-// waits for sessions that never do.
+// TestCrowdsBeginInTurn: the next are not woken while many goroutines wait for a processor, and nobody
+// waits for a machine that is busy with something else.
 func TestCrowdsBeginInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k, many := &keeper{}, crowd(New(Config{}), wakeBatch)
-		k.poke(many, 0)
-		if got := k.turn(time.Now()); got <= 0 {
-			t.Error("more are woken while nobody has begun")
+		const cost = 100 * time.Microsecond
+		queue := batch(cost) + 1
+		k := &keeper{queue: func() int { return queue }}
+		k.poke(nil, 0)
+		if got := k.turn(time.Now(), cost); got <= 0 {
+			t.Error("more are woken while the queue is long")
 		}
-		for _, c := range many[wakeBatch/4:] {
-			<-c.wake
+		queue--
+		if got := k.turn(time.Now(), cost); got != 0 {
+			t.Errorf("with a short queue, the next wait for %s", got)
 		}
-		if got := k.turn(time.Now()); got != 0 {
-			t.Errorf("with three of four begun, the next wait for %s", got)
-		}
-		k.poke(many, 0)
+		queue++
 		began := time.Now()
-		if !k.rest(t.Context()) || time.Since(began) != wakeMax {
+		if !k.rest(t.Context(), cost) || time.Since(began) != wakeMax {
 			t.Errorf("they waited for %s", time.Since(began))
 		}
 	})
+}
+
+// TestBatchesAreShort: of sessions that cost more, fewer are woken at once.
+func TestBatchesAreShort(t *testing.T) {
+	for _, c := range []struct {
+		cost time.Duration
+		want int
+	}{{0, batchMax}, {time.Microsecond, batchMax}, {batchWork / 100, 100}, {batchWork, batchMin}} {
+		if got := batch(c.cost); got != c.want {
+			t.Errorf("%d sessions that cost %s each, want %d", got, c.cost, c.want)
+		}
+	}
+	if n := runnable(); n < 0 || n > 1e6 {
+		t.Errorf("%d goroutines wait for a processor", n)
+	}
+}
+
+// TestShortRoundsFollowAtOnce: a rack of few nodes is told of every change at once, until what was begun is
+// more than may be ahead; one of many after the messages of the one before.
+func TestShortRoundsFollowAtOnce(t *testing.T) {
+	for _, c := range []struct{ sessions, atOnce int }{{1000, 4}, {10_000, 1}} {
+		synctest.Test(t, func(t *testing.T) {
+			s, st := New(Config{}), state.New()
+			all := crowd(s, c.sessions)
+			d, updates := keeping(t, s, st.View())
+			synctest.Wait()
+			n := 0
+			d.servers = func() *pb.Servers { // a document that moves
+				n++
+				return &pb.Servers{Server: []*pb.ServerAddress{{Addr: fmt.Sprint(n)}}}
+			}
+			written := n
+			began := time.Now()
+			for range 20 {
+				updates <- raftstore.Update{View: st.View(), Changes: state.Changes{Named: map[api.ServiceKey]bool{{App: "shop", Service: "web"}: true}}}
+				time.Sleep(time.Microsecond) // virtual
+				synctest.Wait()
+				for _, c := range all {
+					select {
+					case <-c.wake:
+					default:
+					}
+				}
+			}
+			if took := time.Since(began); n-written != c.atOnce {
+				t.Errorf("%d sessions: documents were written %d times at once, want %d (%s)", c.sessions, n-written, c.atOnce, took)
+			}
+			close(updates)
+		})
+	}
 }
 
 // TestPeersWaitForOneAnother: machines that join in a crowd are told of together, at the latest
@@ -108,7 +158,7 @@ func TestPeersWaitForOneAnother(t *testing.T) {
 // document, who still hear of it.
 func TestAssignmentsComeFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const sessions = 20 * wakeBatch
+		const sessions = 20 * batchMax
 		s, st := New(Config{}), state.New()
 		all := crowd(s, sessions)
 		d, updates := keeping(t, s, st.View())
@@ -155,9 +205,12 @@ func keeping(t *testing.T, s *Server, v *state.View) (*desk, chan raftstore.Upda
 	d.see(v, state.Everything())
 	d.write()
 	updates := make(chan raftstore.Update)
-	go s.keep(t.Context(), d, updates)
+	go (&keeper{server: s, desk: d, queue: nobody}).keep(t.Context(), updates)
 	return d, updates
 }
+
+// nobody is a queue that is empty.
+func nobody() int { return 0 }
 
 // crowd attaches n sessions.
 func crowd(s *Server, n int) (all []*session) {

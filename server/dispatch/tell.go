@@ -29,13 +29,11 @@ func (s *Server) tell(ctx context.Context, c *session) error {
 		case <-c.wake:
 		}
 		if gap > 0 { // what comes meanwhile goes along
-			c.rests.Store(true)
 			select {
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			case <-time.After(gap):
 			}
-			c.rests.Store(false)
 		}
 		gap = 0
 		for _, m := range s.news(c, &has) {
