@@ -26,7 +26,7 @@ func (s *Store) keepFormat(format uint32) {
 	if format <= state.FormatFirst {
 		return
 	}
-	if err := s.log.SetUint64(formatKey, uint64(format)); err != nil && s.cfg.Log != nil {
+	if err := s.log.SetUint64(formatKey, uint64(format)); err != nil {
 		s.cfg.Log.Warn("format of the rack not noted", "format", format, "err", err) // the log has it as well
 	}
 }

@@ -52,6 +52,9 @@ type Config struct {
 	Committed func(took time.Duration)
 	// Tune adjusts the timing, for tests.
 	Tune func(*raft.Config)
+	// Probe looks at the other servers; with nil, a leader whose process is gone is missed as late as one
+	// that cannot be reached.
+	Probe Probe
 	// Disk is what the log is written to; nil is that of the machine.
 	Disk boltlog.Disk
 	// Loop tells when the leader's loop passed last, and whether changes wait for it; with nil
@@ -79,6 +82,8 @@ type Store struct {
 	barrier   atomic.Uint64 // the term in which a barrier was passed
 	watchdog  *watchdog
 	machine   *machine
+	incoming  *receiver
+	failover  failover
 
 	hub hub
 }
@@ -103,6 +108,9 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.Disk == nil {
 		cfg.Disk = boltlog.OSDisk{}
 	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	if cfg.dialect == nil {
 		cfg.dialect = present
 	}
@@ -117,6 +125,9 @@ func Open(cfg Config) (*Store, error) {
 	}
 	go s.group()
 	go s.watch()
+	if cfg.Probe != nil {
+		s.failover.loop.Go(s.followLeader)
+	}
 	return s, nil
 }
 
@@ -150,7 +161,8 @@ func (s *Store) start() error {
 	}
 	transport = s.watchdog.gate.around(transport)
 	s.witness = newWitness(transport)
-	incoming := newReceiver(s.witness, s.log)
+	s.incoming = newReceiver(s.witness, s.log)
+	s.failover.probe, s.failover.miss = s.cfg.Probe, time.Duration(missAfter*float64(conf.HeartbeatTimeout))
 	known, err := raft.HasExistingState(s.log, s.log, snaps)
 	if err != nil {
 		return fmt.Errorf("read raft state: %w", err)
@@ -167,18 +179,18 @@ func (s *Store) start() error {
 			}
 		}
 		voter := raft.Configuration{Servers: []raft.Server{{ID: conf.LocalID, Address: transport.LocalAddr()}}}
-		if err := raft.BootstrapCluster(conf, s.log, s.log, snaps, incoming, voter); err != nil {
+		if err := raft.BootstrapCluster(conf, s.log, s.log, snaps, s.incoming, voter); err != nil {
 			return fmt.Errorf("bootstrap: %w", err)
 		}
 	}
 	m := &machine{state: state.New(), publish: s.hub.publish, restored: s.hub.restored, raised: s.keepFormat, dialect: s.cfg.dialect}
 	s.machine = m
 	s.hub.publish(m.state.View(), nil)
-	s.raft, err = raft.NewRaft(conf, m, s.log, s.log, snaps, incoming)
+	s.raft, err = raft.NewRaft(conf, m, s.log, s.log, snaps, s.incoming)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
-	go incoming.run(s.raft, s.closed)
+	go s.incoming.run(s.raft, s.closed)
 	return nil
 }
 
@@ -195,6 +207,7 @@ func (s *Store) Close() error {
 		close(s.closed)
 		<-s.grouped
 		<-s.watchdog.ended
+		s.failover.loop.Wait()
 		down := s.watchdog.shutdown
 		if down == nil {
 			down = s.raft.Shutdown()
@@ -422,16 +435,6 @@ func grows(c state.Command) bool {
 
 // IsLeader reports whether this server leads, as far as it knows.
 func (s *Store) IsLeader() bool { return s.raft.State() == raft.Leader }
-
-// Leader returns who leads, "" when nobody is known to.
-func (s *Store) Leader() (id, addr string) {
-	a, i := s.raft.LeaderWithID()
-	return string(i), string(a)
-}
-
-// LeaderChanges sends true when this server becomes the leader and false when it stops being
-// it.
-func (s *Store) LeaderChanges() <-chan bool { return s.watchdog.leading }
 
 // Barrier returns when everything that was committed before the call is applied here.
 func (s *Store) Barrier(ctx context.Context) error {

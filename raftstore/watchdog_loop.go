@@ -1,7 +1,6 @@
 package raftstore
 
 import (
-	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -93,9 +92,6 @@ func (s *Store) signs() signs {
 // do takes a step and reports whether it was the last.
 func (s *Store) do(do step, why string) bool {
 	w, log := s.watchdog, s.cfg.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
 	switch do {
 	case stepOffer:
 		w.offered = time.Now()

@@ -27,7 +27,7 @@ import (
 const aloneTimeout = 50 * time.Millisecond
 
 // electionTimeout is after how long without a word from the leader servers look for another.
-const electionTimeout = 400 * time.Millisecond
+const electionTimeout = 800 * time.Millisecond
 
 // The files of a bootstrapped server that hold the first secrets, mode 0600.
 const (
@@ -57,6 +57,7 @@ func issuePEM(ca *auth.CA, hosts []string) ([]byte, error) {
 // that the same command starts a server every time.
 func (s *Server) openStore() (*raftstore.Store, error) {
 	dir, transport := raftDir(s.cfg), s.cfg.Transport
+	var probe raftstore.Probe
 	fresh := s.cfg.Bootstrap && !raftstore.HasState(dir)
 	if fresh {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -76,14 +77,15 @@ func (s *Server) openStore() (*raftstore.Store, error) {
 			return nil, fmt.Errorf("listen for the other servers: %w", err)
 		}
 		s.link = link.New(l, s.identity, epoch, s.cfg.Log)
-		transport = s.link.Transport()
+		transport, probe = s.link.Transport(), s.link
 	}
 	store, err := raftstore.Open(raftstore.Config{
-		Tune: s.timing(), Transport: transport, Committed: s.metrics.committed,
+		Tune: s.timing(), Transport: transport, Probe: probe, Committed: s.metrics.committed,
 		Dir: dir, ID: s.identity.Name().ID, Log: s.cfg.Log, Bootstrap: fresh, Loop: s.looped, Died: s.died,
 	})
 	if err == nil && s.link != nil {
 		s.link.Admits(func(name machine.Name) error { return admits(store.View(), name) })
+		s.link.Agrees(store.Agrees)
 	}
 	return store, err
 }
@@ -101,9 +103,11 @@ func (s *Server) died(err error) {
 	}
 }
 
-// timing makes elections quick: at once where there is nobody else to ask, and else so that a
-// leader that is gone is missed for less than a second and a half. A leader that hears of nobody
-// gives up when the others may begin to look for another, and not before: all agents move with it.
+// timing makes elections quick: at once where there is nobody else to ask, and else so that a leader that
+// cannot be reached is missed for less than two seconds. (One whose process is gone, for less than one: its
+// machine tells.) A leader that hears of nobody gives up when the others may begin to look for another, and
+// not before: all agents move with it, and a server that has much to tell them may be late for half a
+// second.
 func (s *Server) timing() func(*raft.Config) {
 	timeout := electionTimeout
 	if s.cfg.Alone {

@@ -75,16 +75,15 @@ func newRack(t *testing.T, dir string, n int, seed uint64, wrap func(*rack, *ser
 	return r
 }
 
-// electionTimeout is that of the product.
+// electionTimeout is half of that of the product: a history has the more elections.
 const electionTimeout = 400 * time.Millisecond
 
 func timing(c *raft.Config) {
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = electionTimeout, electionTimeout, electionTimeout/2
 }
 
-// tune keeps the timeouts of the product. It makes snapshots frequent and logs short, so that a
-// server that was away gets a snapshot, and, if small, appends so small that one that lags
-// takes several.
+// tune makes snapshots frequent and logs short, so that a server that was away gets a snapshot, and, if
+// small, appends so small that one that lags takes several.
 func tune(c *raft.Config, small bool) {
 	timing(c)
 	c.SnapshotInterval, c.SnapshotThreshold, c.TrailingLogs = 5*time.Second, 64, 32

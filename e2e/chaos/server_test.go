@@ -78,10 +78,11 @@ func (s *server) found(all raft.Configuration) error {
 // server meanwhile.
 func (s *server) start() error {
 	e := newEnd(s.net, s.addr)
-	store, err := raftstore.Open(raftstore.Config{Dir: s.dir(), ID: s.id, Addr: string(s.addr), Transport: e, Tune: s.tune})
+	store, err := raftstore.Open(raftstore.Config{Dir: s.dir(), ID: s.id, Addr: string(s.addr), Transport: e, Probe: e, Tune: s.tune})
 	if err != nil {
 		return fmt.Errorf("start %s: %w; it has\n%s", s.id, err, files(s.dir()))
 	}
+	e.agrees = store.Agrees
 	l := &life{end: e, store: store}
 	s.began(l)
 	s.mu.Lock()

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"slipway/raftstore"
 )
 
 const (
@@ -24,6 +26,7 @@ type end struct {
 	addr     raft.ServerAddress
 	consumer chan raft.RPC
 	gate     gate
+	agrees   func(raftstore.Claim) bool // set before the end is attached
 	// ctx ends when the server does.
 	ctx context.Context
 	die context.CancelCauseFunc

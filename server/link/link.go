@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -43,7 +44,8 @@ type Link struct {
 	once     sync.Once
 
 	mu     sync.Mutex
-	admits func(machine.Name) error // see Admits; nil admits all
+	admits func(machine.Name) error   // see Admits; nil admits all
+	agrees func(raftstore.Claim) bool // see Agrees; nil agrees with none
 	live   map[*greeted]bool
 }
 
@@ -120,7 +122,13 @@ func (k *Link) serve() {
 		go func() {
 			greeted, err := k.welcome(conn)
 			if err != nil {
-				k.log.Warn("connection of a server refused", "from", conn.RemoteAddr().String(), "err", err)
+				if !errors.Is(err, io.EOF) { // else somebody looked whether there is a process
+					k.log.Warn("connection of a server refused", "from", conn.RemoteAddr().String(), "err", err)
+				}
+				conn.Close()
+				return
+			}
+			if greeted == nil {
 				conn.Close()
 				return
 			}
@@ -133,7 +141,8 @@ func (k *Link) serve() {
 	}
 }
 
-// welcome finds out who has connected, and answers.
+// welcome finds out who has connected, and answers. It returns nil for one who asked something and has
+// the answer.
 func (k *Link) welcome(raw net.Conn) (net.Conn, error) {
 	if err := raw.SetDeadline(time.Now().Add(greetingMax)); err != nil {
 		return nil, err
@@ -154,9 +163,12 @@ func (k *Link) welcome(raw net.Conn) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	epoch, ok := strings.CutPrefix(line, greeting)
-	if !ok {
-		return nil, api.Errorf(api.CodeInvalid, "%s greets with %.40q", peer, line)
+	epoch, claims := strings.CutPrefix(line, claimGreeting)
+	if !claims {
+		var raft bool
+		if epoch, raft = strings.CutPrefix(line, greeting); !raft {
+			return nil, api.Errorf(api.CodeInvalid, "%s greets with %.40q", peer, line)
+		}
 	}
 	answer := "ok"
 	if epoch != k.epoch {
@@ -167,6 +179,9 @@ func (k *Link) welcome(raw net.Conn) (net.Conn, error) {
 	}
 	if epoch != k.epoch {
 		return nil, k.foreign(peer.ID, epoch)
+	}
+	if claims {
+		return nil, k.answer(g)
 	}
 	return k.keep(g), raw.SetDeadline(time.Time{})
 }
@@ -183,20 +198,33 @@ func (k *Link) foreign(peer, epoch string) error {
 func (k *Link) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	dialer := tls.Dialer{Config: k.identity.Client(machine.RoleServer)}
-	conn, err := dialer.DialContext(ctx, "tcp", string(addr))
+	g, err := k.dial(ctx, string(addr), greeting)
 	if err != nil {
-		return nil, fmt.Errorf("reach the server at %s: %w", addr, err)
+		return nil, err
 	}
-	g := k.greeted(conn)
-	if err := k.greet(ctx, g); err != nil {
-		conn.Close()
+	if err := g.SetDeadline(time.Time{}); err != nil {
+		g.Close()
 		return nil, fmt.Errorf("reach the server at %s: %w", addr, err)
 	}
 	return k.keep(g), nil
 }
 
-func (k *Link) greet(ctx context.Context, g *greeted) error {
+// dial connects to a server with a greeting. The connection has the deadline of ctx.
+func (k *Link) dial(ctx context.Context, addr, greeting string) (*greeted, error) {
+	dialer := tls.Dialer{Config: k.identity.Client(machine.RoleServer)}
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("reach the server at %s: %w", addr, err)
+	}
+	g := k.greeted(conn)
+	if err := k.greet(ctx, g, greeting); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("reach the server at %s: %w", addr, err)
+	}
+	return g, nil
+}
+
+func (k *Link) greet(ctx context.Context, g *greeted, greeting string) error {
 	deadline, _ := ctx.Deadline()
 	if err := g.SetDeadline(deadline); err != nil {
 		return err
@@ -214,7 +242,7 @@ func (k *Link) greet(ctx context.Context, g *greeted) error {
 	if line != "ok" {
 		return api.Errorf(api.CodeInvalid, "it answers %.40q", line)
 	}
-	return g.SetDeadline(time.Time{})
+	return nil
 }
 
 // Accept returns the next connection of another server.
