@@ -173,11 +173,14 @@ func (l *loop) pass(ctx context.Context, v *state.View, ch state.Changes, leader
 
 // decide runs every step over one snapshot.
 func (l *loop) decide(v *state.View, ch state.Changes, leader time.Time) ([]state.Entry, time.Time) {
-	var attached map[api.NodeID]bool
-	if l.attached != nil {
-		attached = l.attached()
+	in := steps.Input{Now: l.now(), IDs: api.NewIDs(l.seed()), Leader: leader, Settle: l.settle}
+	if liveness.Looks(ch) { // of a large rack they are long
+		in.Heartbeats = l.heartbeats()
+		if l.attached != nil {
+			in.Attached = l.attached()
+		}
 	}
-	return l.decider.Decide(v, ch, steps.Input{Now: l.now(), IDs: api.NewIDs(l.seed()), Leader: leader, Heartbeats: l.heartbeats(), Attached: attached, Settle: l.settle})
+	return l.decider.Decide(v, ch, in)
 }
 
 // Decide is one pass of the leader as a pure function: every step over one snapshot. The

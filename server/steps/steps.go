@@ -13,9 +13,10 @@ type Input struct {
 	IDs *api.IDs
 	// Leader is when this server began to lead.
 	Leader time.Time
-	// Heartbeats is when each node was last heard of, as far as this leader knows.
+	// Heartbeats is when each node was last heard of, as far as this leader knows; nil where liveness.Looks
+	// says that nobody looks.
 	Heartbeats map[api.NodeID]time.Time
-	// Attached are the nodes whose session with this leader has not ended.
+	// Attached are the nodes whose session with this leader has not ended; nil as Heartbeats is.
 	Attached map[api.NodeID]bool
 	// Silence is how long a node may say nothing before it counts as down; 0 for the default.
 	Silence time.Duration

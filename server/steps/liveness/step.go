@@ -38,8 +38,15 @@ type silent struct {
 	limit time.Duration
 }
 
+// Looks reports whether Step looks at the nodes, and so at their heartbeats, when this has changed. Between
+// changes of nodes only time moves, for which it has asked to be woken.
+func Looks(ch state.Changes) bool { return ch.All || len(ch.Nodes) > 0 }
+
 // Step finds the nodes that went silent.
-func Step(v *state.View, _ state.Changes, in steps.Input) (cmds []state.Command, wake time.Time) {
+func Step(v *state.View, ch state.Changes, in steps.Input) (cmds []state.Command, wake time.Time) {
+	if !Looks(ch) {
+		return nil, time.Time{}
+	}
 	limit := in.Silence
 	if limit == 0 {
 		limit = SilenceMax

@@ -64,3 +64,25 @@ func TestStep(t *testing.T) {
 		})
 	}
 }
+
+// TestLooks: a change of a node has all nodes looked at; what else changes costs nothing, and leaves the
+// wake-up that was asked for as it is.
+func TestLooks(t *testing.T) {
+	st, node := state.New(), api.NodeID("n1")
+	st.Apply(1, state.Entry{At: t0, Command: state.RegisterNode{Node: api.Node{ID: node, Name: "n1", Capacity: api.Amount{CPU: 1, Memory: 1}}}})
+	in := steps.Input{Now: t0.Add(time.Hour), Leader: t0}
+	for _, c := range []struct {
+		what string
+		ch   state.Changes
+		down int
+	}{
+		{"everything", state.Everything(), 1},
+		{"a node", state.Changes{Nodes: map[api.NodeID]bool{"n2": true}}, 1},
+		{"an app", state.Changes{Apps: map[api.AppName]bool{"shop": true}}, 0},
+	} {
+		cmds, wake := Step(st.View(), c.ch, in)
+		if len(cmds) != c.down || !wake.IsZero() || Looks(c.ch) != (c.down > 0) {
+			t.Errorf("after a change of %s: %v, wakes at %s, looks %t", c.what, cmds, wake, Looks(c.ch))
+		}
+	}
+}
