@@ -16,7 +16,7 @@ import (
 const (
 	documentCost   = 50 * time.Microsecond // a document that changed, for one session
 	peersCost      = 10 * documentCost     // when only the peers did
-	endpointCost   = 20 * time.Nanosecond  // each endpoint of it
+	endpointCost   = 10 * time.Nanosecond  // each endpoint of it
 	peerCost       = 100 * time.Nanosecond // each peer
 	assignmentCost = 20 * time.Microsecond // an assignment set
 	// writeShare is which share of the time may go into writing documents: one of so many.
@@ -32,13 +32,14 @@ const (
 )
 
 // Sessions are woken in batches of batchWork, by what one costs. Another batch follows when no more
-// goroutines wait for a processor than it has sessions, or after wakeMax: whoever is woken has others work
-// for it (who encrypts, who sends, who hears the answer), and the heartbeats between servers stand in the
-// same queue. The leader would be one no more.
+// goroutines wait for a processor than it has sessions (queueMin do not matter), or after wakeMax: whoever is
+// woken has others work for it (who encrypts, who sends, who hears the answer), and the heartbeats between
+// servers stand in the same queue. The leader would be one no more.
 const (
 	batchWork = 20 * time.Millisecond
 	batchMin  = 16
 	batchMax  = 512
+	queueMin  = 128
 	wakeMax   = 500 * time.Millisecond
 )
 
@@ -190,7 +191,7 @@ func (k *keeper) turn(now time.Time, cost time.Duration) time.Duration {
 	if wait := k.until.Add(-aheadMax).Sub(now); wait > 0 {
 		return wait
 	}
-	if now.Sub(k.woke) < wakeMax && k.queue() > batch(cost) {
+	if now.Sub(k.woke) < wakeMax && k.queue() > max(batch(cost), queueMin) {
 		return time.Millisecond // nobody tells when it is shorter
 	}
 	return 0

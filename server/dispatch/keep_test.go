@@ -34,7 +34,7 @@ func TestWorkIsPaced(t *testing.T) {
 func TestCrowdsBeginInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const cost = 100 * time.Microsecond
-		queue := batch(cost) + 1
+		queue := max(batch(cost), queueMin) + 1
 		k := &keeper{queue: func() int { return queue }}
 		k.poke(nil, 0)
 		if got := k.turn(time.Now(), cost); got <= 0 {
