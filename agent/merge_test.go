@@ -63,8 +63,8 @@ func TestCopies(t *testing.T) {
 			t.Errorf("names %d: %v, %v, want %v", i, got, err, step.want)
 		}
 	}
-	if got, err := c.name(&pb.Names{Name: []*pb.Name{{Name: "web.a", Added: []byte("x")}}}); err == nil {
-		t.Errorf("one byte is read as %v", got)
+	if got, err := c.name(&pb.Names{Name: []*pb.Name{{Name: "web.a", Added: []byte{0x80}}}}); err == nil {
+		t.Errorf("half a number is read as %v", got)
 	}
 	peer := func(change bool, list ...*pb.Peer) []*pb.Peer {
 		b, err := proto.Marshal(&pb.PeerList{Peer: list})

@@ -693,8 +693,8 @@ func (x *Names) GetDigest() uint64 {
 type Name struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // "service.app"
-	Added         []byte                 `protobuf:"bytes,2,opt,name=added,proto3" json:"added,omitempty"`
-	Removed       []byte                 `protobuf:"bytes,3,opt,name=removed,proto3" json:"removed,omitempty"`
+	Added         []byte                 `protobuf:"bytes,4,opt,name=added,proto3" json:"added,omitempty"`
+	Removed       []byte                 `protobuf:"bytes,5,opt,name=removed,proto3" json:"removed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1243,11 +1243,11 @@ const file_agent_proto_rawDesc = "" +
 	"\x05Names\x12\x16\n" +
 	"\x06change\x18\x02 \x01(\bR\x06change\x12$\n" +
 	"\x04name\x18\x03 \x03(\v2\x10.slipway.v1.NameR\x04name\x12\x16\n" +
-	"\x06digest\x18\x04 \x01(\x06R\x06digestJ\x04\b\x01\x10\x02\"J\n" +
+	"\x06digest\x18\x04 \x01(\x06R\x06digestJ\x04\b\x01\x10\x02\"V\n" +
 	"\x04Name\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05added\x18\x02 \x01(\fR\x05added\x12\x18\n" +
-	"\aremoved\x18\x03 \x01(\fR\aremoved\"Q\n" +
+	"\x05added\x18\x04 \x01(\fR\x05added\x12\x18\n" +
+	"\aremoved\x18\x05 \x01(\fR\aremovedJ\x04\b\x02\x10\x03J\x04\b\x03\x10\x04\"Q\n" +
 	"\x05Peers\x12\x16\n" +
 	"\x06change\x18\x02 \x01(\bR\x06change\x12\x12\n" +
 	"\x04list\x18\x03 \x01(\fR\x04list\x12\x16\n" +

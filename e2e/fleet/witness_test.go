@@ -3,7 +3,6 @@ package fleet
 import (
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -34,9 +33,6 @@ type witness struct {
 	since time.Time
 	knows map[api.NodeID]bool
 }
-
-// endpoint is the length of one address in a message.
-var endpoint = len(pb.PackEndpoints([]netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:80")}))
 
 // newWitness returns one that watches a name.
 func newWitness(name string) *witness {
@@ -71,10 +67,12 @@ func (w *witness) names(node api.NodeID, m *pb.Names) {
 	}
 	for _, n := range m.Name {
 		if n.Name == w.name {
-			w.known[node] += len(n.Added) - len(n.Removed)
+			added, _ := pb.UnpackEndpoints(n.Added) // what cannot be read is not known
+			removed, _ := pb.UnpackEndpoints(n.Removed)
+			w.known[node] += len(added) - len(removed)
 		}
 	}
-	if w.count == 0 || w.known[node] < w.count*endpoint || w.knows[node] {
+	if w.count == 0 || w.known[node] < w.count || w.knows[node] {
 		return
 	}
 	w.knows[node] = true
