@@ -223,9 +223,9 @@ func TestLoopRestsAfterItThought(t *testing.T) {
 		const thinks = 100 * time.Millisecond
 		f := newFakeStore(t)
 		l := f.loop(nil)
-		l.heartbeats = func() map[api.NodeID]time.Time {
+		l.seed = func() uint64 {
 			time.Sleep(thinks) // virtual: a pass that costs so much
-			return nil
+			return 1
 		}
 		var passes []time.Time
 		l.passed = func(time.Duration) { passes = append(passes, time.Now()) }
