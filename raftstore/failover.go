@@ -131,28 +131,27 @@ func (s *Store) refused(addr string) bool {
 
 // agreed asks the other voters, and reports whether this server and those that agree are a quorum.
 func (s *Store) agreed(c Claim) bool {
-	future := s.raft.GetConfiguration()
-	if future.Error() != nil {
+	members, err := s.Members()
+	if err != nil {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), probeMax)
 	defer cancel()
-	voters, votes := 0, 0
-	answers := make(chan bool, len(future.Configuration().Servers))
-	asked := 0
-	for _, m := range future.Configuration().Servers {
-		if m.Suffrage != raft.Voter {
+	voters, votes, asked := 0, 0, 0
+	answers := make(chan bool, len(members))
+	for _, m := range members {
+		if !m.Voter {
 			continue
 		}
 		voters++
-		switch id := string(m.ID); id {
+		switch m.ID {
 		case c.Server:
 			votes++
 		case c.Leader:
 		default:
 			asked++
 			go func() {
-				yes, err := s.failover.probe.Ask(ctx, string(m.Address), c)
+				yes, err := s.failover.probe.Ask(ctx, m.Addr, c)
 				answers <- yes && err == nil
 			}()
 		}

@@ -121,14 +121,10 @@ func (k *Link) serve() {
 		}
 		go func() {
 			greeted, err := k.welcome(conn)
-			if err != nil {
-				if !errors.Is(err, io.EOF) { // else somebody looked whether there is a process
-					k.log.Warn("connection of a server refused", "from", conn.RemoteAddr().String(), "err", err)
-				}
-				conn.Close()
-				return
+			if err != nil && !errors.Is(err, io.EOF) { // at once: somebody looked whether there is a process
+				k.log.Warn("connection of a server refused", "from", conn.RemoteAddr().String(), "err", err)
 			}
-			if greeted == nil {
+			if err != nil || greeted == nil {
 				conn.Close()
 				return
 			}
